@@ -1,0 +1,56 @@
+# Everything happens in .venv, which the first target to need it makes. `make PYTHON=python3.13 setup` picks another Python.
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+
+# With no NVIDIA driver, a CPU build of torch is preferred wherever pip is offered one: it saves gigabytes of CUDA libraries.
+CPU_TORCH := torch==2.13.0+cpu
+
+.PHONY: setup demo test lint bench lab test-gpu clean
+.DELETE_ON_ERROR:
+
+setup: .venv/built
+
+demo: .venv/built
+	$(BIN)/workbench record --engine transformers --model smollm2 --max-tokens 64 \
+	    --prompt "Once upon a time"
+	$(BIN)/workbench show
+
+test: lint
+	$(BIN)/python -m pytest -q --ignore=tests/gpu --ignore=tests/benchmarks
+
+lint: .venv/built
+	$(BIN)/ruff check --quiet
+	$(BIN)/ruff format --check --quiet
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+bench: .venv/built
+	$(BIN)/python tests/benchmarks
+
+lab:
+	@echo "make lab: there are no notebooks in this version yet" >&2; exit 1
+
+# On a CUDA host, with its own torch and its own packages: nothing is fetched and .venv is not used.
+test-gpu:
+	rm -rf build
+	$(PYTHON) -m pip install --quiet --no-deps --no-build-isolation --target build/gpu-site .
+	PYTHONSAFEPATH=1 PYTHONPATH="$(CURDIR)/build/gpu-site$${PYTHONPATH:+:$$PYTHONPATH}" $(PYTHON) -m pytest -q tests/gpu
+
+clean:
+	rm -rf .venv build *.egg-info kernels/*.so .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+
+# pip is run from outside, because Debian's python3 without python3-venv can not put one into a new environment.
+.venv/bin/python:
+	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed, set PYTHON=")'
+	$(PYTHON) -m venv --without-pip .venv
+	$(PYTHON) -m pip --disable-pip-version-check --python .venv/bin/python install --quiet pip "setuptools>=68"
+
+.venv/installed: .venv/bin/python pyproject.toml setup.py
+	test -e /proc/driver/nvidia/version || $(PIP) install --quiet "$(CPU_TORCH)" || echo "pip is offered no $(CPU_TORCH): taking torch as it comes"
+	PYTHONWARNINGS=ignore $(PIP) install --quiet --no-build-isolation --editable ".[cuda,dev]"
+	touch $@
+
+.venv/built: .venv/installed $(wildcard kernels/*.c kernels/*.h)
+	$(BIN)/python setup.py --quiet build_ext --inplace
+	touch $@

@@ -1,0 +1,88 @@
+/* The library that asked: the one that the caller's code lies in. */
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <elf.h>
+#include <link.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "recorder.h"
+
+/* Libraries that only pass a request on. */
+static const char *const passing_on[] = {"libstdc++.so", "libc++.so", "libc++abi.so"};
+
+static const char *file_name(const char *path) {
+    const char *slash = strrchr(path, '/');
+    return slash ? slash + 1 : path;
+}
+
+static uint32_t main_program(void) {
+    static _Atomic uint32_t known;
+    uint32_t id = atomic_load(&known);
+    if (id) return id;
+    char path[WB_PATH];
+    ssize_t length = readlink("/proc/self/exe", path, sizeof path - 1);
+    path[length > 0 ? length : 0] = 0;
+    atomic_store(&known, id = wb_name(length > 0 ? file_name(path) : "main program"));
+    return id;
+}
+
+static const char *library(const void *code, struct dl_find_object *found) {
+    if (_dl_find_object((void *)code, found)) return NULL;
+    return file_name(found->dlfo_link_map->l_name);
+}
+
+static bool passes_on(const char *name) {
+    for (size_t i = 0; i < WB_COUNT(passing_on); i++)
+        if (strncmp(name, passing_on[i], strlen(passing_on[i])) == 0) return true;
+    return false;
+}
+
+static bool is_code(const struct dl_find_object *object, uintptr_t address) {
+    const ElfW(Ehdr) *file = object->dlfo_map_start;
+    if (memcmp(file->e_ident, ELFMAG, SELFMAG) != 0) return false;
+    const ElfW(Phdr) *part = (const ElfW(Phdr) *)((const char *)file + file->e_phoff);
+    uintptr_t at = address - object->dlfo_link_map->l_addr;
+    for (int i = 0; i < file->e_phnum; i++)
+        if (part[i].p_type == PT_LOAD && part[i].p_flags & PF_X && at - part[i].p_vaddr < part[i].p_memsz) return true;
+    return false;
+}
+
+/* Whether the instruction before `code` is a call, so that `code` is where a function returns to. */
+static bool follows_call(const uint8_t *code) {
+#if defined(__x86_64__)
+    bool direct = code[-5] == 0xe8;
+    bool through_memory = code[-6] == 0xff && code[-5] == 0x15;
+    bool through_register = code[-2] == 0xff && (code[-1] & 0xf8) == 0xd0;
+    bool near_memory = code[-3] == 0xff && (code[-2] & 0x38) == 0x10;
+    return direct || through_memory || through_register || near_memory;
+#elif defined(__aarch64__)
+    uint32_t before = ((const uint32_t *)code)[-1];
+    return (before & 0xfc000000u) == 0x94000000u || (before & 0xfffffc1fu) == 0xd63f0000u;
+#else
+    return (void)code, false;
+#endif
+}
+
+/* The name of the library that called the one that passes on: that of the next return address up the stack. The frames
+ * between are those of operator new, a few words each, so the search is short. */
+static const char *caller_above(const void *code, void *const *frame, struct dl_find_object *found) {
+    void *const *word = frame, *const *end = frame + 64;
+    while (word < end && *word != code) word++;
+    for (end = word + 48; word < end; word++) {
+        const char *name = library(*word, found);
+        if (name && !passes_on(name) && is_code(found, (uintptr_t)*word) && follows_call(*word)) return name;
+    }
+    return NULL;
+}
+
+uint32_t wb_owner(const void *code, void *const *frame) {
+    struct dl_find_object found;
+    const char *name = library(code, &found);
+    if (name && frame && passes_on(name)) {
+        const char *above = caller_above(code, frame, &found);
+        name = above ? above : name;
+    }
+    if (!name) return wb_name("generated code");
+    return *name ? wb_name(name) : main_program();
+}

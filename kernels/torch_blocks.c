@@ -1,0 +1,109 @@
+/* torch's blocks, at the three functions of libc10 that each of them passes through. They are exported and called
+ * by name, across libraries and within libc10, so they can be stood in for. A block lies inside memory that the host's
+ * or the driver's events tell of. */
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <link.h>
+#include <string.h>
+
+#include "recorder.h"
+
+struct device { /* c10::Device: two bytes, passed in a register */
+    int8_t type, index;
+};
+enum { CUDA = 1 };
+
+#define ALLOC_CPU "_ZN3c109alloc_cpuEm"
+#define FREE_CPU "_ZN3c108free_cpuEPv"
+#define REPORT "_ZN3c1027reportMemoryUsageToProfilerEPvlmmNS_6DeviceE"
+
+static void *(*real_alloc)(size_t);
+static void (*real_free)(void *);
+static void (*real_report)(void *, int64_t, size_t, size_t, struct device);
+
+static struct wb_record block(uint8_t kind, uint8_t tier, int16_t device, const void *address, size_t bytes) {
+    return (struct wb_record){.kind = kind, .layer = WB_ALLOCATOR, .tier = tier, .device = device,
+                              .address = (uintptr_t)address, .bytes = bytes, .asked = bytes, .owner = wb_name("torch")};
+}
+
+static bool recording(void) { return wb_limit() != SIZE_MAX; }
+
+static bool stacks(size_t bytes) {
+    int mode = atomic_load_explicit(&wb_settings.stacks, memory_order_relaxed);
+    return mode == WB_STACKS_ALL || (mode == WB_STACKS_LARGE && bytes >= wb_limit());
+}
+
+/* Where libc10 is part of a larger library, that one is among the caller's. */
+static void find(const void *caller) {
+    struct dl_find_object object;
+    wb_find_torch();
+    if (real_alloc && real_free && real_report) return;
+    if (_dl_find_object((void *)caller, &object)) return;
+    for (size_t i = 0; i < wb_torch_hook_count; i++)
+        *wb_torch_hooks[i].real = dlsym(object.dlfo_link_map, wb_torch_hooks[i].symbol);
+}
+
+/* `bytes` is what torch asked its allocator for: how that one rounds belongs to the host's events. */
+static void *wb_alloc_cpu(size_t bytes) {
+    if (WB_UNLIKELY(!real_alloc)) find(__builtin_return_address(0));
+    void *memory = real_alloc(bytes);
+    if (memory && recording() && bytes >= wb_settings.torch_minimum) {
+        struct wb_record event = block(WB_ALLOC, WB_PAGEABLE, -1, memory, bytes);
+        wb_emit(&event, stacks(bytes));
+    }
+    return memory;
+}
+
+/* The size is not known here, and libc10 may use an allocator of its own that cannot be asked. So the free of a block
+ * below the minimum is recorded too, and the reader leaves it out, as every free without an allocation. */
+static void wb_free_cpu(void *memory) {
+    if (WB_UNLIKELY(!real_free)) find(__builtin_return_address(0));
+    if (memory && recording()) {
+        struct wb_record event = block(WB_FREE, WB_PAGEABLE, -1, memory, 0);
+        wb_emit(&event, false);
+    }
+    real_free(memory);
+}
+
+WB_PUBLIC void wb_torch_detail(uint64_t address, uint64_t asked, uint64_t stream) {
+    wb_thread.detail_address = address;
+    wb_thread.detail_asked = asked;
+    wb_thread.detail_stream = stream;
+}
+
+static void add_detail(struct wb_record *event) {
+    if (wb_thread.detail_address != event->address) return;
+    if (event->kind == WB_ALLOC) event->asked = wb_thread.detail_asked;
+    event->stream = wb_thread.detail_stream;
+    wb_thread.detail_address = 0;
+}
+
+/* Called for each block that the CUDA allocator hands out, and, with its size below zero, takes back. */
+static void wb_report(void *memory, int64_t bytes, size_t allocated, size_t reserved, struct device device) {
+    if (memory && bytes && recording() && device.type == CUDA) {
+        bool taken = bytes > 0;
+        size_t size = (size_t)(taken ? bytes : -bytes);
+        struct wb_record event = block(taken ? WB_ALLOC : WB_FREE, WB_GPU, device.index, memory, size);
+        add_detail(&event);
+        wb_emit(&event, taken && wb_host_stacks());
+    }
+    if (WB_UNLIKELY(!real_report)) find(__builtin_return_address(0));
+    real_report(memory, bytes, allocated, reserved, device);
+}
+
+const struct wb_hook wb_torch_hooks[] = {
+    {ALLOC_CPU, (void *)wb_alloc_cpu, (void **)&real_alloc},
+    {FREE_CPU, (void *)wb_free_cpu, (void **)&real_free},
+    {REPORT, (void *)wb_report, (void **)&real_report},
+};
+const size_t wb_torch_hook_count = WB_COUNT(wb_torch_hooks);
+
+WB_TAKE_PLACE_OF(_ZN3c109alloc_cpuEm, wb_alloc_cpu);
+WB_TAKE_PLACE_OF(_ZN3c108free_cpuEPv, wb_free_cpu);
+WB_TAKE_PLACE_OF(_ZN3c1027reportMemoryUsageToProfilerEPvlmmNS_6DeviceE, wb_report);
+
+void wb_find_torch(void) {
+    void *library = dlopen("libc10.so", RTLD_LAZY | RTLD_NOLOAD);
+    if (!library) return;
+    for (size_t i = 0; i < wb_torch_hook_count; i++) *wb_torch_hooks[i].real = dlsym(library, wb_torch_hooks[i].symbol);
+}

@@ -1,0 +1,32 @@
+"""What pyproject.toml can not say: `kernels/` is packaged as `workbench.kernels`, with one native library in it."""
+
+from pathlib import Path
+
+from setuptools import Extension, find_packages, setup
+from setuptools.command.build_ext import build_ext
+
+KERNELS = Path(__file__).parent / "kernels"
+
+
+class BuildLibrary(build_ext):
+    """Builds a plain shared library: it has no Python.h, so one file serves every Python of the machine."""
+
+    def get_ext_filename(self, fullname: str) -> str:
+        """Gives the library's path without the interpreter's own suffix, so that ctypes and LD_PRELOAD find it."""
+        return str(Path(*fullname.split("."))) + ".so"
+
+
+recorder = Extension(
+    "workbench.kernels._recorder",
+    sources=sorted(f"kernels/{source.name}" for source in KERNELS.glob("*.c")),
+    depends=sorted(f"kernels/{header.name}" for header in KERNELS.glob("*.h")),
+    extra_compile_args=["-std=gnu11", "-O2", "-g0", "-fexceptions", "-Wall", "-Wextra"],
+    libraries=["dl", "pthread"],
+)
+
+setup(
+    packages=[*find_packages(include=["workbench", "workbench.*"]), "workbench.kernels"],
+    package_dir={"workbench": "workbench", "workbench.kernels": "kernels"},
+    ext_modules=[recorder] if recorder.sources else [],
+    cmdclass={"build_ext": BuildLibrary},
+)

@@ -1,0 +1,64 @@
+"""A generation by vLLM in one process: python vllm_generation.py ARM MODEL [ROUNDS]
+
+ARM is a process group of one: nccl-lazy (vLLM's own), nccl-eager (initialised beforehand with a device) or gloo.
+Prints a JSON object: tokens/s of each round of 64 prompts x 128 tokens, and the first text.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ARMS = ("nccl-lazy", "nccl-eager", "gloo")
+PROMPTS = [f"Write a short story about the number {number}." for number in range(64)]
+TOKENS = 128
+
+
+def connect_eagerly(folder: str) -> None:
+    """What a driver does that gives NCCL its device: the default group connects now, and each later one at once."""
+    import torch
+    import torch.distributed as dist
+
+    torch.cuda.set_device(0)
+    store = f"file://{Path(folder, 'store')}"
+    dist.init_process_group("nccl", init_method=store, rank=0, world_size=1, device_id=torch.device("cuda:0"))
+
+
+def main(arm: str, model: str, rounds: int) -> None:
+    """Load, generate, and say how fast."""
+    os.environ |= {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "PROCESS_GROUP": arm}
+    import workbench
+
+    with tempfile.TemporaryDirectory() as folder:
+        if arm == "nccl-eager":
+            with workbench.phase("process_group"):
+                connect_eagerly(folder)
+        from vllm import LLM, SamplingParams
+
+        with workbench.phase("start"):
+            engine = LLM(
+                model=model,
+                dtype="bfloat16",
+                max_model_len=1024,
+                gpu_memory_utilization=0.05,
+                worker_cls="recorded_worker.RecordedWorker",
+            )
+        sampling = SamplingParams(temperature=0, max_tokens=TOKENS, ignore_eos=True)
+        engine.generate(PROMPTS, sampling, use_tqdm=False)
+        speeds = []
+        for _ in range(rounds):
+            with workbench.phase("generate"):
+                begin = time.perf_counter()
+                outputs = engine.generate(PROMPTS, sampling, use_tqdm=False)
+                speeds.append(len(PROMPTS) * TOKENS / (time.perf_counter() - begin))
+        print(json.dumps({"arm": arm, "tokens_per_s": [round(s) for s in speeds], "text": outputs[0].outputs[0].text}))
+
+
+if __name__ == "__main__":
+    if len(sys.argv) < 3 or sys.argv[1] not in ARMS:
+        sys.exit(f"usage: vllm_generation.py {'|'.join(ARMS)} MODEL [ROUNDS]")
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]) if len(sys.argv) > 3 else 1)

@@ -1,0 +1,236 @@
+"""Real programs are recorded, in processes of their own, and held to what the kernel says."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import workbench
+from workbench.errors import RunError, UsageError
+from workbench.launch.recording import Scribing, create
+from workbench.run.run import Run, is_locked
+from workbench.run.store import Store
+
+MIB = 1 << 20
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "runs")
+
+
+def record(store: Store, tmp_path: Path, text: str) -> Run:
+    script = tmp_path / "program.py"
+    script.write_text(text)
+    return workbench.record_program([sys.executable, str(script)], store=store)
+
+
+NUMPY = """
+import numpy, workbench
+with workbench.phase("fill"):
+    with workbench.tag("weights"):
+        weights = numpy.ones(40 << 20, numpy.uint8)
+    cache = [numpy.ones(1 << 20, numpy.uint8) for _ in range(16)]
+with workbench.phase("empty"):
+    untouched = numpy.empty(64 << 20, numpy.uint8)
+    del cache
+"""
+
+
+def test_a_program_is_recorded_and_agrees_with_the_kernel(store: Store, tmp_path: Path) -> None:
+    run = record(store, tmp_path, NUMPY)
+    assert (run.manifest.status, run.manifest.exit_code, run.manifest.lost) == ("complete", 0, 0)
+    phases = run.phases().set_index("name")
+    assert list(phases.index) == ["program", "fill", "empty"]
+    events = run.events()
+    mine = events[events["owner"].str.startswith("_multiarray_umath") & (events["kind"] == "alloc")]
+    assert sorted(mine["asked"])[-18:] == [1 * MIB] * 16 + [40 * MIB, 64 * MIB]
+    assert mine[mine["tag"] == "weights"]["asked"].tolist() == [40 * MIB]
+    for moment in (phases.loc["fill", "end_ns"], phases.loc["empty", "end_ns"]):
+        ledger = run.ledger("pageable", int(moment))
+        assert ledger.used is not None
+        assert abs(ledger.unexplained or 0) <= 0.05 * ledger.used
+    held = {
+        (e.owner.split(".")[0], e.tag): e.bytes
+        for e in run.ledger("pageable", int(phases.loc["fill", "end_ns"])).entries
+    }
+    assert held["_multiarray_umath", "weights"] == pytest.approx(40 * MIB, abs=16 * 1024)
+    after = {
+        (e.owner.split(".")[0], e.tag): e.bytes
+        for e in run.ledger("pageable", int(phases.loc["empty", "end_ns"])).entries
+    }
+    assert after.get(("_multiarray_umath", None), 0) < 2 * MIB, "memory that was never touched is not held"
+
+
+def test_stacks_name_the_line_that_asked(store: Store, tmp_path: Path) -> None:
+    run = record(
+        store, tmp_path, "import numpy\ndef make():\n    return numpy.ones(9 << 20, numpy.uint8)\nx = make()\n"
+    )
+    events = run.events()
+    [stack] = events[(events["asked"] == 9 * MIB) & (events["kind"] == "alloc")]["stack"]
+    frames = run.stack(int(stack))
+    script = str(tmp_path / "program.py")
+    assert [frame for frame in frames if frame.startswith(script)] == [f"{script}:3 make", f"{script}:4 <module>"]
+
+
+def test_children_are_recorded_and_give_their_memory_back(store: Store, tmp_path: Path) -> None:
+    run = record(
+        store,
+        tmp_path,
+        "import multiprocessing as m, os, subprocess, sys\n"
+        "def child(n):\n    x = bytearray(n << 20)\n    x[:] = b'1' * len(x)\n"
+        "if __name__ == '__main__':\n"
+        "    for how in ('fork', 'spawn'):\n"
+        "        p = m.get_context(how).Process(target=child, args=(11,))\n"
+        "        p.start(); p.join(); assert p.exitcode == 0\n"
+        "    subprocess.run([sys.executable, '-c', 'x = bytearray(13 << 20)'], check=True)\n"
+        "    import time; time.sleep(0.6)\n",
+    )
+    events = run.events()
+    large = events[(events["kind"] == "alloc") & (events["asked"].between(11 * MIB, 14 * MIB))]
+    assert large["process"].nunique() == 3
+    assert set(large["asked"] // MIB) == {11, 13}
+    for process, of_process in events[events["process"].isin(large["process"])].groupby("process"):
+        change = of_process["bytes"].where(of_process["kind"] == "alloc", -of_process["bytes"]).sum()
+        assert change == 0, f"process {process} is gone and still holds memory"
+
+
+def test_an_exit_code_is_kept_and_passed_on(store: Store, tmp_path: Path) -> None:
+    run = record(store, tmp_path, "raise SystemExit(3)\n")
+    assert (run.manifest.status, run.manifest.exit_code) == ("failed", 3)
+
+
+def test_a_program_that_is_not_there_leaves_one_line(store: Store) -> None:
+    with pytest.raises(UsageError, match="/nonesuch can not be started"):
+        workbench.record_program(["/nonesuch"], store=store)
+    assert store.runs()[0].manifest.status == "failed"
+
+
+def test_a_kill_loses_at_most_the_last_second(store: Store, tmp_path: Path) -> None:
+    text = (
+        "import os, signal, time, numpy\n"
+        "kept = []\n"
+        "end = time.monotonic() + 1.5\n"
+        "while time.monotonic() < end:\n    kept.append(numpy.ones(1 << 17, numpy.uint8)); time.sleep(0.001)\n"
+        "print(len(kept), time.monotonic_ns(), flush=True)\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    run = record(store, tmp_path, text)
+    assert (run.manifest.status, run.manifest.exit_code) == ("incomplete", 137)
+    assert "SIGKILL" in str(run.manifest.error)
+    events = run.events()
+    kept = events[(events["asked"] == 1 << 17) & (events["kind"] == "alloc")]
+    assert len(kept) > 500
+    assert run.table("phases")["end_ns"].null_count == 1, "the phase that the kill cut off is open"
+
+
+def test_all_processes_killed_at_once_leave_a_run_that_opens_incomplete(store: Store, tmp_path: Path) -> None:
+    script = tmp_path / "program.py"
+    script.write_text(
+        "import time, numpy\nkept = []\nprint('on', flush=True)\n"
+        "while True:\n    kept.append(numpy.ones(1 << 17, numpy.uint8)); time.sleep(0.001)\n"
+    )
+    command = [
+        sys.executable,
+        "-m",
+        "workbench",
+        "record",
+        "--out",
+        str(store.folder),
+        "--",
+        sys.executable,
+        str(script),
+    ]
+    parent = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    parent.stdout.readline()
+    time.sleep(2.0)
+    [folder] = store.folder.iterdir()
+    for process in (parent.pid, *_processes_of(folder)):
+        os.kill(process, signal.SIGKILL)
+    killed = time.time()
+    parent.wait()
+    _wait_for(lambda: not is_locked(folder))
+    run = Run.open(folder)
+    assert run.manifest.status == "incomplete"
+    assert len(run.events()) > 500
+    last_s = run.table("events")["time_ns"].to_numpy().max() / 1e9
+    assert (folder / "lock").stat().st_mtime + last_s > killed - 1.5
+
+
+def _wait_for(what: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 20
+    while not what():
+        assert time.monotonic() < deadline, "it did not come about"
+        time.sleep(0.02)
+
+
+def _processes_of(folder: Path) -> list[int]:
+    """The scribe of a run, and what it records."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            text = (path / "environ").read_bytes() + (path / "cmdline").read_bytes()
+        except OSError:
+            continue
+        if os.fsencode(folder) in text:
+            found.append(int(path.name))
+    return found
+
+
+def test_two_writers_of_one_run_are_refused(store: Store) -> None:
+    folder = create("twice", store)
+    first = Scribing(folder)
+    with pytest.raises(RunError, match="is being written by another recording"):
+        Scribing(folder)
+    assert first.finish("complete").manifest.status == "complete"
+
+
+def test_a_feed_follows_a_run_while_it_is_written(store: Store, tmp_path: Path) -> None:
+    script = tmp_path / "program.py"
+    script.write_text("import time, numpy\nx = numpy.ones(21 << 20, numpy.uint8)\ntime.sleep(1.5)\n")
+    command = [sys.executable, "-m", "workbench", "record", "--json", "--out", str(store.folder), "--"]
+    parent = subprocess.Popen([*command, sys.executable, str(script)], stdout=subprocess.PIPE, text=True)
+    _wait_for(lambda: list(store.folder.glob("*/events.arrow")))
+    [folder] = store.folder.iterdir()
+    feed, seen = workbench.Feed(folder), []
+    while feed.is_live:
+        seen += feed.new("events")["asked"].to_pylist()
+        time.sleep(0.1)
+        if 21 * MIB in seen:
+            break
+    assert 21 * MIB in seen, "it was written while the run went on"
+    assert feed.is_live
+    out, _ = parent.communicate(timeout=30)
+    assert json.loads(out)["run"] == folder.name
+    assert not feed.is_live
+
+
+def test_a_full_disk_ends_the_recording_in_one_line_and_not_the_program(store: Store, tmp_path: Path) -> None:
+    small = tmp_path / "small"
+    small.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(small)], check=False)
+    if mounted.returncode:
+        pytest.skip("only root can mount the small disk that this needs")
+    try:
+        script = tmp_path / "program.py"
+        script.write_text(
+            "import time, numpy\nx = numpy.ones(21 << 20, numpy.uint8)\ntime.sleep(0.6)\nprint('went on')\n"
+        )
+        command = [sys.executable, "-m", "workbench", "record", "--out", str(small), "--", sys.executable, str(script)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        assert "went on" in done.stdout
+        assert done.returncode == 1
+        assert "is full" in done.stderr
+        assert "Traceback" not in done.stderr
+        assert not list(small.glob("*/*.tmp"))
+    finally:
+        subprocess.run(["umount", str(small)], check=True)

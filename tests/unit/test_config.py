@@ -1,0 +1,203 @@
+"""What can be chosen is read from plain data, refused by name when it does not exist, and never changes afterwards."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from workbench.config import Axis, EngineConfig, KvBudget, Limits, Stock, Workload, axes
+from workbench.errors import UsageError
+
+budgets = st.one_of(
+    st.builds(KvBudget, st.integers(1, 2**62), st.just("bytes")),
+    st.builds(KvBudget, st.integers(1, 2**62), st.just("tokens")),
+    st.builds(KvBudget, st.floats(0.001, 100).map(lambda share: round(share, 3)), st.just("share")),
+)
+limits = st.builds(
+    Limits,
+    max_sequences=st.integers(1, 10**6),
+    max_length=st.none() | st.integers(2, 10**6),
+    kv_budget=st.none() | budgets,
+)
+configs = st.builds(
+    EngineConfig,
+    engine=st.text(min_size=1),
+    model=st.text(min_size=1),
+    dtype=st.sampled_from(["auto", "float32", "bfloat16", "float16"]),
+    limits=limits,
+)
+
+
+@given(configs)
+def test_a_config_comes_back_equal_from_every_form(config: EngineConfig) -> None:
+    for back in (
+        EngineConfig.from_dict(json.loads(config.to_json())),
+        EngineConfig.from_yaml(config.to_yaml()),
+        EngineConfig.from_json(config.to_json()),
+    ):
+        assert back == config
+        assert hash(back) == hash(config)
+
+
+@given(configs, configs)
+def test_different_configs_are_different(one: EngineConfig, other: EngineConfig) -> None:
+    assert (one == other) == (one.to_dict() == other.to_dict())
+
+
+def test_what_is_left_out_has_its_default() -> None:
+    assert EngineConfig.from_yaml("limits: {max_length: 512}") == EngineConfig(limits=Limits(max_length=512))
+    assert EngineConfig.from_yaml("graphs: stock") == EngineConfig()
+
+
+def test_a_config_does_not_change() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        EngineConfig().model = "other"  # type: ignore[misc]
+
+
+def test_a_file_is_read_and_named_when_it_is_wrong(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text("modle: smollm2")
+    with pytest.raises(UsageError, match=r"config\.yaml: config has no 'modle': did you mean 'model'\?"):
+        EngineConfig.read(path)
+    (tmp_path / "config.json").write_text("model: smollm2")
+    with pytest.raises(UsageError, match=r"config\.json: not JSON"):
+        EngineConfig.read(tmp_path / "config.json")
+    path.write_bytes(b"\xff\xfe")
+    with pytest.raises(UsageError, match=r"config\.yaml"):
+        EngineConfig.read(path)
+    with pytest.raises(UsageError, match=r"absent\.yaml"):
+        EngineConfig.read(tmp_path / "absent.yaml")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("graph: stock", "config has no 'graph': did you mean 'graphs'?"),
+        ("graphs: stok", "axis 'graphs' has no value 'stok': did you mean 'stock'?"),
+        ("graphs: 3", "config.graphs is a name or a mapping, not 3"),
+        ("limits: {max_lenght: 3}", "config.limits has no 'max_lenght': did you mean 'max_length'?"),
+        ("limits: {max_length: true}", "config.limits.max_length is a whole number, not True"),
+        ("limits: {max_length: 1.5}", "config.limits.max_length is a whole number, not 1.5"),
+        ("limits: {max_sequences: 0}", "limits.max_sequences must be at least 1, not 0"),
+        ("limits: {kv_budget: 4 GBB}", "'4 GBB' is not a size"),
+        ("limits: {kv_budget: 0%}", "a KV budget can not be '0%'"),
+        ("limits: {kv_budget: 101%}", "a KV budget can not be '101%'"),
+        ("limits: {kv_budget: 0.9}", "config.limits.kv_budget is a text such as '2GiB'"),
+        ("dtype: bf16", "config.dtype can not be 'bf16': did you mean 'bfloat16'?"),
+        ("model: 3", "config.model is a text, not 3"),
+        ("1: 2", "config has no 1"),
+        ("- model", "a config is a mapping"),
+        ("{", "not YAML"),
+    ],
+)
+def test_what_does_not_exist_is_refused_by_name(text: str, message: str) -> None:
+    with pytest.raises(UsageError) as refused:
+        EngineConfig.from_yaml(text)
+    assert message in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_setting_from_the_command_line_is_read_by_its_type() -> None:
+    config = EngineConfig().with_setting("limits.max_length", "512").with_setting("limits.kv_budget", "1.5GiB")
+    assert config.limits == Limits(max_length=512, kv_budget=KvBudget(3 * 2**29, "bytes"))
+    assert config.with_setting("limits.kv_budget", "none").limits == Limits(max_length=512)
+    assert config.with_setting("dtype", "float32").dtype == "float32"
+    assert config.with_setting("graphs", "stock") == config
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("limit.max_length", "3", "config has no 'limit': did you mean 'limits'?"),
+        ("limits.max_lenght", "3", "'limits' of axis 'limits' has no 'max_lenght' to set: did you mean 'max_length'?"),
+        ("limits.max_length", "three", "limits.max_length is a whole number, not 'three'"),
+        ("limits.max_length", "-5", "limits.max_length"),
+        ("graphs.mode", "full", "'stock' of axis 'graphs' has no 'mode' to set: there are none"),
+        ("graphs", "full", "axis 'graphs' has no value 'full'"),
+        ("model.name", "x", "'model' has no fields to set: set 'model' itself"),
+        ("", "x", "config has no ''"),
+    ],
+)
+def test_a_setting_that_does_not_exist_is_refused_by_name(name: str, value: str, message: str) -> None:
+    with pytest.raises(UsageError) as refused:
+        EngineConfig().with_setting(name, value)
+    assert message in str(refused.value)
+
+
+def test_every_axis_asks_one_question_and_says_what_each_value_does() -> None:
+    assert list(axes()) == ["limits", "process_group", "weight_offload", "kv_offload", "device_pool", "graphs"]
+    for name, axis in axes().items():
+        assert axis.name == name
+        assert axis.question.endswith("?")
+        assert isinstance(getattr(EngineConfig(), name), axis.values[0])
+        assert all(value.__doc__ and not value.__doc__.startswith(value.__name__ + "(") for value in axis.values)
+
+
+@dataclass(frozen=True)
+class Far:
+    """On the far side."""
+
+    name: ClassVar[str] = "far"
+    distance: float = 1.0
+    sides: tuple[str, ...] = ()
+    fast: bool = False
+
+
+@pytest.mark.parametrize(
+    ("given_value", "value"),
+    [
+        ("stock", Stock()),
+        ("far", Far()),
+        ({"value": "far", "distance": 2, "sides": ["left"], "fast": True}, Far(2.0, ("left",), True)),
+        ({}, Stock()),
+    ],
+)
+def test_an_axis_of_several_values_reads_and_writes_each(given_value: object, value: Any) -> None:
+    axis = Axis("side", "Which side?", (Stock, Far))
+    assert axis.read(given_value, "side") == value
+    assert axis.read(json.loads(json.dumps(axis.write(value))), "side") == value
+
+
+@pytest.mark.parametrize(("field", "text", "value"), [("distance", "2.5", 2.5), ("fast", "true", True)])
+def test_text_is_read_by_the_type_of_its_field(field: str, text: str, value: object) -> None:
+    assert getattr(Axis("side", "Which side?", (Far,)).with_field(Far(), field, text), field) == value
+
+
+@pytest.mark.parametrize(
+    ("field", "text"), [("distance", "nan"), ("distance", "1e999"), ("fast", "yes"), ("sides", "x")]
+)
+def test_text_of_another_type_is_refused(field: str, text: str) -> None:
+    with pytest.raises(UsageError, match=f"side.{field} is"):
+        Axis("side", "Which side?", (Far,)).with_field(Far(), field, text)
+
+
+def test_a_workload_comes_back_equal() -> None:
+    workload = Workload(("One", "Two"), max_tokens=3, temperature=0.5, seed=7, stop_at_end=False)
+    assert Workload.from_dict(json.loads(json.dumps(workload.to_dict()))) == workload
+    assert hash(workload) == hash(Workload.from_dict(workload.to_dict()))
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({}, "workload needs 'prompts'"),
+        ({"prompts": []}, "at least one prompt"),
+        ({"prompts": ["a", ""]}, "none of them empty"),
+        ({"prompts": "a"}, "workload.prompts is a list, not 'a'"),
+        ({"prompts": ["a", 1]}, "workload.prompts[1] is a text, not 1"),
+        ({"prompts": ["a"], "max_tokens": 0}, "max_tokens must be at least 1, not 0"),
+        ({"prompts": ["a"], "temperature": -1}, "temperature must be 0 or more, not -1.0"),
+        ({"prompts": ["a"], "max_token": 3}, "workload has no 'max_token': did you mean 'max_tokens'?"),
+    ],
+)
+def test_a_workload_that_asks_nothing_is_refused(fields: dict[str, object], message: str) -> None:
+    with pytest.raises(UsageError) as refused:
+        Workload.from_dict(fields)
+    assert message in str(refused.value)

@@ -1,0 +1,114 @@
+"""A model's folder is there whole or not at all, whatever happens while it is made."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from workbench.config import models
+from workbench.config.models import PackagedModel, resolve
+from workbench.errors import EngineError, UsageError, WorkbenchError
+
+GGUF = b"weights"
+COPY = "import shutil, sys, os; os.mkdir(sys.argv[2]); shutil.copy(sys.argv[1], sys.argv[2])"
+FAIL = "import sys, os; os.mkdir(sys.argv[2]); sys.exit('first line\\nno such layer')"
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The models folder, with the file of a model named `small` in it, which is converted by copying."""
+    monkeypatch.setenv("WORKBENCH_HOME", str(tmp_path))
+    small = PackagedModel("no-such-package==1", "small.gguf", hashlib.sha256(GGUF).hexdigest())
+    monkeypatch.setitem(models.MODELS, "small", small)
+    monkeypatch.setattr(models, "CONVERT", (sys.executable, "-c", COPY))
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "small.gguf").write_bytes(GGUF)
+    return tmp_path / "models"
+
+
+def made(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir() if path.suffix not in (".lock", ".gguf"))
+
+
+def test_a_known_model_is_made_once(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert resolve("small") == resolve("small") == folder / "small"
+    assert (folder / "small" / "small.gguf").read_bytes() == GGUF
+    assert made(folder) == ["small"]
+    said = capfd.readouterr()
+    assert said.out == ""
+    assert said.err.count("\n") == 1
+
+
+def test_a_failed_conversion_leaves_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(models, "CONVERT", (sys.executable, "-c", FAIL))
+    with pytest.raises(EngineError, match=r"can not convert .*small\.gguf: no such layer$"):
+        resolve("small")
+    assert made(folder) == []
+
+
+def test_another_file_of_that_name_is_refused(folder: Path) -> None:
+    (folder / "small.gguf").write_bytes(b"other")
+    with pytest.raises(EngineError, match=r"small\.gguf is not the file it should be"):
+        resolve("small")
+    assert made(folder) == []
+
+
+def test_what_a_killed_process_left_is_removed(folder: Path) -> None:
+    (folder / ".small-killed").mkdir()
+    (folder / ".small-killed" / "part").write_bytes(b"half")
+    resolve("small")
+    assert made(folder) == ["small"]
+
+
+def test_what_can_not_be_fetched_says_what_to_do(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    (folder / "small.gguf").unlink()
+    with pytest.raises(EngineError, match=r"can not fetch no-such-package==1 \(put small\.gguf into .*models, or name"):
+        resolve("small")
+    assert made(folder) == []
+
+
+def test_a_folder_that_can_not_be_made_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("WORKBENCH_HOME", str(tmp_path / "file"))
+    with pytest.raises(EngineError, match=r"can not keep 'smollm2' in .*file/models: Not a directory"):
+        resolve("smollm2")
+
+
+def test_two_processes_make_it_once(folder: Path, tmp_path: Path) -> None:
+    count = f"open({str(tmp_path / 'count')!r}, 'a').write('x'); import time; time.sleep(0.5); {COPY}"
+    program = (
+        "import sys; from workbench.config import models\n"
+        f"models.MODELS['small'] = models.PackagedModel('none', 'small.gguf', {hashlib.sha256(GGUF).hexdigest()!r})\n"
+        f"models.CONVERT = (sys.executable, '-c', {count!r})\n"
+        "print(models.resolve('small'))"
+    )
+    both = [subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    assert [process.communicate()[0].strip() for process in both] == [str(folder / "small")] * 2
+    assert (tmp_path / "count").read_text() == "x"
+
+
+def test_a_folder_of_the_user_is_taken_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    assert resolve(str(tmp_path)) == tmp_path
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("smolm2", "there is no model or folder 'smolm2': did you mean 'smollm2'?"),
+        ("/nowhere", "there is no model or folder '/nowhere'"),
+        ("", "is no model folder: it has no config.json"),
+        ("a\0b", "there is no model or folder 'a\\x00b'"),
+    ],
+)
+def test_what_is_no_model_is_refused(name: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError) as refused:
+        resolve(name)
+    assert message in str(refused.value)
+    assert isinstance(refused.value, WorkbenchError)

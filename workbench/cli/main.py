@@ -1,0 +1,85 @@
+"""`workbench COMMAND …`: finds the command, and catches the one error type once."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from workbench.errors import UsageError, WorkbenchError, nearest
+
+COMMANDS = {
+    "doctor": "what can be recorded on this machine, and what can not",
+    "record": "record a generation, or any program after `--`",
+    "runs": "list the recorded runs, newest first",
+    "show": "where the memory of a run went",
+    "compare": "what differs between runs, by owner and phase",
+    "import": "make a run from a PyTorch memory snapshot",
+    "export": "write a run for Perfetto, PyTorch's viewer, CSV or Parquet",
+    "axes": "what can be chosen, and its values",
+}
+INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        return _run(given)
+    except WorkbenchError as error:
+        return _complain(error, "--json" in given)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _run(given: list[str]) -> int:
+    if not given or given[0] in ("-h", "--help"):
+        _overview().print_help()
+        return 0
+    if given[0] == "--version":
+        from importlib.metadata import version
+
+        print(version("memory-workbench"))
+        return 0
+    name = given[0]
+    if name not in COMMANDS:
+        raise UsageError(f"there is no command {name!r}: {nearest(name, COMMANDS)}")
+    command = import_module(f"workbench.cli.{name}_command")
+    parser = _Parser(prog=f"workbench {name}", description=COMMANDS[name])
+    command.configure(parser)
+    parser.add_argument("--json", action="store_true", help="print one JSON document on stdout and nothing else there")
+    code: int = command.run(parser.parse_args(given[1:]))
+    sys.stdout.flush()
+    return code
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse, with its complaints in one line."""
+
+    def error(self, message: str) -> object:  # type: ignore[override]
+        raise UsageError(f"{message}; see `{self.prog} --help`")
+
+
+def _overview() -> argparse.ArgumentParser:
+    lines = "\n".join(f"  {name:10}{text}" for name, text in COMMANDS.items())
+    return argparse.ArgumentParser(
+        prog="workbench",
+        usage="workbench COMMAND …",
+        description=f"Where an LLM engine's memory goes, and which configuration to run.\n\n{lines}",
+        epilog="`workbench COMMAND --help` says more.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+
+def _complain(error: WorkbenchError, as_json: bool) -> int:
+    line = " ".join(str(error).split())
+    print(f"workbench: {line}", file=sys.stderr)
+    if as_json:
+        print(json.dumps({"error": line}))
+    return error.exit_code

@@ -1,0 +1,38 @@
+"""How commands print: tables for people, one JSON document for programs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+
+def print_json(document: Any) -> None:
+    """Print one JSON document."""
+    print(json.dumps(document, indent=1))
+
+
+def print_line(document: dict[str, Any]) -> None:
+    """Print one JSON object on a line: the last line of commands that make a run."""
+    print(json.dumps(document), flush=True)
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], title: str = "") -> None:
+    """Print a table; columns whose name ends with `>` are aligned to the right."""
+    table = Table(
+        box=None, title=title or None, title_justify="left", title_style="bold", pad_edge=False, header_style="dim"
+    )
+    for name in columns:
+        table.add_column(name.rstrip(">"), justify="right" if name.endswith(">") else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    Console(highlight=False, soft_wrap=False).print(table)
+
+
+def say(line: str = "") -> None:
+    """Print a line of text as it is: names and prompts are never markup."""
+    Console(highlight=False, soft_wrap=True).print(Text(line))

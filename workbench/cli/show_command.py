@@ -1,0 +1,97 @@
+"""`workbench show RUN`: where the memory of a run went."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from workbench.cli.output import print_json, print_table, say
+from workbench.errors import UsageError
+from workbench.run.store import Store
+from workbench.run.summary import SECOND, summary
+from workbench.units import format_bytes
+
+MOST_ROWS = 15
+BAR = 24
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Which run, and of which moment the ledger is."""
+    parser.add_argument("run", nargs="?", default="latest", help="id, a unique part of it, a path, or `latest`")
+    parser.add_argument("--at", metavar="SECONDS", help="the moment of the ledger; by default the fullest phase edge")
+    parser.add_argument("--store", metavar="FOLDER", help="a folder of runs; by default $WORKBENCH_HOME/runs")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the manifest, phases, peaks and ledgers of one run."""
+    opened = Store(arguments.store).open(arguments.run)
+    document = summary(opened, _moment(arguments.at))
+    if arguments.json:
+        print_json(document)
+        return 0
+    _print_head(document["manifest"])
+    tiers = list(document["peak"])
+    if document["phases"]:
+        _print_phases(document["phases"], tiers)
+    for tier in tiers:
+        _print_ledger(tier, document["ledger"][tier], document["peak"][tier])
+    return 0
+
+
+def _moment(text: str | None) -> int | None:
+    if text is None:
+        return None
+    try:
+        return int(float(text.removesuffix("s")) * SECOND)
+    except (ValueError, OverflowError):
+        raise UsageError(f"--at {text!r} is no moment; give seconds since the run's start, such as 12.5") from None
+
+
+def _print_head(manifest: dict[str, Any]) -> None:
+    gpus = ", ".join(gpu["name"] for gpu in manifest["gpus"]) or "no GPU"
+    seconds = "" if manifest["duration_s"] is None else f" after {manifest['duration_s']:.1f} s"
+    say(f"{manifest['id']}  {manifest['status']}{seconds}  {manifest['host'].get('cpu', '')}  {gpus}")
+    if manifest["error"]:
+        say(f"error: {manifest['error']['what']}")
+        for owner, size in list(manifest["error"].get("alive", {}).items())[:5]:
+            say(f"  alive then: {format_bytes(size)} {owner}")
+    if manifest["lost"]:
+        say(f"{manifest['lost']} events were lost: the sums below are too low or too high by theirs")
+    for source, limits in manifest["sources"].items():
+        for limit in limits:
+            say(f"{source}: {limit}")
+
+
+def _print_phases(phases: list[dict[str, Any]], tiers: list[str]) -> None:
+    rows = []
+    for phase in phases:
+        seconds = "open" if phase["end_s"] is None else f"{phase['end_s'] - phase['start_s']:.3f}"
+        sizes = [format_bytes(phase[kind][tier]) for tier in tiers for kind in ("peak_bytes", "end_bytes")]
+        rows.append(["  " * phase["depth"] + phase["name"], f"{phase['start_s']:.3f}", seconds, *sizes])
+    columns = [f"{tier} {what}>" for tier in tiers for what in ("peak", "end")]
+    say()
+    print_table(["phase", "from s>", "for s>", *columns], rows)
+
+
+def _print_ledger(tier: str, ledger: dict[str, Any], peak: dict[str, Any]) -> None:
+    say()
+    used = ledger["used"]
+    whole = used if used is not None else ledger["explained"]
+    say(f"{tier}: handed out at most {format_bytes(peak['bytes'])}, at {peak['time_s']:.3f} s")
+    entries = [(entry["owner"], entry["tag"] or "", entry["bytes"]) for entry in ledger["entries"]]
+    shown, rest = entries[:MOST_ROWS], entries[MOST_ROWS:]
+    if rest:
+        shown.append((f"{len(rest)} more", "", sum(size for _, _, size in rest)))
+    if ledger["unexplained"] is not None:
+        shown.append(("unexplained", "", ledger["unexplained"]))
+    rows = [[owner, tag, format_bytes(size), _share(size, whole), _bar(size, whole)] for owner, tag, size in shown]
+    truth = f"used {format_bytes(used)}" if used is not None else "used: nobody can tell here"
+    print_table(["owner", "tag", "bytes>", "share>", ""], rows, f"{tier} at {ledger['time_s']:.3f} s: {truth}")
+
+
+def _share(size: int, whole: int) -> str:
+    return f"{100 * size / whole:.1f} %" if whole else ""
+
+
+def _bar(size: int, whole: int) -> str:
+    return "█" * round(BAR * max(size, 0) / whole) if whole else ""

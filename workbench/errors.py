@@ -1,0 +1,35 @@
+"""What can go wrong in the user's sight: one line each, caught once, in the command line's main."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class WorkbenchError(Exception):
+    """Says in one line what went wrong, with which value, and what to do."""
+
+    exit_code = 1
+
+
+class UsageError(WorkbenchError):
+    """What was asked for does not exist or does not fit: nothing has been done yet."""
+
+    exit_code = 2
+
+
+class RunError(WorkbenchError):
+    """A run's files can not be written or read as they are."""
+
+
+class EngineError(WorkbenchError):
+    """An engine could not be loaded, or failed while it ran."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Gives the tail of a message about an unknown name: the name it should have been, or all there are."""
+    names = sorted(known)
+    close = get_close_matches(name, names, n=1, cutoff=0.5)
+    if close:
+        return f"did you mean {close[0]!r}?"
+    return f"known: {', '.join(names)}" if names else "there are none"

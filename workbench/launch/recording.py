@@ -1,0 +1,103 @@
+"""The parent's side of a recording: makes the run, starts its scribe, ends it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from workbench.errors import RunError
+from workbench.record import recorder
+from workbench.record.recorder import Recorder
+from workbench.record.settings import SPOOL, Settings
+from workbench.record.wire import Line
+from workbench.run import manifest as manifests
+from workbench.run.manifest import Manifest
+from workbench.run.migrations import VERSION
+from workbench.run.run import Run
+from workbench.run.store import Store
+
+
+def create(name: str, store: Store | None = None, **known: Any) -> Path:
+    """Make the folder of a run that is about to be recorded."""
+    folder = (store or Store()).create(Manifest.new(name, VERSION, **known))
+    (folder / SPOOL).mkdir(mode=0o700)
+    return folder
+
+
+def start_scribe(folder: Path) -> subprocess.Popen[str]:
+    """Start the process that writes the run in `folder`; it listens when this returns."""
+    environment = {key: value for key, value in os.environ.items() if key not in ("LD_PRELOAD", "WORKBENCH_RUN")}
+    scribe = subprocess.Popen(
+        [sys.executable, "-m", "workbench.record.scribe", str(folder)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        env=environment,
+        start_new_session=True,
+        text=True,
+    )
+    assert scribe.stdout is not None
+    with scribe.stdout:
+        said = scribe.stdout.readline().strip()
+    if said != "ready":
+        scribe.wait()
+        raise RunError(said.removeprefix("error ") or f"the scribe of {folder} did not start: see its message above")
+    return scribe
+
+
+class Scribing:
+    """A run that is being written, seen from the process that asked for it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._scribe = start_scribe(folder)
+        self._line = Line(folder)
+
+    def finish(self, status: str, exit_code: int | None = None, error: str | None = None) -> Run:
+        """End the recording; the run is sealed when this returns."""
+        self._line.ask("finish", status=status, exit_code=exit_code, error=error)
+        self._line.close()
+        self._scribe.wait()
+        return Run.open(self.folder)
+
+
+class Recording:
+    """A recording of this process, while it goes on; `run` is there when it has ended."""
+
+    def __init__(self, folder: Path, probe: Recorder) -> None:
+        self.folder = folder
+        self.phase = probe.phase
+        self.tag = probe.tag
+        self.tokens = probe.tokens
+        self.run: Run | None = None
+
+
+@contextmanager
+def recording(name: str, store: Store | None = None, settings: Settings | None = None) -> Iterator[Recording]:
+    """Record the code of the block, in this process; `with workbench.recording("name") as rec: …`.
+
+    What was allocated before has no owner's name. Sources that can not start so late say so in the run's manifest.
+    """
+    settings = settings or Settings()
+    folder = create(name, store)
+    scribe = start_scribe(folder)
+    probe = recorder.use(lambda: Recorder(folder, settings, late=True))
+    assert probe is not None
+    going_on = Recording(folder, probe)
+    try:
+        with probe.phase("recording"):
+            yield going_on
+    except BaseException as error:
+        recorder.use(None)
+        probe.finish(manifests.FAILED, f"{type(error).__name__}: {error}")
+        raise
+    else:
+        recorder.use(None)
+        probe.finish(manifests.COMPLETE)
+    finally:
+        scribe.wait()
+        going_on.run = Run.open(folder)

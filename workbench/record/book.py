@@ -1,0 +1,287 @@
+"""What the scribe writes: the streams of a run, filled from the rings and from readings of the truth."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from workbench.record.native import ALLOC, COPY, DRIVER, FREE, GPU, HOST, RESERVED
+from workbench.record.recorded import Recorded, Stacks
+from workbench.record.residency import Holder, held_by, private_bytes
+from workbench.record.rows import ROW, Rows
+from workbench.record.truth import Devices, resident_bytes
+from workbench.record.unrecorded import FIRST_ADDRESS, Unrecorded
+from workbench.run import schema
+from workbench.run.ledger import ledger_at
+from workbench.run.sealing import by_time, named, read_coded
+from workbench.run.streams import Names, Stream, coded
+from workbench.units import format_bytes
+
+BEFORE = "before the run"
+
+
+class Book:
+    """The streams of one run while it is written."""
+
+    def __init__(self, folder: Path, started_ns: int) -> None:
+        self.folder = folder
+        self._started_ns = started_ns
+        self.devices = Devices()
+        self._names = Names(folder)
+        self._names.id("")  # id 0: a name that nobody gave
+        self._kinds = _codes(self._names, schema.KINDS)
+        self._layers = _codes(self._names, schema.LAYERS)
+        self._tiers = _codes(self._names, schema.TIERS)
+        self._directions = _codes(self._names, schema.DIRECTIONS)
+        self._streams = {name: Stream(folder / f"{name}.arrow", coded(table)) for name, table in schema.TABLES.items()}
+        self._stacks = Stacks(self._names)
+        self._processes: dict[Path, Recorded] = {}
+        self._greeted: list[int] = []
+        self._unrecorded = Unrecorded()
+        self._open_phases: list[dict[str, Any]] = []
+        self._tags: dict[int, list[tuple[int, int]]] = {}
+        self._gone_lost = 0
+        self._begin()
+
+    def _begin(self) -> None:
+        """What is in use on the devices before the run is an owner of its own."""
+        rows = np.zeros(len(self.devices.used()), ROW)
+        for device, used in enumerate(self.devices.used()):
+            self._unrecorded.begin(device, used)
+            rows[device]["kind"], rows[device]["layer"], rows[device]["tier"] = ALLOC, DRIVER, GPU
+            rows[device]["bytes"] = rows[device]["asked"] = used
+            rows[device]["address"] = FIRST_ADDRESS - 1 - device
+        rows["time_ns"] = self._started_ns
+        rows["device"] = np.arange(len(rows))
+        rows["owner"] = self._names.id(BEFORE)
+        self._write_events(rows, 0)
+
+    def greet(self, pid: int) -> bool:
+        """A recorded Python process has said that it is there; returns whether it is the first."""
+        self._greeted.append(pid)
+        return len(self._greeted) == 1
+
+    def tick(self) -> None:
+        """Take what has come since, and sample the truth."""
+        self._take()
+        now = time.monotonic_ns()
+        self._write_totals(self._used(now) + self._resident(now))
+
+    def _take(self, last: bool = False) -> None:
+        self._discover()
+        for path, process in list(self._processes.items()):
+            alive = process.is_alive
+            rows = process.drain(last or not alive)
+            self._tag_driver_rows(rows, process.pid)
+            self._unrecorded.add(rows)
+            self._write_copies(rows[rows["kind"] == COPY], process.pid)
+            changes = rows[((rows["kind"] == ALLOC) | (rows["kind"] == FREE)) & ~_only_addresses(rows)]
+            self._write_events(process.live.apply(changes), process.pid)
+            if not alive:
+                self._bury(path, process)
+
+    def _discover(self) -> None:
+        for path in sorted((self.folder / "spool").glob("*.ring")):
+            if path not in self._processes and path.stat().st_size:
+                self._processes[path] = Recorded(path, self._names, self._stacks)
+
+    def _bury(self, path: Path, process: Recorded) -> None:
+        """A process that is gone has given back all that it had; the first of the run keeps it, to be looked at."""
+        first = min(other.pid for other in self._processes.values())
+        if process.pid == (self._greeted[0] if self._greeted else first):
+            return
+        frees = process.live.rows.copy()
+        frees["kind"], frees["time_ns"] = FREE, time.monotonic_ns()
+        self._write_events(process.live.apply(frees), process.pid)
+        self._gone_lost += process.lost
+        process.close()
+        del self._processes[path]
+
+    def _tag_driver_rows(self, rows: Rows, pid: int) -> None:
+        """Driver records come from no thread of their own: they take the tag that the process had at their time."""
+        tags = self._tags.get(pid)
+        chosen = np.flatnonzero((rows["layer"] == DRIVER) & (rows["tag"] == 0))
+        if not tags or not len(chosen):
+            return
+        times, ids = np.array([t for t, _ in tags]), np.array([0, *(i for _, i in tags)])
+        rows["tag"][chosen] = ids[np.searchsorted(times, rows["time_ns"][chosen].astype(np.int64), side="right")]
+
+    def _settle(self) -> None:
+        """Name what no allocation record shows; every source has flushed, so all records up to now are here."""
+        self._write_events(self._unrecorded.settle(), 0)
+
+    def _write_events(self, rows: Rows, pid: int) -> None:
+        if not len(rows):
+            return
+        tags = rows["tag"].astype(np.int32)
+        columns = [
+            pa.array(rows["time_ns"].astype(np.int64) - self._started_ns),
+            pa.array(self._kinds[rows["kind"]]),
+            pa.array(self._layers[rows["layer"]]),
+            pa.array(self._tiers[rows["tier"]]),
+            pa.array(rows["owner"].astype(np.int32)),
+            pa.array(tags, mask=tags == 0),
+            pa.array(rows["bytes"].astype(np.int64)),
+            pa.array(rows["asked"].astype(np.int64)),
+            pa.array(rows["address"]),
+            pa.array(rows["device"]),
+            pa.array(rows["stream"]),
+            pa.array(np.full(len(rows), pid, np.int32)),
+            pa.array(rows["thread"].astype(np.int32)),
+            pa.array(np.where(rows["kind"] == ALLOC, rows["stack"], 0).astype(np.int32)),
+        ]
+        self._write("events", pa.record_batch(columns, schema=self._streams["events"].schema))
+
+    def _write_copies(self, rows: Rows, pid: int) -> None:
+        if not len(rows):
+            return
+        submitted = rows["asked"].astype(np.int64) - self._started_ns
+        columns = [
+            pa.array(submitted, mask=rows["asked"] == 0),
+            pa.array(rows["time_ns"].astype(np.int64) - self._started_ns),
+            pa.array(rows["address"].astype(np.int64) - self._started_ns),
+            pa.array(rows["bytes"].astype(np.int64)),
+            pa.array(self._directions[rows["flags"]]),
+            pa.array(rows["device"]),
+            pa.array(rows["stream"]),
+            pa.array(np.full(len(rows), pid, np.int32)),
+        ]
+        self._write("copies", pa.record_batch(columns, schema=self._streams["copies"].schema))
+
+    def _write(self, table: str, batch: pa.RecordBatch) -> None:
+        """Append a batch, after the names and stacks that it refers to."""
+        self._names.flush()
+        if self._stacks.new:
+            self._streams["stacks"].write_rows(self._stacks.new)
+            self._stacks.new = []
+        self._streams[table].write(batch)
+
+    def phase(self, name: str, time_ns: int, edge: str, pid: int) -> None:
+        """An edge of a phase: what happened up to it is taken in, and the truth is read."""
+        self._take()
+        self._settle()
+        if edge == "start":
+            depth = sum(phase["process"] == pid for phase in self._open_phases)
+            start = time_ns - self._started_ns
+            self._open_phases.append({"name": name, "start_ns": start, "end_ns": None, "process": pid, "depth": depth})
+        else:
+            self._close_phase(name, time_ns, pid)
+        self._write_totals(self._used(time_ns) + self._pageable(time_ns))
+
+    def _close_phase(self, name: str, time_ns: int, pid: int) -> None:
+        for phase in reversed(self._open_phases):
+            if phase["name"] == name and phase["process"] == pid:
+                self._open_phases.remove(phase)
+                self._streams["phases"].write_rows([phase | {"end_ns": time_ns - self._started_ns}])
+                return
+
+    def open_phase(self) -> dict[str, Any]:
+        """The innermost phase that is open."""
+        return {"phase": self._open_phases[-1]["name"]} if self._open_phases else {}
+
+    def tag(self, name: str | None, time_ns: int, pid: int) -> None:
+        """What the process's memory is for from now on."""
+        self._tags.setdefault(pid, []).append((time_ns, self._names.id(name) if name else 0))
+
+    def tokens(self, rows: list[list[int]]) -> None:
+        """Tokens that came out: time, request, position, count."""
+        names = schema.TOKENS.names
+        shifted = [dict(zip(names, [t - self._started_ns, *rest], strict=True)) for t, *rest in rows]
+        self._streams["tokens"].write_rows(shifted)
+
+    def _used(self, time_ns: int) -> list[dict[str, Any]]:
+        return [self._total(time_ns, 0, "gpu", device, "used", used) for device, used in enumerate(self.devices.used())]
+
+    def _resident(self, time_ns: int) -> list[dict[str, Any]]:
+        read = {process.pid: resident_bytes(process.pid) for process in self._processes.values()}
+        return [self._total(time_ns, pid, "pageable", -1, "resident", size) for pid, size in read.items() if size]
+
+    def _pageable(self, time_ns: int) -> list[dict[str, Any]]:
+        """The private memory of every recorded process, and who holds it."""
+        rows: list[dict[str, Any]] = []
+        for process in self._processes.values():
+            try:
+                rows += self._pageable_of(process, time_ns)
+            except OSError:
+                continue  # it ended between two reads
+        return rows
+
+    def _pageable_of(self, process: Recorded, time_ns: int) -> list[dict[str, Any]]:
+        live = process.live.rows
+        holders = [self._holder(int(row["owner"]), int(row["tag"])) for row in live]
+        below = f"below {format_bytes(process.threshold)}"
+        held = held_by(process.pid, live, holders, below)
+        private = private_bytes(process.pid)
+        rows = [self._total(time_ns, process.pid, "pageable", -1, "private", private)]
+        for (owner, tag), size in held.items():
+            row = self._total(time_ns, process.pid, "pageable", -1, "held", size)
+            rows.append(row | {"owner": self._names.id(owner), "tag": self._names.id(tag) if tag else None})
+        return rows
+
+    def _holder(self, owner: int, tag: int) -> Holder:
+        return self._names.text(owner), self._names.text(tag) or None
+
+    def _total(self, time_ns: int, pid: int, tier: str, device: int, name: str, size: int) -> dict[str, Any]:
+        return {
+            "time_ns": time_ns - self._started_ns,
+            "process": pid,
+            "tier": self._names.id(tier),
+            "device": device,
+            "name": self._names.id(name),
+            "owner": None,
+            "tag": None,
+            "bytes": size,
+        }
+
+    def _write_totals(self, rows: list[dict[str, Any]]) -> None:
+        self._names.flush()
+        self._streams["totals"].write_rows(rows)
+
+    def alive(self, tier: str, time_ns: int) -> dict[str, Any]:
+        """What was in use by owner when something failed, and in which phase."""
+        self._take()
+        self._settle()
+        tables = {
+            name: named(by_time(read_coded(self.folder, name), name), schema.TABLES[name], self._names.texts())
+            for name in ("events", "totals")
+        }
+        ledger = ledger_at(tables["events"], tables["totals"], tier, time_ns - self._started_ns)
+        return self.open_phase() | {"tier": tier, "alive": ledger.by_owner()}
+
+    @property
+    def lost(self) -> int:
+        """Events that were dropped, in all processes."""
+        return self._gone_lost + sum(process.lost for process in self._processes.values())
+
+    def notes(self) -> dict[str, Any]:
+        """What a reader of the run should know of how it was recorded."""
+        unknown = sum(process.live.unknown_frees for process in self._processes.values())
+        return {"frees_of_memory_from_before": unknown} if unknown else {}
+
+    def close(self) -> None:
+        """Take the last records and end every stream."""
+        self._take(last=True)
+        self._settle()
+        for phase in self._open_phases:
+            self._streams["phases"].write_rows([phase])
+        self._write_totals(self._used(time.monotonic_ns()))
+        self._names.close()
+        for stream in self._streams.values():
+            stream.close()
+        for process in self._processes.values():
+            process.close()
+
+
+def _only_addresses(rows: Rows) -> npt.NDArray[np.bool_]:
+    """Mappings that reserve addresses and hold no memory."""
+    return np.asarray((rows["layer"] == HOST) & (rows["flags"] & RESERVED != 0))
+
+
+def _codes(names: Names, words: tuple[str, ...]) -> npt.NDArray[np.int32]:
+    """The names of words that a record numbers from 1."""
+    return np.array([0, *(names.id(word) for word in words)], np.int32)

@@ -1,0 +1,299 @@
+"""The Python face of the native recorder: the spool of this process, and for the scribe the rings of all of them.
+
+What the words mean is said in kernels/spool.h, which this mirrors.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import mmap
+import os
+import struct
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+import numpy as np
+import numpy.typing as npt
+
+from workbench.errors import RunError, WorkbenchError
+from workbench.kernels import library_path
+
+Records = npt.NDArray[np.void]
+
+ALLOC, FREE, MEASURE, COPY = 1, 2, 3, 4
+DRIVER, ALLOCATOR, HOST = 1, 2, 3
+GPU, PINNED, PAGEABLE = 1, 2, 3
+FILE, SHARED, RESERVED, MOVED, RANGE = 1, 2, 4, 8, 16
+NAME, FRAME, STACK = 1, 2, 3
+STACK_MODES = ("none", "large", "all")
+DEEPEST = 64  # innermost frames kept of a stack
+
+RECORD = np.dtype(
+    [
+        ("time_ns", "u8"),
+        ("address", "u8"),
+        ("bytes", "u8"),
+        ("asked", "u8"),
+        ("stream", "u8"),
+        ("owner", "u4"),
+        ("stack", "u4"),
+        ("thread", "u4"),
+        ("tag", "u2"),
+        ("device", "i2"),
+        ("layer", "u1"),
+        ("tier", "u1"),
+        ("flags", "u1"),
+        ("kind", "u1"),
+        ("unused", "u4"),
+    ]
+)
+"""One event, as wb_record lays it out."""
+
+_MAGIC = 0x31474E4952425721
+_HEADER = 4096  # bytes before the records of a ring
+_RECORDS = 1 << 19
+_DEFINITION = struct.Struct("<III")
+_LONGEST = 1 << 16  # bytes; no definition is as long
+
+
+@functools.cache
+def library() -> ctypes.CDLL:
+    """The native recorder: the copy that was preloaded, where one was."""
+    loaded = ctypes.CDLL(str(library_path()))
+    pointer, u64 = ctypes.c_void_p, ctypes.c_uint64
+    signatures: dict[str, tuple[object, list[object]]] = {
+        "wb_open": (ctypes.c_int, [ctypes.c_char_p, u64]),
+        "wb_close": (None, []),
+        "wb_folder": (ctypes.c_char_p, []),
+        "wb_base": (ctypes.c_char_p, []),
+        "wb_write_many": (None, [pointer, ctypes.c_size_t]),
+        "wb_name": (ctypes.c_uint32, [ctypes.c_char_p]),
+        "wb_tag": (None, [ctypes.c_uint16]),
+        "wb_python_stack": (ctypes.c_uint32, []),
+        "wb_set_stacks": (None, [ctypes.c_int]),
+        "wb_lost": (u64, []),
+        "wb_failure": (ctypes.c_int, []),
+        "wb_preloaded": (ctypes.c_int, []),
+        "wb_allocator": (ctypes.c_char_p, []),
+        "wb_patch": (ctypes.c_size_t, []),
+        "wb_unpatch": (ctypes.c_size_t, []),
+        "wb_drain": (ctypes.c_size_t, [pointer, pointer, ctypes.c_size_t, ctypes.c_int]),
+    }
+    for name, (result, arguments) in signatures.items():
+        function = getattr(loaded, name)
+        function.restype, function.argtypes = result, arguments
+    return loaded
+
+
+def now() -> int:
+    """The time on the one clock of a run, in nanoseconds."""
+    return time.monotonic_ns()
+
+
+class Spool:
+    """Where this process hands its events to the scribe. One a process, whatever the number of these objects."""
+
+    def __init__(self) -> None:
+        self._library = library()
+
+    def open(self, folder: Path, threshold: int) -> None:
+        """Record into `folder`; where a preloaded library has begun to, it goes on with its own threshold."""
+        into = folder.resolve()
+        if self.folder == into:
+            return
+        status = self._library.wb_open(os.fsencode(into), threshold)
+        if self.folder not in (into, None):
+            raise WorkbenchError(f"this process is being recorded into {self.folder}: end that recording first")
+        if status:
+            raise WorkbenchError(f"cannot record into {folder}: {os.strerror(-status)}")
+
+    def close(self) -> None:
+        """Record nothing any more; what was recorded stays for the scribe."""
+        self._library.wb_close()
+
+    @property
+    def folder(self) -> Path | None:
+        """Where this process records into, if it does."""
+        folder = self._library.wb_folder()
+        return Path(os.fsdecode(folder)) if folder else None
+
+    def name(self, text: str) -> int:
+        """The id of a name in the records of this process."""
+        return int(self._library.wb_name(text.replace("\0", " ").encode()))
+
+    def write(self, records: Records) -> None:
+        """Append records, which say everything about themselves, in their order."""
+        whole = np.ascontiguousarray(records, RECORD)
+        self._library.wb_write_many(whole.ctypes.data, len(whole))
+
+    def tag(self, text: str | None) -> None:
+        """Say what the calling thread allocates from here on is for; None: nobody says."""
+        self._library.wb_tag(0 if text is None else self.name(text))
+
+    def python_stack(self) -> int:
+        """The id of the calling thread's Python stack; 0 where it cannot be read."""
+        return int(self._library.wb_python_stack())
+
+    def keep_stacks(self, mode: str) -> list[str]:
+        """Choose of which events the stack is kept: none, large or all. Off, and said so, where it would be wrong."""
+        self._library.wb_set_stacks(STACK_MODES.index(mode))
+        wrong = None if mode == "none" else _what_is_wrong_with_stacks(self)
+        if wrong is None:
+            return []
+        self._library.wb_set_stacks(0)
+        return [f"no Python stacks: {wrong}"]
+
+    def lost(self) -> int:
+        """How many events of this process are in no ring."""
+        return int(self._library.wb_lost())
+
+    def error(self) -> int:
+        """The number of the error that stopped the recording in this process; 0: nothing did."""
+        return int(self._library.wb_failure())
+
+    def failure(self) -> str | None:
+        """What stopped the recording in this process, if something did."""
+        return os.strerror(self.error()) if self.error() else None
+
+    def definitions(self) -> list[Definition]:
+        """What this process has defined so far."""
+        return Names(Path(os.fsdecode(self._library.wb_base()) + ".names")).read_new()
+
+
+def _what_is_wrong_with_stacks(spool: Spool) -> str | None:
+    """Compare the native walker with Python's own frames."""
+    # On one line, since a frame's own line is part of the comparison.
+    stack, frame, line = spool.python_stack(), sys._getframe(), sys._getframe().f_lineno
+    if not stack:
+        return spool.failure() or f"this build of Python {sys.version.split()[0]} is not one whose frames can be read"
+    definitions = spool.definitions()
+    frames = {each.id: each.text for each in definitions if each.kind == FRAME}
+    kept = next(each.numbers for each in definitions if each.kind == STACK and each.id == stack)
+    # The innermost one is the method that asked.
+    seen = [frames[number] for number in kept][1:]
+    return None if seen == _frames_from(frame, line)[: DEEPEST - 1] else "what was read differs from Python's frames"
+
+
+def _frames_from(frame: FrameType | None, line: int | None) -> list[str]:
+    texts = []
+    while frame:
+        code = frame.f_code
+        texts.append(f"{code.co_filename}\0{code.co_qualname}\0{frame.f_lineno if line is None else line}")
+        frame, line = frame.f_back, None
+    return texts
+
+
+_patches = 0
+
+
+def patch() -> None:
+    """Let calls of the loaded libraries reach the hooks, where the library was not preloaded."""
+    global _patches
+    _patches += 1
+    library().wb_patch()
+
+
+def unpatch() -> None:
+    """Undo one `patch`; the last one puts the libraries back as they were."""
+    global _patches
+    _patches -= 1
+    if not _patches:
+        library().wb_unpatch()
+
+
+class Ring:
+    """The ring of one process, as the scribe reads it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._library = library()
+        size = _HEADER + _RECORDS * RECORD.itemsize
+        with path.open("r+b") as file:
+            if os.fstat(file.fileno()).st_size != size:
+                raise RunError(f"{path} is not a ring of this version of the workbench")
+            self._memory = mmap.mmap(file.fileno(), size)
+        self._header: npt.NDArray[np.uint64] = np.frombuffer(self._memory, np.uint64, 6)
+        if self._header[0] != _MAGIC:
+            raise RunError(f"{path} is not a ring of this version of the workbench")
+        self.pid, self.parent = (int(number) for number in np.frombuffer(self._memory, np.uint32, 4)[2:])
+        self.threshold = int(self._header[5])
+
+    @property
+    def head(self) -> int:
+        """How many slots writers have claimed."""
+        return int(self._header[2])
+
+    @property
+    def tail(self) -> int:
+        """How many slots were given back to the writers."""
+        return int(self._header[3])
+
+    @property
+    def lost(self) -> int:
+        """How many events the process dropped."""
+        return int(self._header[4])
+
+    def drain(self, most: int, skip: bool = False) -> Records:
+        """Take up to `most` records; `skip` steps over those whose writer died before they were whole."""
+        out: Records = np.empty(most, RECORD)
+        taken = self._library.wb_drain(self._header.ctypes.data, out.ctypes.data, most, skip)
+        return out[:taken].copy() if taken < most // 2 else out[:taken]
+
+    def close(self) -> None:
+        """Let go of the ring and delete the process's files."""
+        self._header = np.zeros(6, np.uint64)
+        self._memory.close()
+        self.path.unlink(missing_ok=True)
+        self.path.with_suffix(".names").unlink(missing_ok=True)
+
+
+@dataclass(frozen=True)
+class Definition:
+    """What an id in a process's records stands for."""
+
+    kind: int
+    id: int
+    data: bytes
+
+    @property
+    def text(self) -> str:
+        """A name, or a frame as "file\\0function\\0line"."""
+        return self.data.decode(errors="replace")
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """The ids of a stack's frames, innermost first."""
+        return struct.unpack(f"<{len(self.data) // 4}I", self.data)
+
+
+class Names:
+    """The definitions of one process, as they are appended."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._read = 0  # bytes
+
+    def read_new(self) -> list[Definition]:
+        """What was defined since the last call; an incomplete last definition stays for the next one."""
+        try:
+            with self._path.open("rb") as file:
+                file.seek(self._read)
+                data = file.read()
+        except FileNotFoundError:
+            return []
+        found, at = [], 0
+        while at + _DEFINITION.size <= len(data):
+            kind, number, length = _DEFINITION.unpack_from(data, at)
+            if kind not in (NAME, FRAME, STACK) or length > _LONGEST:
+                raise RunError(f"{self._path} is damaged at byte {self._read + at}")
+            start, end = at + _DEFINITION.size, at + _DEFINITION.size + length
+            if end > len(data):
+                break
+            found.append(Definition(kind, number, data[start:end]))
+            at = end
+        self._read += at
+        return found

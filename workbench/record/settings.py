@@ -1,0 +1,49 @@
+"""How a recording records: the few choices there are, and how they reach the processes of the recorded program."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from workbench.errors import UsageError, nearest
+from workbench.kernels import library_path
+
+SPOOL = "spool"  # the folder of the rings, in the folder of the run
+STACKS = ("none", "large", "all")
+SITE = Path(__file__).parent / "site"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is recorded of the host's memory, and of which allocations the Python stack is kept."""
+
+    threshold: int = 64 << 10  # bytes; smaller host requests are not recorded, the ledger has them as one sum
+    stacks: str = "large"  # of host requests from the threshold on and of all GPU blocks; or none, or all
+
+    def __post_init__(self) -> None:
+        if self.stacks not in STACKS:
+            raise UsageError(f"stacks can not be {self.stacks!r}: {nearest(self.stacks, STACKS)}")
+        if self.threshold < 1024:
+            raise UsageError(f"a threshold of {self.threshold} bytes would record every request; use 1KiB or more")
+
+    @classmethod
+    def from_environment(cls) -> Settings:
+        """The settings with which this process was started to be recorded."""
+        return cls(int(os.environ["WORKBENCH_THRESHOLD"]), os.environ["WORKBENCH_STACKS"])
+
+    def environment(self, folder: Path) -> dict[str, str]:
+        """The environment in which a program, and all that it starts, is recorded into the run in `folder`."""
+        return {
+            "WORKBENCH_RUN": str(folder),
+            "WORKBENCH_SPOOL": str(folder / SPOOL),
+            "WORKBENCH_THRESHOLD": str(self.threshold),
+            "WORKBENCH_STACKS": self.stacks,
+            "LD_PRELOAD": _before(str(library_path()), "LD_PRELOAD"),
+            "PYTHONPATH": _before(str(SITE), "PYTHONPATH"),
+        }
+
+
+def _before(first: str, variable: str) -> str:
+    """The value of a path-like variable with `first` put before it."""
+    return ":".join(part for part in (first, os.environ.get(variable)) if part)

@@ -1,0 +1,46 @@
+"""What watches memory by itself: each source on its own, each saying what it cannot see here."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from workbench.errors import WorkbenchError
+from workbench.record.native import Spool
+
+if TYPE_CHECKING:
+    from workbench.record.settings import Settings
+
+
+class Unavailable(WorkbenchError):
+    """A source cannot be had here; the message says why and what would help."""
+
+
+class Source(Protocol):
+    """Something that writes events of one kind into the spool."""
+
+    name: str
+
+    def attach(self, spool: Spool, late: bool) -> list[str]:
+        """Start; returns a line for each thing it cannot see here. Raises `Unavailable` where it can see nothing.
+
+        `late`: the process has run before, so that memory may be in use already.
+        """
+        ...
+
+    def flush(self) -> None:
+        """Everything that happened before the call is in the ring when it returns."""
+        ...
+
+    def detach(self) -> list[str]:
+        """Stop; returns a line for each thing that it could not see meanwhile. May be called again."""
+        ...
+
+
+def all_sources(settings: Settings) -> list[Source]:
+    """Every source there is, in the order in which they start."""
+    from workbench.record.sources.driver import Driver
+    from workbench.record.sources.host import Host
+    from workbench.record.sources.torch_blocks import TorchBlocks
+
+    driver = Driver()
+    return [Host(settings.stacks), driver, TorchBlocks(driver)]

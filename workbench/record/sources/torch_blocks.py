@@ -1,0 +1,59 @@
+"""torch's blocks, of the CPU and of CUDA: hooks in libc10's allocators (kernels/torch_blocks.c)."""
+
+from __future__ import annotations
+
+from types import ModuleType
+
+from workbench.record import native
+from workbench.record.sources import Unavailable
+from workbench.record.sources.cupti_library import has_cuda
+from workbench.record.sources.driver import Driver
+from workbench.record.sources.on_import import on_import
+from workbench.record.sources.torch_tracker import TorchTracker
+
+LATE = "torch's blocks in use before the recording began are not known"
+
+
+class TorchBlocks:
+    """The source of torch's blocks, and where no CUPTI tells of driver memory, of torch's segments."""
+
+    name = "torch"
+
+    def __init__(self, driver: Driver) -> None:
+        self._driver = driver
+        self._tracker: TorchTracker | None = None
+        self._patches = False
+        self._attached = False
+        self._limits: list[str] = []
+
+    def attach(self, spool: native.Spool, late: bool) -> list[str]:
+        """Start, also where torch is loaded later or never."""
+        if not native.library().wb_preloaded():
+            native.patch()
+            self._patches = True
+        self._attached = True
+        on_import("torch", self._track)
+        return [LATE] if late else []
+
+    def _track(self, torch: ModuleType) -> None:
+        """Have torch's CUDA allocator say what was asked for and on which stream."""
+        if not self._attached or torch.version.cuda is None or not has_cuda():
+            return
+        try:
+            self._tracker = TorchTracker(torch, segments=not self._driver.runs)
+        except Unavailable as error:
+            self._limits.append(str(error))
+
+    def flush(self) -> None:
+        """Nothing waits: an event is in the ring before the call that made it returns."""
+
+    def detach(self) -> list[str]:
+        """Stop changing torch's calls; a preloaded recorder stops when the spool is closed."""
+        self._attached = False
+        if self._tracker is not None:
+            self._tracker.stop()
+            self._tracker = None
+        if self._patches:
+            self._patches = False
+            native.unpatch()
+        return self._limits

@@ -1,0 +1,92 @@
+"""What torch's CUDA allocator asked for, and on which stream, of each block: compiled once for each version of torch.
+
+torch's hook that costs nothing tells only the bytes a block took. The rest needs a tracker in C++ against torch's own
+headers, so it needs a compiler; without one a recording is as complete, with `asked` equal to `bytes`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import importlib.resources
+import os
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from workbench.record import native
+from workbench.record.sources import Unavailable
+
+COMPILE_WITHIN_S = 120
+
+
+class TorchTracker:
+    """Passes torch's requested sizes and streams on, from CUDA's first use until `stop`."""
+
+    def __init__(self, torch: Any, segments: bool) -> None:
+        """Compile for this torch if need be. `segments`: tell of segments too, where no CUPTI does."""
+        self._tracker = ctypes.CDLL(str(compiled(torch)))
+        self._segments = segments
+        self._wanted = True
+        torch.cuda._lazy_call(self._start)  # the allocators of the devices take trackers once they exist
+
+    def _start(self) -> None:
+        if self._wanted:
+            library = native.library()
+            segment = _address(library.wb_driver_segment) if self._segments else None
+            self._tracker.wb_track(_address(library.wb_torch_detail), segment)
+
+    def stop(self) -> None:
+        """Tell nothing any more."""
+        self._wanted = False
+        self._tracker.wb_track(None, None)
+
+
+def compiled(torch: Any) -> Path:
+    """The tracker's library for this torch, from the user's cache or compiled now."""
+    source = importlib.resources.files("workbench.kernels") / "torch_tracker.cpp"
+    text = source.read_bytes()
+    key = hashlib.sha256(text + torch.__version__.encode() + torch.__file__.encode()).hexdigest()[:16]
+    library = _cache() / f"torch_tracker-{key}.so"
+    if not library.exists():
+        _compile(text, torch, library)
+    return library
+
+
+def _cache() -> Path:
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    folder = home / "memory-workbench"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return folder
+
+
+def _compile(text: bytes, torch: Any, library: Path) -> None:
+    compiler = shutil.which(os.environ.get("CXX", "g++"))
+    if compiler is None:
+        raise Unavailable("requested sizes and streams of torch's GPU blocks need a C++ compiler: install g++")
+    with tempfile.TemporaryDirectory(dir=library.parent) as folder:
+        source, made = Path(folder, "torch_tracker.cpp"), Path(folder, "torch_tracker.so")
+        source.write_bytes(text)
+        flags = ["-std=c++20", "-O2", "-fPIC", "-shared", "-w", *(f"-I{path}" for path in _headers(torch))]
+        libraries = [f"-L{Path(torch.__file__).parent / 'lib'}", "-lc10_cuda", "-lc10"]
+        command = [compiler, *flags, str(source), "-o", str(made), *libraries]
+        run = subprocess.run(command, capture_output=True, text=True, timeout=COMPILE_WITHIN_S)
+        if run.returncode:
+            reason = next((line for line in run.stderr.splitlines() if "error" in line), "no reason given")
+            raise Unavailable(f"requested sizes and streams of torch's GPU blocks: {compiler} failed: {reason}")
+        made.replace(library)  # at once, so that processes that start together all find a whole file
+
+
+def _headers(torch: Any) -> list[Path]:
+    """Folders of torch's and CUDA's headers; CUDA's lie in its toolkit or beside torch, in NVIDIA's packages."""
+    package = Path(torch.__file__).parent
+    folders = [package / "include"]
+    folders += [Path(home, "include") for home in (os.environ.get("CUDA_HOME"), "/usr/local/cuda") if home]
+    folders += sorted((package.parent / "nvidia").glob("*/include"))
+    return [folder for folder in folders if folder.is_dir()]
+
+
+def _address(function: Any) -> ctypes.c_void_p:
+    return ctypes.cast(function, ctypes.c_void_p)

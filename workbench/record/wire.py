@@ -1,0 +1,86 @@
+"""How a recorded process talks to its scribe: JSON lines over a local socket that only the same user may use.
+
+High volume never passes here, only the ring; these are phases, tags and the end. A message with an answer holds the
+process at that point until the scribe has taken what was recorded up to it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import socket
+import struct
+from pathlib import Path
+from typing import Any
+
+from workbench.errors import RunError
+
+Message = dict[str, Any]
+ANSWER_WITHIN_S = 60.0
+
+
+def address(folder: Path) -> str:
+    """The scribe's socket for the run in `folder`: an abstract one, so that no path is too long and none is left."""
+    return "\0workbench-" + hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:32]
+
+
+def listen(folder: Path) -> socket.socket:
+    """The scribe's end. Fails where another scribe writes the same run."""
+    server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        server.bind(address(folder))
+    except OSError:
+        raise RunError(f"{folder} is being written by another recording") from None
+    server.listen()
+    return server
+
+
+def peer_is_same_user(connection: socket.socket) -> bool:
+    """Whether the other end belongs to the user that this process runs as."""
+    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    return int(struct.unpack("3i", credentials)[1]) == os.getuid()
+
+
+class Line:
+    """The recorded process's end: sends messages, and waits for the answer of those that have one."""
+
+    def __init__(self, folder: Path) -> None:
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            self._socket.connect(address(folder))
+        except OSError:
+            self._socket.close()
+            raise RunError(f"nobody writes the run in {folder}: its recording has ended") from None
+        self._socket.settimeout(ANSWER_WITHIN_S)
+        self._answers = self._socket.makefile("rb")
+
+    def tell(self, do: str, **message: Any) -> None:
+        """Send a message that has no answer."""
+        try:
+            self._socket.sendall(encode({"do": do, **message}))
+        except OSError:
+            raise RunError("the recording has ended: its scribe is gone") from None
+
+    def ask(self, do: str, **message: Any) -> Message:
+        """Send a message and wait for its answer."""
+        self.tell(do, **message, answer=True)
+        try:
+            line = self._answers.readline()
+        except OSError:
+            line = b""
+        if not line:
+            raise RunError("the recording has ended: its scribe is gone")
+        answer: Message = json.loads(line)
+        if "error" in answer:
+            raise RunError(answer["error"])
+        return answer
+
+    def close(self) -> None:
+        self._answers.close()
+        self._socket.close()
+
+
+def encode(message: Message) -> bytes:
+    """A message as it goes over the wire."""
+    return json.dumps(message).encode() + b"\n"

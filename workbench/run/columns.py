@@ -1,0 +1,57 @@
+"""Columns of a run's tables as numpy arrays: the one place that knows how text columns are coded."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+Mask = npt.NDArray[np.bool_]
+Ints = npt.NDArray[np.int64]
+
+
+def equals(table: pa.Table, column: str, text: str) -> Mask:
+    """Which rows have `text` in a text column."""
+    parts = [_equals(chunk, text) for chunk in table[column].chunks]
+    return np.concatenate(parts) if parts else np.zeros(0, dtype=bool)
+
+
+def _equals(chunk: pa.DictionaryArray, text: str) -> Mask:
+    texts = chunk.dictionary.to_pylist()
+    if text not in texts:
+        return np.zeros(len(chunk), dtype=bool)
+    same: Mask = np.equal(_values(chunk.indices), texts.index(text))
+    return same & np.asarray(chunk.is_valid()) if chunk.null_count else same
+
+
+def _values(array: pa.Array) -> npt.NDArray[np.int64]:
+    """The numbers of an array where they lie. pyarrow's own conversion would load pandas, which takes longer."""
+    if not len(array):
+        return np.zeros(0, array.type.to_pandas_dtype())
+    whole: npt.NDArray[np.int64] = np.frombuffer(array.buffers()[1], array.type.to_pandas_dtype())
+    return whole[array.offset : array.offset + len(array)]
+
+
+def codes(table: pa.Table, column: str) -> tuple[Ints, list[str | None]]:
+    """A text column as numbers and the texts they stand for; the last text is None, for rows that have none."""
+    unified = table.select([column]).unify_dictionaries()[column]
+    if not unified.num_chunks:
+        return np.zeros(0, dtype=np.int64), [None]
+    texts: list[str | None] = [*unified.chunk(0).dictionary.to_pylist(), None]
+    none = len(texts) - 1
+    parts = [np.asarray(chunk.indices.fill_null(none), dtype=np.int64) for chunk in unified.chunks]
+    return np.concatenate(parts), texts
+
+
+def numbers(table: pa.Table, column: str) -> npt.NDArray[np.int64]:
+    """A number column; what is null reads as 0."""
+    chunks = [chunk.fill_null(0) if chunk.null_count else chunk for chunk in table[column].chunks if len(chunk)]
+    if len(chunks) == 1:
+        return _values(chunks[0])
+    return np.concatenate([_values(chunk) for chunk in chunks]) if chunks else np.zeros(0, np.int64)
+
+
+def text(table: pa.Table, column: str) -> list[str | None]:
+    """A text column, row by row: for tables of few rows."""
+    values: list[str | None] = table[column].to_pylist()
+    return values

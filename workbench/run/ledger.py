@@ -1,0 +1,171 @@
+"""Every byte in use at one moment, by owner and tag, held to what the driver or the kernel says is used."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from workbench.run.columns import Ints, Mask, codes, equals, numbers
+from workbench.run.timeline import OUTER_LAYER, Timeline
+
+UNUSED = "unused"  # the tag of memory that an allocator holds and has given to nobody
+TRUTH = {"gpu": "used", "pinned": "used", "pageable": "private"}
+"""The name under which `totals` has the truth of a tier; nobody can tell that of the pinned tier."""
+
+Sums = dict[tuple[str, str | None], int]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """The bytes of one owner with one tag."""
+
+    owner: str
+    tag: str | None
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """What is in use in one tier at one moment. `used` is the truth, None where nobody can tell it.
+
+    `error` bounds how far the entries may be off: on the pageable tier they are measured at phase edges, and what was
+    handed out or taken back since is known only by its size, not by the pages that were touched.
+    """
+
+    tier: str
+    time_ns: int
+    used: int | None
+    entries: tuple[Entry, ...]
+    error: int = 0
+
+    @property
+    def explained(self) -> int:
+        """Bytes that have an owner's name."""
+        return sum(entry.bytes for entry in self.entries)
+
+    @property
+    def unexplained(self) -> int | None:
+        """Bytes in use that no event and no measurement explains."""
+        return None if self.used is None else self.used - self.explained
+
+    def by_owner(self) -> dict[str, int]:
+        """Bytes by owner, the largest first."""
+        sums: dict[str, int] = defaultdict(int)
+        for entry in self.entries:
+            sums[entry.owner] += entry.bytes
+        return dict(sorted(sums.items(), key=lambda item: -item[1]))
+
+
+def ledger_at(events: pa.Table, totals: pa.Table, tier: str, time_ns: int) -> Ledger:
+    """The ledger of `tier` just after what happened at `time_ns`."""
+    if tier == "pageable":
+        return _measured(events, totals, time_ns)
+    return Ledger(tier, time_ns, truth(totals, tier, time_ns), _entries(alive_by_owner(events, tier, time_ns)))
+
+
+def truth(totals: pa.Table, tier: str, time_ns: int) -> int | None:
+    """Bytes in use as the driver (gpu) or the kernel (pageable) had them last, over all devices or processes."""
+    rows = equals(totals, "tier", tier) & equals(totals, "name", TRUTH[tier])
+    times = numbers(totals, "time_ns")
+    rows &= times <= time_ns
+    if not rows.any():
+        return None
+    if tier == "pageable":  # one reading of all processes that lived then
+        return int(numbers(totals, "bytes")[rows & (times == times[rows].max())].sum())
+    last = dict(zip(numbers(totals, "device")[rows], numbers(totals, "bytes")[rows], strict=True))
+    return int(sum(last.values()))
+
+
+def readings(totals: pa.Table, tier: str) -> Ints:
+    """The moments at which the truth of a tier was read."""
+    rows = equals(totals, "tier", tier) & equals(totals, "name", TRUTH[tier])
+    return np.unique(numbers(totals, "time_ns")[rows])
+
+
+def _measured(events: pa.Table, totals: pa.Table, time_ns: int) -> Ledger:
+    """The pageable ledger: the resident bytes by owner of the last phase edge, and what has been asked since."""
+    used = truth(totals, "pageable", time_ns)
+    if used is None:
+        return Ledger("pageable", time_ns, None, _entries(alive_by_owner(events, "pageable", time_ns)))
+    moments = readings(totals, "pageable")
+    edge = int(moments[moments <= time_ns].max())
+    rows = np.flatnonzero(equals(totals, "name", "held") & (numbers(totals, "time_ns") == edge))
+    timeline = Timeline.of(events, "pageable")
+    since = timeline.times_ns[(timeline.times_ns > edge) & (timeline.times_ns <= time_ns)]
+    error = abs(timeline.at(time_ns) - timeline.at(edge)) if len(since) else 0
+    return Ledger("pageable", time_ns, used, _entries(_sums(totals, rows, numbers(totals, "bytes")[rows])), error)
+
+
+def alive_by_owner(events: pa.Table, tier: str, time_ns: int) -> Sums:
+    """Bytes in use by owner and tag: blocks by what they are for, and what their allocator holds beyond them."""
+    alive = _alive(events, equals(events, "tier", tier) & (numbers(events, "time_ns") <= time_ns))
+    is_outer = equals(events, "layer", OUTER_LAYER[tier])[alive]
+    outer, blocks = alive[is_outer], alive[~is_outer]
+    if not len(outer):
+        return _sums(events, blocks, numbers(events, "bytes")[blocks])
+    home = _containers(events, outer, blocks)
+    sizes = numbers(events, "bytes")
+    filled = np.bincount(home[home >= 0], weights=sizes[blocks[home >= 0]], minlength=len(outer)).astype(np.int64)
+    sums = _sums(events, blocks[home >= 0], sizes[blocks[home >= 0]])
+    owners, _ = codes(events, "owner")
+    divided = np.isin(owners[outer], np.unique(owners[outer[filled > 0]]))
+    for key, held in _sums(events, outer[divided], (sizes[outer] - filled)[divided]).items():
+        sums[key[0], UNUSED] = sums.get((key[0], UNUSED), 0) + held
+    for key, held in _sums(events, outer[~divided], sizes[outer[~divided]]).items():
+        sums[key] = sums.get(key, 0) + held
+    return sums
+
+
+def _alive(events: pa.Table, rows: Mask) -> Ints:
+    """The allocations among `rows` that no later row of them frees."""
+    chosen = np.flatnonzero(rows)
+    layer, _ = codes(events, "layer")
+    keys = (layer[chosen], numbers(events, "process")[chosen], numbers(events, "address")[chosen])
+    order = np.lexsort(keys)  # stable: within a key the order of time stays
+    last = np.ones(len(order), dtype=bool)
+    if len(order):
+        changed = np.zeros(len(order) - 1, dtype=bool)
+        for key in keys:
+            changed |= key[order][1:] != key[order][:-1]
+        last[:-1] = changed
+    ends = np.sort(chosen[order[last]])
+    return ends[equals(events, "kind", "alloc")[ends]]
+
+
+def _containers(events: pa.Table, outer: Ints, blocks: Ints) -> Ints:
+    """For each block the place in `outer` of the allocation that it lies in, -1 where there is none."""
+    process, address, sizes = (numbers(events, column) for column in ("process", "address", "bytes"))
+    homes = np.full(len(blocks), -1, dtype=np.int64)
+    for one in np.unique(process[blocks]):
+        places = np.flatnonzero(process[outer] == one)
+        mine = np.flatnonzero(process[blocks] == one)
+        if not len(places):
+            continue
+        places = places[np.argsort(address[outer[places]], kind="stable")]
+        starts = address[outer[places]]
+        near = np.searchsorted(starts, address[blocks[mine]], side="right") - 1
+        found = near >= 0
+        found &= address[blocks[mine]] < starts[near] + sizes[outer[places]][near].astype(starts.dtype)
+        homes[mine[found]] = places[near[found]]
+    return homes
+
+
+def _sums(table: pa.Table, rows: Ints, sizes: Ints) -> Sums:
+    """`sizes`, one a row, added up by owner and tag."""
+    owners, owner_texts = codes(table, "owner")
+    tags, tag_texts = codes(table, "tag")
+    keys = owners[rows] * len(tag_texts) + tags[rows]
+    found, place = np.unique(keys, return_inverse=True)
+    totals = np.bincount(place, weights=sizes, minlength=len(found)).astype(np.int64)
+    return {
+        (owner_texts[key // len(tag_texts)] or "", tag_texts[key % len(tag_texts)]): int(total)
+        for key, total in zip(found.tolist(), totals, strict=True)
+    }
+
+
+def _entries(sums: Sums) -> tuple[Entry, ...]:
+    ordered = sorted(sums.items(), key=lambda item: (-item[1], item[0][0], item[0][1] or ""))
+    return tuple(Entry(owner, tag, held) for (owner, tag), held in ordered if held)

@@ -1,0 +1,43 @@
+"""Bring the manifest of an older run up to the present schema, step by step.
+
+A step takes a document of version N and returns one of version N + 1. Tables change with their own functions in
+`TABLE_STEPS`, keyed the same way, so that a run is migrated as it is read and never rewritten in place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from workbench.errors import RunError
+
+if TYPE_CHECKING:  # a recorded process reads its manifest, and must not be made to hold pyarrow
+    import pyarrow as pa
+
+VERSION = 1
+"""Of the tables and the manifest. Grows by one whenever a column or a field changes its name, type or meaning."""
+
+MANIFEST_STEPS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
+TABLE_STEPS: dict[int, Callable[[str, pa.Table], pa.Table]] = {}
+
+
+def migrate(document: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """`document` as the present schema has it; refuses what is newer than this program."""
+    version = document.get("schema")
+    if not isinstance(version, int) or isinstance(version, bool) or version < 1:
+        raise RunError(f"{folder} is not a run: its manifest has no schema version")
+    if version > VERSION:
+        raise RunError(
+            f"{folder} is of schema {version}; this workbench reads up to {VERSION}: upgrade memory-workbench"
+        )
+    for step in range(version, VERSION):
+        document = MANIFEST_STEPS[step](document)
+    return document
+
+
+def migrate_table(name: str, table: pa.Table, version: int) -> pa.Table:
+    """A table of a run of schema `version` as the present schema has it."""
+    for step in range(version, VERSION):
+        table = TABLE_STEPS[step](name, table)
+    return table

@@ -1,0 +1,152 @@
+"""One recorded execution, read from its folder: also while it is still being written."""
+
+from __future__ import annotations
+
+import fcntl
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from workbench.errors import RunError
+from workbench.run import manifest as manifests
+from workbench.run import schema
+from workbench.run.ledger import Ledger, ledger_at, readings, truth
+from workbench.run.manifest import Manifest
+from workbench.run.migrations import migrate_table
+from workbench.run.sealing import by_time, named, read_coded
+from workbench.run.streams import read_names
+from workbench.run.timeline import Timeline, timelines
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+LOCK = "lock"
+
+
+class Run:
+    """A recorded execution: its manifest, tables, timelines and ledgers. Reads only its folder."""
+
+    def __init__(self, folder: Path, manifest: Manifest) -> None:
+        self.folder = folder
+        self.manifest = manifest
+        self._tables: dict[str, pa.Table] = {}
+        self._timelines: dict[str, Timeline] = {}
+
+    @classmethod
+    def open(cls, folder: str | Path) -> Run:
+        """The run in `folder`. One whose scribe is gone before its end is `incomplete`."""
+        folder = Path(folder)
+        manifest = Manifest.read(folder)
+        if manifest.status == manifests.RECORDING and not is_locked(folder):
+            manifest.status = manifests.INCOMPLETE
+        return cls(folder, manifest)
+
+    @property
+    def id(self) -> str:
+        """The id of the run, unique in its store."""
+        return self.manifest.id
+
+    def table(self, name: str) -> pa.Table:
+        """One of the tables `events, stacks, phases, totals, copies, tokens`, in the order of time."""
+        if name not in schema.TABLES:
+            raise RunError(f"a run has no table {name!r}; it has {', '.join(schema.TABLES)}")
+        if name not in self._tables:
+            self._tables[name] = self._read(name)
+        return self._tables[name]
+
+    def _read(self, name: str) -> pa.Table:
+        sealed = self.folder / f"{name}.parquet"
+        if not sealed.exists():
+            rows = by_time(read_coded(self.folder, name), name)
+            return named(rows, schema.TABLES[name], read_names(self.folder))
+        try:
+            table = pq.ParquetFile(sealed, memory_map=True).read()
+        except (pa.ArrowException, OSError) as error:
+            raise RunError(f"{sealed} can not be read: {str(error).splitlines()[0]}") from None
+        table = migrate_table(name, table, self.manifest.schema)
+        if table.column_names != schema.TABLES[name].names:
+            raise RunError(
+                f"{sealed} is not the {name} table of a run: its columns are {', '.join(table.column_names)}"
+            )
+        return table.cast(schema.TABLES[name])
+
+    def events(self) -> pd.DataFrame:
+        """Every allocation and free, as a pandas DataFrame with the columns of `schema.EVENTS`."""
+        return self.table("events").to_pandas()
+
+    def phases(self) -> pd.DataFrame:
+        """The named intervals of the run, as a pandas DataFrame."""
+        return self.table("phases").to_pandas()
+
+    def timeline(self, tier: str) -> Timeline:
+        """Bytes in use over time in a tier: gpu, pinned or pageable."""
+        if tier not in self._timelines:
+            self._timelines[tier] = Timeline.of(self.table("events"), _known_tier(tier))
+        return self._timelines[tier]
+
+    def timelines(self, tier: str, by: str = "owner") -> dict[str, Timeline]:
+        """Bytes in use over time in a tier, for each owner or each tag."""
+        return timelines(self.table("events"), _known_tier(tier), by)
+
+    def ledger(self, tier: str, at_ns: int | None = None) -> Ledger:
+        """Who holds the bytes of a tier at a moment; by default at the phase edge where most was used."""
+        moment = self.fullest_edge(tier) if at_ns is None else at_ns
+        return ledger_at(self.table("events"), self.table("totals"), _known_tier(tier), moment)
+
+    def fullest_edge(self, tier: str) -> int:
+        """The phase edge at which most was used; where no truth is known, the moment of the peak."""
+        totals, phases = self.table("totals"), self.table("phases")
+        edges = {*phases["start_ns"].to_pylist(), *phases["end_ns"].drop_null().to_pylist()}
+        moments: list[int] = readings(totals, tier).tolist()
+        moments = [moment for moment in moments if moment in edges] or moments
+        if not moments:
+            return self.timeline(tier).peak.time_ns
+        return max(moments, key=lambda moment: truth(totals, tier, moment) or 0)
+
+    def stack(self, number: int) -> list[str]:
+        """The frames of a stack, innermost first."""
+        stacks = self.table("stacks")
+        place = stacks["stack"].to_pylist().index(number)
+        frames: list[str] = stacks["frames"][place].as_py()
+        return frames
+
+    def __repr__(self) -> str:
+        return f"<Run {self.id} {self.manifest.status}>"
+
+    def _repr_html_(self) -> str:
+        import html
+
+        return f"<code>{html.escape(repr(self))}</code>"
+
+
+def write_run(folder: Path, manifest: Manifest, tables: dict[str, pa.Table]) -> Run:
+    """Write a finished run from tables at hand, as an import does; the tables that are not given are empty."""
+    from workbench.run.sealing import write_table
+
+    folder.mkdir(parents=True)
+    for name, columns in schema.TABLES.items():
+        table = by_time(tables.get(name, columns.empty_table()), name)
+        write_table(folder, name, table)
+        manifest.counts[name] = table.num_rows
+    manifest.write(folder)
+    return Run.open(folder)
+
+
+def is_locked(folder: Path) -> bool:
+    """Whether a scribe is writing the run in `folder` now."""
+    try:
+        with (folder / LOCK).open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            return False
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+
+
+def _known_tier(tier: str) -> str:
+    if tier not in schema.TIERS:
+        raise RunError(f"there is no tier {tier!r}; tiers are {', '.join(schema.TIERS)}")
+    return tier

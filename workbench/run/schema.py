@@ -1,0 +1,96 @@
+"""The tables of a run: their columns, what each means, and the version they are of.
+
+While a run is written a table is an Arrow stream (`events.arrow`); names are then small numbers that `names.arrow`
+resolves. A finished run has Parquet files (`events.parquet`) in which names are plain text.
+"""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+TEXT = pa.dictionary(pa.int32(), pa.string())
+
+KINDS = ("alloc", "free")
+LAYERS = ("driver", "allocator", "host")
+TIERS = ("gpu", "pinned", "pageable")
+DIRECTIONS = ("host to device", "device to host", "device to device", "host to host", "peer")
+
+EVENTS = pa.schema(
+    [
+        ("time_ns", pa.int64()),  # since the run's start, on the run's one clock
+        ("kind", TEXT),  # alloc | free
+        ("layer", TEXT),  # driver | allocator | host: who handed the bytes out
+        ("tier", TEXT),  # gpu | pinned | pageable: where they live
+        ("owner", TEXT),  # the library or subsystem that asked
+        ("tag", TEXT),  # what they are for; null: nobody said
+        ("bytes", pa.int64()),  # taken
+        ("asked", pa.int64()),  # requested; differs from `bytes` by rounding
+        ("address", pa.uint64()),
+        ("device", pa.int16()),  # -1: the host
+        ("stream", pa.uint64()),
+        ("process", pa.int32()),
+        ("thread", pa.int32()),  # 0: not known
+        ("stack", pa.int32()),  # of the allocation; a key of `stacks`, 0: none
+    ]
+)
+
+STACKS = pa.schema(
+    [
+        ("stack", pa.int32()),
+        ("frames", pa.list_(TEXT)),  # "file:line function", innermost first
+    ]
+)
+
+PHASES = pa.schema(
+    [
+        ("name", pa.string()),
+        ("start_ns", pa.int64()),
+        ("end_ns", pa.int64()),  # null: the run ended inside it
+        ("process", pa.int32()),
+        ("depth", pa.int16()),  # 0: not inside another phase
+    ]
+)
+
+TOTALS = pa.schema(
+    [
+        ("time_ns", pa.int64()),
+        ("process", pa.int32()),  # 0: of the whole device or host
+        ("tier", TEXT),
+        ("device", pa.int16()),
+        ("name", TEXT),  # what was read: used, private, resident; or `held`: the resident part of one owner
+        ("owner", TEXT),  # of `held` rows
+        ("tag", TEXT),  # of `held` rows
+        ("bytes", pa.int64()),  # holds until the next row of the same key
+    ]
+)
+
+COPIES = pa.schema(
+    [
+        ("submitted_ns", pa.int64()),  # null: not known
+        ("start_ns", pa.int64()),
+        ("end_ns", pa.int64()),
+        ("bytes", pa.int64()),
+        ("direction", TEXT),
+        ("device", pa.int16()),
+        ("stream", pa.uint64()),
+        ("process", pa.int32()),
+    ]
+)
+
+TOKENS = pa.schema(
+    [
+        ("time_ns", pa.int64()),
+        ("request", pa.int32()),
+        ("position", pa.int32()),  # of the first of them in the request's output, from 0
+        ("count", pa.int32()),
+    ]
+)
+
+TABLES = {
+    "events": EVENTS,
+    "stacks": STACKS,
+    "phases": PHASES,
+    "totals": TOTALS,
+    "copies": COPIES,
+    "tokens": TOKENS,
+}

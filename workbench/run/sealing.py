@@ -1,0 +1,113 @@
+"""Turn the streams of a run into its final Parquet tables.
+
+Rows are sorted by time and names become text. A table is written beside its stream and takes its place only when it is
+whole, so a sealing that is cut short loses nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from workbench.run import schema
+from workbench.run.streams import coded, read_names, read_stream
+
+ROWS_A_GROUP = 1 << 20
+TIME_COLUMN = {
+    "events": "time_ns",
+    "phases": "start_ns",
+    "totals": "time_ns",
+    "copies": "start_ns",
+    "tokens": "time_ns",
+}
+
+
+def seal(folder: Path) -> dict[str, int]:
+    """Write the Parquet tables of the run in `folder` from its streams; returns the rows of each."""
+    names = read_names(folder)
+    counts = {name: _seal_table(folder, name, names) for name in schema.TABLES}
+    for name in (*schema.TABLES, "names"):
+        (folder / f"{name}.arrow").unlink(missing_ok=True)
+    return counts
+
+
+def _seal_table(folder: Path, name: str, names: list[str]) -> int:
+    rows = by_time(read_coded(folder, name), name)
+    write_table(folder, name, named(rows, schema.TABLES[name], names))
+    return int(rows.num_rows)
+
+
+def read_coded(folder: Path, name: str) -> pa.Table:
+    """What a table's stream holds so far, names as numbers; on the disk until it is touched."""
+    return pa.Table.from_batches(read_stream(folder / f"{name}.arrow"), coded(schema.TABLES[name]))
+
+
+def by_time(rows: pa.Table, name: str) -> pa.Table:
+    """`rows` in the order of time; rows of the same time keep the order in which they came."""
+    column = TIME_COLUMN.get(name)
+    if column is None or rows.num_rows < 2:
+        return rows
+    times = rows[column].to_numpy()
+    if np.all(times[1:] >= times[:-1]):
+        return rows
+    return rows.combine_chunks().take(pa.array(np.argsort(times, kind="stable")))
+
+
+def named(rows: pa.Table, table: pa.Schema, names: list[str]) -> pa.Table:
+    """`rows` of a stream with its numbers replaced by the names that they stand for."""
+    columns = []
+    for field in table:
+        column = rows[field.name]
+        columns.append(column if column.type == field.type else _named_column(column, field.type, names))
+    return pa.table(columns, schema=table)
+
+
+def _named_column(column: pa.ChunkedArray, kind: pa.DataType, names: list[str]) -> pa.Array:
+    array = column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
+    if pa.types.is_list(kind):
+        values = _named_values(array.values, names)
+        return pa.ListArray.from_arrays(array.offsets, values)
+    return _named_values(array, names)
+
+
+def _named_values(ids: pa.Array, names: list[str]) -> pa.DictionaryArray:
+    """Ids as text, with a dictionary of only the names that occur."""
+    codes = np.asarray(ids.fill_null(0) if ids.null_count else ids)
+    occurs = np.zeros(max(len(names), 1), dtype=bool)
+    occurs[codes] = True
+    if ids.null_count:
+        occurs[0] |= bool(len(names))
+    compact = np.cumsum(occurs, dtype=np.int32) - 1
+    texts = pa.array([names[i] for i in np.flatnonzero(occurs)] if names else [], pa.string())
+    mask = np.asarray(ids.is_null()) if ids.null_count else None
+    return pa.DictionaryArray.from_arrays(pa.array(compact[codes], mask=mask), texts)
+
+
+def write_table(folder: Path, name: str, table: pa.Table) -> None:
+    """Write one Parquet table of a run, whole or not at all."""
+    target = folder / f"{name}.parquet"
+    temporary = target.with_suffix(".tmp")
+    numbers = {"time_ns": "DELTA_BINARY_PACKED", "start_ns": "DELTA_BINARY_PACKED"}
+    encoding = {column: numbers[column] for column in table.column_names if column in numbers}
+    with pq.ParquetWriter(
+        temporary,
+        table.schema,
+        compression="zstd",
+        compression_level=1,
+        use_dictionary=[column for column in table.column_names if column not in encoding],
+        column_encoding=encoding or None,
+        write_statistics=True,
+        store_schema=True,
+    ) as writer:
+        for rows in _groups(table):
+            writer.write_table(rows, row_group_size=ROWS_A_GROUP)
+    temporary.replace(target)
+
+
+def _groups(table: pa.Table) -> Iterator[pa.Table]:
+    for start in range(0, max(table.num_rows, 1), ROWS_A_GROUP):
+        yield table.slice(start, ROWS_A_GROUP)

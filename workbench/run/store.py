@@ -1,0 +1,134 @@
+"""A folder of runs, and SQL across them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import duckdb
+import platformdirs
+import pyarrow as pa
+
+from workbench.errors import RunError, nearest
+from workbench.run import schema
+from workbench.run.manifest import FILE, Manifest
+from workbench.run.migrations import VERSION
+from workbench.run.run import Run, is_locked
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def home() -> Path:
+    """Where the workbench keeps its things: $WORKBENCH_HOME, or the platform's folder for user data."""
+    chosen = os.environ.get("WORKBENCH_HOME")
+    return Path(chosen).expanduser() if chosen else Path(platformdirs.user_data_dir("memory-workbench"))
+
+
+class Store:
+    """A folder of runs; by default the user's own."""
+
+    def __init__(self, folder: str | Path | None = None) -> None:
+        self.folder = Path(folder) if folder is not None else home() / "runs"
+
+    def create(self, manifest: Manifest) -> Path:
+        """Make the folder of a new run, with its manifest in it."""
+        folder = self.folder / manifest.id
+        try:
+            folder.mkdir(parents=True)
+            manifest.write(folder)
+        except OSError as error:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise RunError(f"no run can be written in {self.folder}: {error.strerror}; choose another --out") from None
+        return folder
+
+    def open(self, run: str) -> Run:
+        """The run of this id, a unique beginning or ending of one, a path, or `latest`."""
+        if (Path(run) / FILE).exists():
+            return Run.open(run)
+        ids = self.ids()
+        if run == "latest" and ids:
+            return Run.open(self.folder / ids[0])
+        found = [one for one in ids if one == run] or [one for one in ids if one.startswith(run) or one.endswith(run)]
+        if len(found) == 1:
+            return Run.open(self.folder / found[0])
+        if found:
+            raise RunError(f"{run!r} could be any of {', '.join(found[:5])}; give more of the id")
+        raise RunError(f"there is no run {run!r} in {self.folder}: {nearest(run, ids[:8])}")
+
+    def ids(self) -> list[str]:
+        """The ids of all runs, newest first."""
+        if not self.folder.is_dir():
+            return []
+        return sorted((path.parent.name for path in self.folder.glob(f"*/{FILE}")), reverse=True)
+
+    def runs(self) -> list[Run]:
+        """All runs that can be read, newest first."""
+        runs = []
+        for one in self.ids():
+            try:
+                runs.append(Run.open(self.folder / one))
+            except RunError:
+                continue  # somebody else's folder, or of a newer schema: `open` says which
+        return runs
+
+    def remove(self, run: str) -> None:
+        """Delete a run for good."""
+        opened = self.open(run)
+        if is_locked(opened.folder):
+            raise RunError(f"{opened.id} is being recorded; stop that first")
+        shutil.rmtree(opened.folder)
+
+    def sql(self, query: str) -> pd.DataFrame:
+        """The answer to a SQL query over the views `runs, events, stacks, phases, totals, copies, tokens` of all runs.
+
+        Every view has a column `run`, the id of the run that a row is of.
+        """
+        with duckdb.connect() as connection:
+            runs = self.runs()
+            connection.register("runs", _overview(runs))
+            for name in schema.TABLES:
+                _create_view(connection, name, runs)
+            try:
+                return connection.sql(query).df()
+            except duckdb.Error as error:
+                raise RunError(f"the query failed: {error}") from None
+
+
+def _overview(runs: list[Run]) -> pa.Table:
+    manifests = [run.manifest for run in runs]
+    return pa.table(
+        {
+            "run": [m.id for m in manifests],
+            "name": [m.name for m in manifests],
+            "status": [m.status for m in manifests],
+            "started": [m.started for m in manifests],
+            "duration_s": pa.array([m.duration_s for m in manifests], pa.float64()),
+        },
+        schema=pa.schema(
+            [(name, pa.string()) for name in ("run", "name", "status", "started")] + [("duration_s", pa.float64())]
+        ),
+    )
+
+
+def _create_view(connection: duckdb.DuckDBPyConnection, name: str, runs: list[Run]) -> None:
+    """One view over a table of all runs: finished ones are read by duckdb itself, column by column."""
+    parts = []
+    for number, run in enumerate(runs):
+        path = run.folder / f"{name}.parquet"
+        if path.exists() and run.manifest.schema == VERSION:
+            rows = f"read_parquet({_quoted(str(path))})"
+        else:
+            rows = f"{name}_{number}"
+            connection.register(rows, run.table(name))
+        parts.append(f"select {_quoted(run.id)} as run, * from {rows}")
+    if not parts:
+        connection.register("no_rows", schema.TABLES[name].empty_table())
+        parts = ["select '' as run, * from no_rows"]
+    connection.sql(" union all by name ".join(parts)).create_view(name)
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"

@@ -1,0 +1,114 @@
+"""A run while it is written: one append-only Arrow stream a table, with names as numbers.
+
+Batches of a stream are whole or absent, so a reader takes what is there, at any time, from any process: that is the
+live feed, and it is how a killed run is read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+
+import pyarrow as pa
+
+from workbench.run import schema
+
+NAMES = pa.schema([("id", pa.int32()), ("text", pa.string())])
+
+
+def coded(table: pa.Schema) -> pa.Schema:
+    """The schema of a table's stream: text columns hold ids of names."""
+    return pa.schema([field.with_type(_coded_type(field.type)) for field in table])
+
+
+def _coded_type(kind: pa.DataType) -> pa.DataType:
+    if kind == schema.TEXT:
+        return pa.int32()
+    if pa.types.is_list(kind):
+        return pa.list_(_coded_type(kind.value_type))
+    return kind
+
+
+class Names:
+    """Ids for names, the same in every table of a run; new ones are appended to `names.arrow`."""
+
+    def __init__(self, folder: Path) -> None:
+        self._ids: dict[str, int] = {}
+        self._texts: list[str] = []
+        self._written = 0
+        self._stream = Stream(folder / "names.arrow", NAMES)
+
+    def id(self, text: str) -> int:
+        """The id of `text`, given at its first use."""
+        known = self._ids.get(text)
+        if known is None:
+            known = self._ids[text] = len(self._texts)
+            self._texts.append(text)
+        return known
+
+    def text(self, number: int) -> str:
+        """The name of an id."""
+        return self._texts[number]
+
+    def flush(self) -> None:
+        """Write the names that are new: call it before a batch that refers to them."""
+        if self._written < len(self._texts):
+            ids = pa.array(range(self._written, len(self._texts)), pa.int32())
+            texts = pa.array(self._texts[self._written :], pa.string())
+            self._stream.write(pa.record_batch([ids, texts], schema=NAMES))
+            self._written = len(self._texts)
+
+    def texts(self) -> list[str]:
+        """Every name, at the place of its id."""
+        return self._texts
+
+    def close(self) -> None:
+        self.flush()
+        self._stream.close()
+
+
+class Stream:
+    """One table's stream, open for appending."""
+
+    def __init__(self, path: Path, table: pa.Schema) -> None:
+        self.schema = table
+        self.rows = 0
+        self._file = path.open("xb", buffering=0)
+        self._writer = pa.ipc.new_stream(self._file, table)
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        """Append `batch`; readers see it when this returns."""
+        self._writer.write_batch(batch)
+        self.rows += batch.num_rows
+
+    def write_rows(self, rows: Sequence[dict[str, object]]) -> None:
+        """Append rows given one by one: for tables of few rows."""
+        if rows:
+            self.write(pa.RecordBatch.from_pylist(list(rows), schema=self.schema))
+
+    def close(self) -> None:
+        self._writer.close()
+        self._file.close()
+
+    def __enter__(self) -> Stream:
+        return self
+
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        self.close()
+
+
+def read_stream(path: Path) -> Iterator[pa.RecordBatch]:
+    """The whole batches of a stream, in order; an unfinished last one is left out."""
+    if not path.exists() or path.stat().st_size == 0:
+        return
+    with pa.memory_map(str(path)) as file:
+        try:
+            yield from pa.ipc.open_stream(file)
+        except (pa.ArrowInvalid, OSError):
+            return  # cut off inside a batch: its writer was killed or is still writing
+
+
+def read_names(folder: Path) -> list[str]:
+    """Every name written so far, at the place of its id."""
+    return [text for batch in read_stream(folder / "names.arrow") for text in batch.column("text").to_pylist()]

@@ -1,0 +1,48 @@
+"""Sizes as people write them, and back."""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal
+
+from workbench.errors import UsageError
+
+LARGEST = 2**63 - 1  # what a column of a run can hold
+
+_FACTORS = {
+    "": 1,
+    "b": 1,
+    "kib": 2**10,
+    "mib": 2**20,
+    "gib": 2**30,
+    "tib": 2**40,
+    "kb": 10**3,
+    "mb": 10**6,
+    "gb": 10**9,
+    "tb": 10**12,
+}
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]*)", re.ASCII | re.IGNORECASE)
+
+
+def parse_bytes(text: str) -> int:
+    """Gives the bytes that a size such as `64KiB`, `1.5 GiB`, `4GB` or `512` stands for, rounded down."""
+    match = _SIZE.fullmatch(text.strip())
+    factor = _FACTORS.get(match[2].lower()) if match else None
+    if match is None or factor is None:
+        raise UsageError(f"{text!r} is not a size: write a number and B, KiB, MiB, GiB, KB, MB or GB, such as 1.5GiB")
+    size = int(Decimal(match[1]) * factor)
+    if size > LARGEST:
+        raise UsageError(f"{text!r} is too large a size: the largest is {LARGEST} bytes")
+    return size
+
+
+def format_bytes(size: int) -> str:
+    """Gives a size in the largest binary unit it fills, such as `1.50 GiB`; exact below 1 KiB."""
+    if abs(size) < 2**10:
+        return f"{size} B"
+    value = float(size)
+    for unit in ("KiB", "MiB", "GiB"):
+        value /= 2**10
+        if abs(value) < 1023.995:  # what would round to 1024.00 goes to the next unit
+            return f"{value:.2f} {unit}"
+    return f"{value / 2**10:.2f} TiB"
