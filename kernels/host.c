@@ -47,13 +47,24 @@ struct wb_record wb_host_event(uint8_t kind, const void *address, size_t bytes, 
                               .address = (uintptr_t)address, .bytes = bytes, .asked = asked};
 }
 
+/* Requests of torch have a threshold of their own. */
+static size_t limit(void) {
+    size_t bytes = wb_limit();
+    return WB_UNLIKELY(wb_thread.torch) && bytes != SIZE_MAX ? wb_settings.torch_minimum : bytes;
+}
+
+static bool keeps_stack(size_t bytes) {
+    int mode = atomic_load_explicit(&wb_settings.stacks, memory_order_relaxed);
+    return mode == WB_STACKS_ALL || (mode == WB_STACKS_LARGE && bytes >= wb_limit());
+}
+
 /* A block was handed out. Not inlined, so that its frame lies next to that of the hook. */
 __attribute__((noinline)) static void took(void *block, size_t asked, const void *caller) {
     size_t bytes = block ? wb_real.usable(block) : 0;
-    if (!block || bytes < wb_limit()) return;
+    if (!block || bytes < limit()) return;
     struct wb_record event = wb_host_event(WB_ALLOC, block, bytes, asked);
-    event.owner = wb_owner(caller, __builtin_frame_address(0));
-    wb_emit(&event, wb_host_stacks());
+    event.owner = wb_thread.torch ? wb_name("torch") : wb_owner(caller, __builtin_frame_address(0));
+    wb_emit(&event, keeps_stack(bytes));
 }
 
 /* A block is about to be given back. Recorded before it is: afterwards another thread may have it. */
@@ -63,13 +74,13 @@ __attribute__((noinline)) static void gives(const void *block, size_t bytes) {
 }
 
 /* An allocator rounds up, never to more than twice: below half of the threshold nothing can reach it. */
-static bool is_small(size_t size) { return WB_LIKELY(size < wb_limit() / 2); }
+static bool is_small(size_t size) { return WB_LIKELY(size < limit() / 2); }
 
 static size_t bytes_to_record(void *block) {
-    size_t limit = wb_limit();
-    if (limit == SIZE_MAX) return 0;
+    size_t least = limit();
+    if (least == SIZE_MAX || !block) return 0;
     size_t bytes = wb_real.usable(block);
-    return WB_UNLIKELY(bytes >= limit) ? bytes : 0;
+    return WB_UNLIKELY(bytes >= least) ? bytes : 0;
 }
 
 /* --- malloc and its family ---------------------------------------------------------------------------------------- */

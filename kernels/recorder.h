@@ -43,6 +43,7 @@ struct wb_thread {
     uint64_t process; /* `start` of the process that `id` was read in: a forked thread has a new one */
     uint32_t id;
     uint16_t tag;
+    bool torch; /* torch's CPU allocator asks on this thread: see wb_alloc_cpu */
     uint64_t detail_address, detail_asked, detail_stream; /* see wb_torch_detail */
 };
 extern __thread struct wb_thread wb_thread __attribute__((tls_model("initial-exec")));

@@ -277,6 +277,8 @@ WB_PUBLIC int wb_open(const char *spool_folder, uint64_t threshold) {
 
 /* Writers may still be inside: the ring is replaced by memory that nobody reads, so that they find ground and the file
  * can go; the process's own memory stays. */
+WB_PUBLIC size_t wb_record_from(size_t threshold) { return atomic_exchange(&wb_threshold, threshold); }
+
 WB_PUBLIC void wb_close(void) {
     atomic_store(&wb_threshold, SIZE_MAX);
     struct wb_process *process = atomic_exchange(&current, NULL);
@@ -299,7 +301,7 @@ static enum wb_stack_mode stacks_from(const char *text) {
 __attribute__((constructor)) static void start(void) {
     wb_find_host();
     const char *folder = getenv("WORKBENCH_SPOOL");
-    wb_settings.torch_minimum = bytes_from("WORKBENCH_TORCH_MIN", 0);
+    wb_settings.torch_minimum = bytes_from("WORKBENCH_TORCH_MIN", bytes_from("WORKBENCH_THRESHOLD", 1 << 16));
     wb_settings.stacks = stacks_from(getenv("WORKBENCH_STACKS"));
     if (folder && *folder) wb_open(folder, bytes_from("WORKBENCH_THRESHOLD", 65536));
 }

@@ -81,10 +81,11 @@ struct wb_definition {
  *   WORKBENCH_SPOOL      folder of the spool; not set: the library does nothing
  *   WORKBENCH_THRESHOLD  bytes (65536)
  *   WORKBENCH_STACKS     none | large (host requests that are recorded, GPU blocks; the default) | all
- *   WORKBENCH_TORCH_MIN  bytes (0): torch's CPU blocks below it are not recorded
+ *   WORKBENCH_TORCH_MIN  bytes (as the threshold): torch's CPU blocks below it are not recorded
  */
 int wb_open(const char *spool_folder, uint64_t threshold); /* 0, or -errno; the ring itself is made at the first record */
 void wb_close(void);                                       /* nothing is recorded from here on; wb_open may follow */
+size_t wb_record_from(size_t threshold);                   /* SIZE_MAX: nothing, for a while; returns what it was */
 void wb_write(const struct wb_record *record);             /* `kind` of the argument is the kind to commit */
 void wb_write_many(const struct wb_record *records, size_t count);
 uint32_t wb_name(const char *text); /* the id of a name, below 65536 and valid in forked children too; 0: no room */
@@ -92,6 +93,7 @@ void wb_tag(uint16_t name);         /* what the calling thread allocates from he
 uint16_t wb_current_tag(void);
 uint32_t wb_python_stack(void); /* id of the calling thread's Python stack, 0: none */
 void wb_set_stacks(int mode);   /* 0 none, 1 large, 2 all */
+void wb_torch_from(size_t minimum); /* bytes; torch's CPU blocks below it are not recorded */
 uint64_t wb_now(void);
 uint64_t wb_lost(void); /* events of this process that are not in its ring */
 int wb_failure(void);   /* errno of what stopped the recording in this process, 0: nothing did */

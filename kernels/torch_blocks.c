@@ -21,17 +21,12 @@ static void *(*real_alloc)(size_t);
 static void (*real_free)(void *);
 static void (*real_report)(void *, int64_t, size_t, size_t, struct device);
 
-static struct wb_record block(uint8_t kind, uint8_t tier, int16_t device, const void *address, size_t bytes) {
-    return (struct wb_record){.kind = kind, .layer = WB_ALLOCATOR, .tier = tier, .device = device,
+static struct wb_record block(uint8_t kind, int16_t device, const void *address, size_t bytes) {
+    return (struct wb_record){.kind = kind, .layer = WB_ALLOCATOR, .tier = WB_GPU, .device = device,
                               .address = (uintptr_t)address, .bytes = bytes, .asked = bytes, .owner = wb_name("torch")};
 }
 
 static bool recording(void) { return wb_limit() != SIZE_MAX; }
-
-static bool stacks(size_t bytes) {
-    int mode = atomic_load_explicit(&wb_settings.stacks, memory_order_relaxed);
-    return mode == WB_STACKS_ALL || (mode == WB_STACKS_LARGE && bytes >= wb_limit());
-}
 
 /* Where libc10 is part of a larger library, that one is among the caller's. */
 static void find(const void *caller) {
@@ -43,27 +38,24 @@ static void find(const void *caller) {
         *wb_torch_hooks[i].real = dlsym(object.dlfo_link_map, wb_torch_hooks[i].symbol);
 }
 
-/* `bytes` is what torch asked its allocator for: how that one rounds belongs to the host's events. */
+/* On the CPU a block of torch's is a request to the host's allocator, so it is one event, of the host's hooks below these,
+ * which take torch for its owner. Where libc10 brings an allocator of its own (mimalloc), they see what that one maps. */
 static void *wb_alloc_cpu(size_t bytes) {
     if (WB_UNLIKELY(!real_alloc)) find(__builtin_return_address(0));
+    wb_thread.torch = true;
     void *memory = real_alloc(bytes);
-    if (memory && recording() && bytes >= wb_settings.torch_minimum) {
-        struct wb_record event = block(WB_ALLOC, WB_PAGEABLE, -1, memory, bytes);
-        wb_emit(&event, stacks(bytes));
-    }
+    wb_thread.torch = false;
     return memory;
 }
 
-/* The size is not known here, and libc10 may use an allocator of its own that cannot be asked. So the free of a block
- * below the minimum is recorded too, and the reader leaves it out, as every free without an allocation. */
 static void wb_free_cpu(void *memory) {
     if (WB_UNLIKELY(!real_free)) find(__builtin_return_address(0));
-    if (memory && recording()) {
-        struct wb_record event = block(WB_FREE, WB_PAGEABLE, -1, memory, 0);
-        wb_emit(&event, false);
-    }
+    wb_thread.torch = true;
     real_free(memory);
+    wb_thread.torch = false;
 }
+
+WB_PUBLIC void wb_torch_from(size_t minimum) { wb_settings.torch_minimum = minimum; }
 
 WB_PUBLIC void wb_torch_detail(uint64_t address, uint64_t asked, uint64_t stream) {
     wb_thread.detail_address = address;
@@ -83,7 +75,7 @@ static void wb_report(void *memory, int64_t bytes, size_t allocated, size_t rese
     if (memory && bytes && recording() && device.type == CUDA) {
         bool taken = bytes > 0;
         size_t size = (size_t)(taken ? bytes : -bytes);
-        struct wb_record event = block(taken ? WB_ALLOC : WB_FREE, WB_GPU, device.index, memory, size);
+        struct wb_record event = block(taken ? WB_ALLOC : WB_FREE, device.index, memory, size);
         add_detail(&event);
         wb_emit(&event, taken && wb_host_stacks());
     }

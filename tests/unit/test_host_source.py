@@ -203,7 +203,7 @@ from workbench.record.sources.host import Host
 from workbench.record.sources.driver import Driver
 from workbench.record.sources.torch_blocks import TorchBlocks
 before = numpy.ones(50_000)
-spool, host, blocks = Spool(), Host("large"), TorchBlocks(Driver())
+spool, host, blocks = Spool(), Host("large"), TorchBlocks(Driver(), 1 << 16)
 spool.open(Path(sys.argv[1]), 65536)
 limits = host.attach(spool, late=True) + blocks.attach(spool, late=True)
 during = numpy.ones(60_000)
@@ -232,8 +232,7 @@ def test_a_process_that_runs_already_can_be_recorded(tmp_path: Path) -> None:
         ("free", blocks[0].address),
     ]
     assert blocks[0].asked == 280_000
-    inside = [event for event in process.events if event.owner == "libc10.so" and event.address <= blocks[0].address]
-    assert any(event.address + event.bytes >= blocks[0].address + 280_000 for event in inside)
+    assert not process.of("libc10.so"), "what torch asks for is one event, not also one of the library that it asks"
 
 
 TORCH = """
@@ -247,10 +246,11 @@ os._exit(0)
 """
 
 
-def test_torch_blocks_pair_and_lie_inside_host_events(tmp_path: Path) -> None:
-    kept = int(run_python(TORCH, tmp_path / "spool", WORKBENCH_STACKS="all"))
+def test_torch_blocks_pair_and_are_told_once(tmp_path: Path) -> None:
+    kept = int(run_python(TORCH, tmp_path / "spool", WORKBENCH_STACKS="all", WORKBENCH_TORCH_MIN="1"))
     process = read(tmp_path / "spool")[0]
-    blocks = [event for event in process.events if event.layer == native.ALLOCATOR]
+    blocks = process.of("torch")
+    assert {event.layer for event in blocks} == {native.HOST}
     of_script = [
         event for event in blocks if event.stack and event.stack[-1].startswith(f"{tmp_path}/spool.py\0<module>")
     ]
@@ -265,8 +265,13 @@ def test_torch_blocks_pair_and_lie_inside_host_events(tmp_path: Path) -> None:
             del live[event.address]
     assert live[kept] == 400_000
     assert 400_004 not in live.values()
-    around = [event for event in process.events if event.layer == native.HOST and event.address <= kept]
-    assert any(event.address + event.bytes >= kept + 400_000 and event.owner == "libc10.so" for event in around)
+    assert not process.of("libc10.so")
+
+
+def test_torch_blocks_below_the_threshold_are_not_recorded(tmp_path: Path) -> None:
+    run_python(TORCH, tmp_path / "spool")
+    blocks = [event for event in read(tmp_path / "spool")[0].of("torch") if event.kind == "alloc"]
+    assert [event.asked for event in blocks] == [400_000, 400_004]
 
 
 REPORTS = """

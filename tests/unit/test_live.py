@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from workbench.record.live import Live
-from workbench.record.native import ALLOC, ALLOCATOR, FREE, HOST, PAGEABLE
+from workbench.record.native import ALLOC, ALLOCATOR, FREE, HOST, PAGEABLE, RANGE
 from workbench.record.rows import ROW, Rows
 
 
@@ -72,10 +72,10 @@ def test_a_block_and_the_memory_it_lies_in_are_not_mistaken_for_each_other() -> 
 def test_a_part_that_is_unmapped_leaves_the_rest() -> None:
     live = Live()
     live.apply(rows((1, ALLOC, 0x10000, 0x4000)))
-    part = live.apply(rows((2, FREE, 0x11000, 0x1000)))
+    part = live.apply(rows((2, FREE, 0x11000, 0x1000), flags=RANGE))
     assert told(part) == [(2, FREE, 0x10000, 0x4000), (2, ALLOC, 0x10000, 0x1000), (2, ALLOC, 0x12000, 0x2000)]
     assert in_use(live) == 0x3000
-    assert told(live.apply(rows((3, FREE, 0x10000, 0x4000)))) == [
+    assert told(live.apply(rows((3, FREE, 0x10000, 0x4000), flags=RANGE))) == [
         (3, FREE, 0x10000, 0x1000),
         (3, FREE, 0x12000, 0x2000),
     ]

@@ -12,7 +12,7 @@ from workbench.cli.output import print_line, say
 from workbench.config import EngineConfig, Workload
 from workbench.errors import UsageError
 from workbench.launch.session import record, record_program
-from workbench.record.settings import STACKS, Settings
+from workbench.record.settings import BLOCKS, STACKS, Settings
 from workbench.run.run import Run
 from workbench.run.store import Store
 from workbench.units import format_bytes, parse_bytes
@@ -33,12 +33,18 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--stacks", default="large", choices=STACKS, help="of which allocations the Python stack is kept"
     )
+    parser.add_argument(
+        "--blocks", default="large", choices=BLOCKS, help="torch's CPU blocks: from the threshold on, or all"
+    )
+    parser.add_argument(
+        "--without", action="append", default=[], metavar="SOURCE", help="leave out host, driver or torch"
+    )
     parser.add_argument("command", nargs=argparse.REMAINDER, help="-- and a program with its arguments")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Record, and end with one JSON object that names the run."""
-    settings = Settings(parse_bytes(arguments.threshold), arguments.stacks)
+    settings = Settings(parse_bytes(arguments.threshold), arguments.stacks, arguments.blocks, tuple(arguments.without))
     known = {"name": arguments.name, "store": Store(arguments.out) if arguments.out else None, "settings": settings}
     with _stdout_kept_clean(arguments.json):
         finished = _record(arguments, known)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from workbench.record.native import ALLOC, FREE, HOST
+from workbench.record.native import ALLOC, FREE, HOST, RANGE
 from workbench.record.rows import ROW, Rows, none
 
 OF_THE_ALLOCATION = ("bytes", "asked", "owner", "tag", "stack", "tier", "device", "stream")
@@ -67,12 +67,24 @@ def _pairs(rows: Rows) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
 
 
 def _has_parts(rows: Rows, order: npt.NDArray[np.int64], follows_alloc: npt.NDArray[np.bool_]) -> bool:
-    """Whether some free on the host does not give back exactly what was taken at its address."""
-    frees = np.flatnonzero((rows["kind"][order] == FREE) & (rows["layer"][order] == HOST))
-    matched = frees[follows_alloc[frees]]
-    return bool(
-        (~follows_alloc[frees]).any() or (rows["bytes"][order[matched]] != rows["bytes"][order[matched - 1]]).any()
-    )
+    """Whether something was unmapped that is not exactly one mapping: a part of one, or several."""
+    unmapped = np.flatnonzero((rows["kind"][order] == FREE) & (rows["flags"][order] & RANGE != 0))
+    matched = unmapped[follows_alloc[unmapped]]
+    if (rows["bytes"][order[matched]] != rows["bytes"][order[matched - 1]]).any():
+        return True
+    return _overlaps(rows, order[unmapped[~follows_alloc[unmapped]]])
+
+
+def _overlaps(rows: Rows, places: npt.NDArray[np.int64]) -> bool:
+    """Whether one of these frees touches memory that some allocation of the host took."""
+    taken = rows[(rows["kind"] == ALLOC) & (rows["layer"] == HOST)]
+    if not len(taken) or not len(places):
+        return False
+    taken = taken[np.argsort(taken["address"], kind="stable")]
+    ends = rows["address"][places] + rows["bytes"][places]
+    before = np.searchsorted(taken["address"], ends) - 1
+    reach = taken["address"][before] + taken["bytes"][before]
+    return bool(((before >= 0) & (reach > rows["address"][places])).any())
 
 
 def _with_unseen_frees(

@@ -75,6 +75,8 @@ def library() -> ctypes.CDLL:
         "wb_tag": (None, [ctypes.c_uint16]),
         "wb_python_stack": (ctypes.c_uint32, []),
         "wb_set_stacks": (None, [ctypes.c_int]),
+        "wb_record_from": (ctypes.c_size_t, [ctypes.c_size_t]),
+        "wb_torch_from": (None, [ctypes.c_size_t]),
         "wb_lost": (u64, []),
         "wb_failure": (ctypes.c_int, []),
         "wb_preloaded": (ctypes.c_int, []),

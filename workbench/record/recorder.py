@@ -51,7 +51,7 @@ class Recorder:
                 self._attached.append(source)
             except Unavailable as error:
                 limits[source.name] = [f"off: {error}"]
-        return limits
+        return limits | {name: ["off: left out on request"] for name in settings.without}
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:

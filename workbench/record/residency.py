@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from workbench.record.native import ALLOCATOR, HOST
+from workbench.record.native import HOST
 from workbench.record.rows import Rows
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -55,7 +55,7 @@ def held_by(pid: int, live: Rows, holders: list[Holder], threshold: str) -> dict
     held: dict[Holder, int] = defaultdict(int)
     order = np.argsort(live["address"], kind="stable")
     outer = order[live["layer"][order] == HOST]
-    names = _names_of_outer(live, holders, outer)
+    names = [holders[i] for i in outer]
     starts, ends = _pages(live[outer])
     for area, rest in _areas(pid):
         private = _private_pages(pid, area)
@@ -73,17 +73,6 @@ def held_by(pid: int, live: Rows, holders: list[Holder], threshold: str) -> dict
 
 HEAP: Holder = ("heap", None)
 STACKS: Holder = ("thread stacks", None)
-
-
-def _names_of_outer(live: Rows, holders: list[Holder], outer: npt.NDArray[np.int64]) -> list[Holder]:
-    """The holder of each outer allocation: where torch cut a block from it, what torch says of that block."""
-    starts = live["address"][outer]
-    names = [holders[i] for i in outer]
-    for i in np.flatnonzero(live["layer"] == ALLOCATOR):
-        place = int(np.searchsorted(starts, live["address"][i], side="right")) - 1
-        if place >= 0 and live["address"][i] < starts[place] + live["bytes"][outer[place]]:
-            names[place] = holders[i]
-    return names
 
 
 def _pages(rows: Rows) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:

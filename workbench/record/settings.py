@@ -11,6 +11,8 @@ from workbench.kernels import library_path
 
 SPOOL = "spool"  # the folder of the rings, in the folder of the run
 STACKS = ("none", "large", "all")
+BLOCKS = ("large", "all")
+SOURCES = ("host", "driver", "torch")
 SITE = Path(__file__).parent / "site"
 
 
@@ -21,7 +23,16 @@ class Settings:
     threshold: int = 64 << 10  # bytes; smaller host requests are not recorded, the ledger has them as one sum
     stacks: str = "large"  # of host requests from the threshold on and of all GPU blocks; or none, or all
 
+    blocks: str = "large"  # torch's CPU blocks: from the threshold on, or all; its GPU blocks are always all recorded
+
+    without: tuple[str, ...] = ()  # sources that are left out
+
     def __post_init__(self) -> None:
+        for source in self.without:
+            if source not in SOURCES:
+                raise UsageError(f"there is no source {source!r} to leave out: {nearest(source, SOURCES)}")
+        if self.blocks not in BLOCKS:
+            raise UsageError(f"blocks can not be {self.blocks!r}: {nearest(self.blocks, BLOCKS)}")
         if self.stacks not in STACKS:
             raise UsageError(f"stacks can not be {self.stacks!r}: {nearest(self.stacks, STACKS)}")
         if self.threshold < 1024:
@@ -30,7 +41,14 @@ class Settings:
     @classmethod
     def from_environment(cls) -> Settings:
         """The settings with which this process was started to be recorded."""
-        return cls(int(os.environ["WORKBENCH_THRESHOLD"]), os.environ["WORKBENCH_STACKS"])
+        known = os.environ
+        without = tuple(known["WORKBENCH_WITHOUT"].split())
+        return cls(int(known["WORKBENCH_THRESHOLD"]), known["WORKBENCH_STACKS"], known["WORKBENCH_BLOCKS"], without)
+
+    @property
+    def block_minimum(self) -> int:
+        """Bytes from which on torch's CPU blocks are recorded."""
+        return 1 if self.blocks == "all" else self.threshold
 
     def environment(self, folder: Path) -> dict[str, str]:
         """The environment in which a program, and all that it starts, is recorded into the run in `folder`."""
@@ -39,6 +57,9 @@ class Settings:
             "WORKBENCH_SPOOL": str(folder / SPOOL),
             "WORKBENCH_THRESHOLD": str(self.threshold),
             "WORKBENCH_STACKS": self.stacks,
+            "WORKBENCH_BLOCKS": self.blocks,
+            "WORKBENCH_WITHOUT": " ".join(self.without),
+            "WORKBENCH_TORCH_MIN": str(self.block_minimum),
             "LD_PRELOAD": _before(str(library_path()), "LD_PRELOAD"),
             "PYTHONPATH": _before(str(SITE), "PYTHONPATH"),
         }

@@ -37,10 +37,11 @@ class Source(Protocol):
 
 
 def all_sources(settings: Settings) -> list[Source]:
-    """Every source there is, in the order in which they start."""
+    """Every source that the settings do not leave out, in the order in which they start."""
     from workbench.record.sources.driver import Driver
     from workbench.record.sources.host import Host
     from workbench.record.sources.torch_blocks import TorchBlocks
 
     driver = Driver()
-    return [Host(settings.stacks), driver, TorchBlocks(driver)]
+    known: list[Source] = [Host(settings.stacks), driver, TorchBlocks(driver, settings.block_minimum)]
+    return [source for source in known if source.name not in settings.without]

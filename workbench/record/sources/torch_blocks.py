@@ -19,8 +19,10 @@ class TorchBlocks:
 
     name = "torch"
 
-    def __init__(self, driver: Driver) -> None:
+    def __init__(self, driver: Driver, minimum: int) -> None:
+        """`minimum`: bytes; smaller blocks of the CPU are not recorded one by one."""
         self._driver = driver
+        self._minimum = minimum
         self._tracker: TorchTracker | None = None
         self._patches = False
         self._attached = False
@@ -32,6 +34,7 @@ class TorchBlocks:
             native.patch()
             self._patches = True
         self._attached = True
+        native.library().wb_torch_from(self._minimum)
         on_import("torch", self._track)
         return [LATE] if late else []
 
