@@ -60,9 +60,9 @@ static bool keeps_stack(size_t bytes) {
 
 /* A block was handed out. Not inlined, so that its frame lies next to that of the hook. */
 __attribute__((noinline)) static void took(void *block, size_t asked, const void *caller) {
-    size_t bytes = block ? wb_real.usable(block) : 0;
-    if (!block || bytes < limit()) return;
-    struct wb_record event = wb_host_event(WB_ALLOC, block, bytes, asked);
+    size_t bytes = block ? wb_real.usable(block) : asked;
+    if (bytes < limit()) return;
+    struct wb_record event = wb_host_event(block ? WB_ALLOC : WB_REFUSED, block, bytes, asked);
     event.owner = wb_thread.torch ? wb_name("torch") : wb_owner(caller, __builtin_frame_address(0));
     wb_emit(&event, keeps_stack(bytes));
 }
@@ -112,8 +112,8 @@ static void *reallocate(void *old, size_t size, const void *caller) {
     if (WB_LIKELY(!had) && is_small(size)) return wb_real.realloc(old, size);
     if (had) gives(old, had);
     void *block = wb_real.realloc(old, size);
-    if (block) took(block, size, caller);
-    else if (had && size) took(old, had, caller); /* it failed and left the old block as it was */
+    took(block, size, caller);
+    if (!block && had && size) took(old, had, caller); /* it failed and left the old block as it was */
     return block;
 }
 
@@ -128,7 +128,7 @@ static void *wb_reallocarray(void *old, size_t count, size_t size) {
 
 static int wb_posix_memalign(void **block, size_t alignment, size_t size) {
     int error = wb_real.posix_memalign(block, alignment, size);
-    if (!is_small(size) && !error) took(*block, size, CALLER);
+    if (!is_small(size)) took(error ? NULL : *block, size, CALLER);
     return error;
 }
 

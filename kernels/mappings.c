@@ -1,5 +1,6 @@
 /* The host's memory that is mapped: mmap and its own. What libc and the loader map for themselves is not seen. */
 #define _GNU_SOURCE
+#include <errno.h>
 #include <stdarg.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -24,8 +25,9 @@ static void gives_range(const void *address, size_t length) {
 }
 
 static void took_range(const void *address, size_t length, uint8_t flags, const void *caller) {
-    struct wb_record event = wb_host_event(WB_ALLOC, address, whole_pages(length), length);
-    if (address == MAP_FAILED || event.bytes < wb_limit()) return;
+    bool refused = address == MAP_FAILED;
+    struct wb_record event = wb_host_event(refused ? WB_REFUSED : WB_ALLOC, address, whole_pages(length), length);
+    if ((refused && errno != ENOMEM) || event.bytes < wb_limit()) return;
     event.flags = flags;
     event.owner = wb_owner(caller, NULL);
     wb_emit(&event, wb_host_stacks());

@@ -203,7 +203,7 @@ from workbench.record.sources.host import Host
 from workbench.record.sources.driver import Driver
 from workbench.record.sources.torch_blocks import TorchBlocks
 before = numpy.ones(50_000)
-spool, host, blocks = Spool(), Host("large"), TorchBlocks(Driver(), 1 << 16)
+spool, host, blocks = Spool(), Host("large"), TorchBlocks(Driver(), 1 << 16, print)
 spool.open(Path(sys.argv[1]), 65536)
 limits = host.attach(spool, late=True) + blocks.attach(spool, late=True)
 during = numpy.ones(60_000)

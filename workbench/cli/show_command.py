@@ -53,8 +53,10 @@ def _print_head(manifest: dict[str, Any]) -> None:
     say(f"{manifest['id']}  {manifest['status']}{seconds}  {manifest['host'].get('cpu', '')}  {gpus}")
     if manifest["error"]:
         say(f"error: {manifest['error']['what']}")
-        for owner, size in list(manifest["error"].get("alive", {}).items())[:5]:
-            say(f"  alive then: {format_bytes(size)} {owner}")
+    for shortage in manifest["shortages"]:
+        say(f"out of {shortage['tier']} memory in phase {shortage.get('phase', 'none')}: {shortage['what']}")
+        owners = list(shortage["alive"].get(shortage["tier"], {}).items())[:5]
+        say("  in use then: " + ", ".join(f"{owner} {format_bytes(size)}" for owner, size in owners))
     if manifest["lost"]:
         say(f"{manifest['lost']} events were lost: the sums below are too low or too high by theirs")
     for source, limits in manifest["sources"].items():

@@ -42,20 +42,7 @@ def main() -> int:
     except WorkbenchError as error:
         print(f"workbench: {error}", file=sys.stderr)
         return error.exit_code
-    except Exception as error:
-        _report_memory(error)
-        raise
     return 0
-
-
-def _report_memory(error: Exception) -> None:
-    """Where it was memory that ran out, keep what was alive by owner."""
-    probe = current()
-    is_device = type(error).__name__ == "OutOfMemoryError"
-    is_host = isinstance(error, MemoryError) or "can't allocate memory" in str(error)
-    if isinstance(probe, Recorder) and (is_device or is_host):
-        what = str(error).splitlines()[0] if str(error) else type(error).__name__
-        probe.failed(what, "gpu" if is_device else "pageable")
 
 
 if __name__ == "__main__":

@@ -10,19 +10,20 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from workbench.record.native import ALLOC, COPY, DRIVER, FREE, GPU, HOST, RESERVED
+from workbench.record.native import ALLOC, COPY, DRIVER, FILE, FREE, GPU, HOST, REFUSED, RESERVED, SHARED
 from workbench.record.recorded import Recorded, Stacks
 from workbench.record.residency import Holder, held_by, private_bytes
 from workbench.record.rows import ROW, Rows
 from workbench.record.truth import Devices, resident_bytes
 from workbench.record.unrecorded import FIRST_ADDRESS, Unrecorded
 from workbench.run import schema
-from workbench.run.ledger import ledger_at
+from workbench.run.ledger import Ledger, alive_by_owner
 from workbench.run.sealing import by_time, named, read_coded
 from workbench.run.streams import Names, Stream, coded
 from workbench.units import format_bytes
 
 BEFORE = "before the run"
+MOST_SHORTAGES = 20  # a program that tries again and again has told enough by then
 
 
 class Book:
@@ -46,6 +47,7 @@ class Book:
         self._open_phases: list[dict[str, Any]] = []
         self._tags: dict[int, list[tuple[int, int]]] = {}
         self._gone_lost = 0
+        self.shortages: list[dict[str, Any]] = []
         self._begin()
 
     def _begin(self) -> None:
@@ -78,10 +80,12 @@ class Book:
             alive = process.is_alive
             rows = process.drain(last or not alive)
             self._tag_driver_rows(rows, process.pid)
+            self._tag_mappings(rows)
             self._unrecorded.add(rows)
             self._write_copies(rows[rows["kind"] == COPY], process.pid)
             changes = rows[((rows["kind"] == ALLOC) | (rows["kind"] == FREE)) & ~_only_addresses(rows)]
             self._write_events(process.live.apply(changes), process.pid)
+            self._note_refusals(rows[rows["kind"] == REFUSED])
             if not alive:
                 self._bury(path, process)
 
@@ -110,6 +114,12 @@ class Book:
             return
         times, ids = np.array([t for t, _ in tags]), np.array([0, *(i for _, i in tags)])
         rows["tag"][chosen] = ids[np.searchsorted(times, rows["time_ns"][chosen].astype(np.int64), side="right")]
+
+    def _tag_mappings(self, rows: Rows) -> None:
+        """Mappings of files, and memory shared with other processes, are for just that where nobody says more."""
+        untagged = (rows["layer"] == HOST) & (rows["tag"] == 0)
+        rows["tag"][untagged & (rows["flags"] & SHARED != 0)] = self._names.id("shared")
+        rows["tag"][untagged & (rows["flags"] & FILE != 0)] = self._names.id("file")
 
     def _settle(self) -> None:
         """Name what no allocation record shows; every source has flushed, so all records up to now are here."""
@@ -242,16 +252,31 @@ class Book:
         self._names.flush()
         self._streams["totals"].write_rows(rows)
 
-    def alive(self, tier: str, time_ns: int) -> dict[str, Any]:
-        """What was in use by owner when something failed, and in which phase."""
+    def shortage(self, what: str, tier: str, time_ns: int) -> None:
+        """Memory of a tier ran out: keep what was in use by owner then, and in which phase."""
         self._take()
         self._settle()
-        tables = {
-            name: named(by_time(read_coded(self.folder, name), name), schema.TABLES[name], self._names.texts())
-            for name in ("events", "totals")
+        self._keep_shortage(what, tier, time_ns)
+
+    def _note_refusals(self, refused: Rows) -> None:
+        for row in refused:
+            owner, asked = self._names.text(int(row["owner"])), format_bytes(int(row["asked"]))
+            self._keep_shortage(f"{owner} asked the host for {asked} and got none", "pageable", int(row["time_ns"]))
+
+    def _keep_shortage(self, what: str, tier: str, time_ns: int) -> None:
+        if len(self.shortages) < MOST_SHORTAGES:
+            self.shortages.append({"what": what, "tier": tier, **self.open_phase(), **self.alive(time_ns)})
+
+    def alive(self, time_ns: int) -> dict[str, Any]:
+        """What was handed out and not given back at a moment, by tier and owner."""
+        rows = by_time(read_coded(self.folder, "events"), "events")
+        events = named(rows, schema.EVENTS, self._names.texts())
+        moment = time_ns - self._started_ns
+        ledgers = [Ledger.of(tier, moment, None, alive_by_owner(events, tier, moment)) for tier in schema.TIERS]
+        return {
+            "time_s": moment / 1e9,
+            "alive": {ledger.tier: ledger.by_owner() for ledger in ledgers if ledger.entries},
         }
-        ledger = ledger_at(tables["events"], tables["totals"], tier, time_ns - self._started_ns)
-        return self.open_phase() | {"tier": tier, "alive": ledger.by_owner()}
 
     @property
     def lost(self) -> int:

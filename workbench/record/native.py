@@ -24,7 +24,7 @@ from workbench.kernels import library_path
 
 Records = npt.NDArray[np.void]
 
-ALLOC, FREE, MEASURE, COPY = 1, 2, 3, 4
+ALLOC, FREE, MEASURE, COPY, REFUSED = 1, 2, 3, 4, 5
 DRIVER, ALLOCATOR, HOST = 1, 2, 3
 GPU, PINNED, PAGEABLE = 1, 2, 3
 FILE, SHARED, RESERVED, MOVED, RANGE = 1, 2, 4, 8, 16

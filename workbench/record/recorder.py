@@ -42,10 +42,17 @@ class Recorder:
         answer = self._line.ask("hello", pid=os.getpid(), sources=limits, versions=_versions())
         self.is_first: bool = answer["first"]
 
+    def reconnect(self) -> None:
+        """Talk to the scribe over a line of one's own, and forget what the parent still had to tell."""
+        self._lock = threading.RLock()
+        self._tokens = []
+        self._line = Line(self.folder)
+        self._line.ask("hello", pid=os.getpid(), sources={}, versions={})
+
     def _attach(self, settings: Settings, late: bool) -> dict[str, list[str]]:
         """Start every source that can be; returns what each of them can not see."""
         limits: dict[str, list[str]] = {}
-        for source in all_sources(settings):
+        for source in all_sources(settings, self.ran_out):
             try:
                 limits[source.name] = source.attach(self._spool, late)
                 self._attached.append(source)
@@ -109,11 +116,12 @@ class Recorder:
         with self._lock:
             self._line.tell("note", key=key, value=value)
 
-    def failed(self, what: str, tier: str) -> None:
-        """That the process ran out of memory of a tier: what was alive then is kept in the manifest."""
-        self._flush()
-        with self._lock:
-            self._line.ask("failure", what=what, time_ns=time.monotonic_ns(), tier=tier)
+    def ran_out(self, what: str, tier: str) -> None:
+        """That memory of a tier ran out: what was alive then is kept in the manifest."""
+        with suppress(RunError):  # the program has enough to deal with
+            self._flush()
+            with self._lock:
+                self._line.ask("shortage", what=what, time_ns=time.monotonic_ns(), tier=tier)
 
     def finish(self, status: str, error: str | None = None) -> None:
         """End the recording from inside: the run is sealed when this returns."""
@@ -168,7 +176,7 @@ def join(folder: str) -> None:
     """Record this process, which a recorded one started, into the same run."""
     with suppress(RunError):  # the recording has ended meanwhile; the program goes on
         use(lambda: Recorder(Path(folder), Settings.from_environment(), late=False))
-        os.register_at_fork(after_in_child=lambda: _rejoin(folder))
+        os.register_at_fork(after_in_child=_rejoin)
         if _current is not None and _current.is_first:
             program = _current.phase("program")
             program.__enter__()
@@ -177,11 +185,13 @@ def join(folder: str) -> None:
             atexit.register(_leave, nullcontext())
 
 
-def _rejoin(folder: str) -> None:
-    """A forked child has its parent's line: it takes one of its own."""
-    use(None)
-    with suppress(RunError):
-        use(lambda: Recorder(Path(folder), Settings.from_environment(), late=False))
+def _rejoin() -> None:
+    """A forked child has its parent's line: it takes one of its own. The sources follow a fork by themselves."""
+    if _current is not None:
+        try:
+            _current.reconnect()
+        except RunError:
+            use(None)
 
 
 def _leave(program: AbstractContextManager[None]) -> None:

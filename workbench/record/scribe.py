@@ -144,13 +144,15 @@ class Scribe:
     def _do_stopped(self, error: int) -> None:
         raise OSError(error, os.strerror(error))  # in a recorded process; what can not be spooled can not be written
 
-    def _do_failure(self, what: str, time_ns: int, tier: str) -> None:
-        self.manifest.error = {"what": what} | self._book.alive(tier, time_ns)
+    def _do_shortage(self, what: str, time_ns: int, tier: str) -> None:
+        self._book.shortage(what, tier, time_ns)
+        self.manifest.shortages = self._book.shortages
         self.manifest.write(self.folder)
 
     def _do_finish(self, status: str, exit_code: int | None = None, error: str | None = None) -> wire.Message:
-        if error and not self.manifest.error:
-            self.manifest.error = {"what": error} | self._book.open_phase()
+        if error:
+            self._book.tick()
+            self.manifest.error = {"what": error} | self._book.open_phase() | self._book.alive(time.monotonic_ns())
         self._finish(status, exit_code)
         self._finished = True
         return {"status": self.manifest.status, "counts": self.manifest.counts}
@@ -159,6 +161,7 @@ class Scribe:
         self._book.close()
         self.manifest.duration_s = (time.monotonic_ns() - self.manifest.started_ns) / 1e9
         self.manifest.lost = self._book.lost
+        self.manifest.shortages = self._book.shortages
         self.manifest.notes |= self._book.notes()
         self.manifest.counts = seal(self.folder)
         self.manifest.status, self.manifest.exit_code = status, exit_code

@@ -17,6 +17,8 @@ from workbench.record.rows import ROW, Rows, none
 BASELINE = 1  # the flag of a reading taken before something is created
 FIRST_ADDRESS = 1 << 56  # above every real one
 
+Key = tuple[int, int, int]  # device, owner, tag
+
 
 class Unrecorded:
     """Turns readings of a device's used memory into allocations by what was created just before each."""
@@ -25,7 +27,7 @@ class Unrecorded:
         self._readings: list[Rows] = []
         self._recorded: list[Rows] = []
         self._used: dict[int, int] = {}  # by device: used at the last reading, less what was recorded until then
-        self._held: dict[tuple[int, int], int] = defaultdict(int)  # by device and owner
+        self._held: dict[Key, int] = defaultdict(int)
 
     def begin(self, device: int, used: int) -> None:
         """Say what was in use on a device before the run."""
@@ -58,20 +60,30 @@ class Unrecorded:
         return np.array(made, ROW)
 
     def _attribute(self, reading: np.void, grown: int) -> list[np.void]:
+        """What `grown` bytes make of the memory of the reading's owner: more for its tag, or less, of any tag."""
         if reading["flags"] & BASELINE or not grown:
             return []
-        key = (int(reading["device"]), int(reading["owner"]))
-        before, self._held[key] = self._held[key], max(0, self._held[key] + grown)
-        return [
-            _record(reading, kind, key, size)
-            for kind, size in ((FREE, before), (ALLOC, self._held[key]))
-            if size and before != self._held[key]
-        ]
+        made: list[np.void] = []
+        device, owner, tag = int(reading["device"]), int(reading["owner"]), int(reading["tag"])
+        if grown > 0:
+            return self._change((device, owner, tag), grown, reading)
+        for key in [key for key in self._held if key[:2] == (device, owner) and self._held[key]]:
+            change = max(grown, -self._held[key])
+            made += self._change(key, change, reading)
+            grown -= change
+        return made
+
+    def _change(self, key: Key, change: int, reading: np.void) -> list[np.void]:
+        before = self._held[key]
+        self._held[key] += change
+        address = FIRST_ADDRESS + list(self._held).index(key)
+        sizes = ((FREE, before), (ALLOC, self._held[key]))
+        return [_record(reading, kind, key, address, size) for kind, size in sizes if size]
 
 
-def _record(reading: np.void, kind: int, key: tuple[int, int], size: int) -> np.void:
+def _record(reading: np.void, kind: int, key: Key, address: int, size: int) -> np.void:
     made = reading.copy()
     made["kind"], made["layer"], made["tier"], made["flags"] = kind, DRIVER, GPU, 0
-    made["address"] = FIRST_ADDRESS + (key[0] << 32) + key[1]
+    made["address"], made["tag"] = address, key[2]
     made["bytes"] = made["asked"] = size
     return made

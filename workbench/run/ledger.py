@@ -41,6 +41,13 @@ class Ledger:
     entries: tuple[Entry, ...]
     error: int = 0
 
+    @classmethod
+    def of(cls, tier: str, time_ns: int, used: int | None, sums: Sums, error: int = 0) -> Ledger:
+        """The ledger of these sums by owner and tag, the largest first."""
+        ordered = sorted(sums.items(), key=lambda item: (-item[1], item[0][0], item[0][1] or ""))
+        entries = tuple(Entry(owner, tag, held) for (owner, tag), held in ordered if held)
+        return cls(tier, time_ns, used, entries, error)
+
     @property
     def explained(self) -> int:
         """Bytes that have an owner's name."""
@@ -63,7 +70,7 @@ def ledger_at(events: pa.Table, totals: pa.Table, tier: str, time_ns: int) -> Le
     """The ledger of `tier` just after what happened at `time_ns`."""
     if tier == "pageable":
         return _measured(events, totals, time_ns)
-    return Ledger(tier, time_ns, truth(totals, tier, time_ns), _entries(alive_by_owner(events, tier, time_ns)))
+    return Ledger.of(tier, time_ns, truth(totals, tier, time_ns), alive_by_owner(events, tier, time_ns))
 
 
 def truth(totals: pa.Table, tier: str, time_ns: int) -> int | None:
@@ -89,14 +96,14 @@ def _measured(events: pa.Table, totals: pa.Table, time_ns: int) -> Ledger:
     """The pageable ledger: the resident bytes by owner of the last phase edge, and what has been asked since."""
     used = truth(totals, "pageable", time_ns)
     if used is None:
-        return Ledger("pageable", time_ns, None, _entries(alive_by_owner(events, "pageable", time_ns)))
+        return Ledger.of("pageable", time_ns, None, alive_by_owner(events, "pageable", time_ns))
     moments = readings(totals, "pageable")
     edge = int(moments[moments <= time_ns].max())
     rows = np.flatnonzero(equals(totals, "name", "held") & (numbers(totals, "time_ns") == edge))
     timeline = Timeline.of(events, "pageable")
     since = timeline.times_ns[(timeline.times_ns > edge) & (timeline.times_ns <= time_ns)]
     error = abs(timeline.at(time_ns) - timeline.at(edge)) if len(since) else 0
-    return Ledger("pageable", time_ns, used, _entries(_sums(totals, rows, numbers(totals, "bytes")[rows])), error)
+    return Ledger.of("pageable", time_ns, used, _sums(totals, rows, numbers(totals, "bytes")[rows]), error)
 
 
 def alive_by_owner(events: pa.Table, tier: str, time_ns: int) -> Sums:
@@ -104,18 +111,20 @@ def alive_by_owner(events: pa.Table, tier: str, time_ns: int) -> Sums:
     alive = _alive(events, equals(events, "tier", tier) & (numbers(events, "time_ns") <= time_ns))
     is_outer = equals(events, "layer", OUTER_LAYER[tier])[alive]
     outer, blocks = alive[is_outer], alive[~is_outer]
-    if not len(outer):
-        return _sums(events, blocks, numbers(events, "bytes")[blocks])
-    home = _containers(events, outer, blocks)
     sizes = numbers(events, "bytes")
-    filled = np.bincount(home[home >= 0], weights=sizes[blocks[home >= 0]], minlength=len(outer)).astype(np.int64)
-    sums = _sums(events, blocks[home >= 0], sizes[blocks[home >= 0]])
-    owners, _ = codes(events, "owner")
-    divided = np.isin(owners[outer], np.unique(owners[outer[filled > 0]]))
-    for key, held in _sums(events, outer[divided], (sizes[outer] - filled)[divided]).items():
-        sums[key[0], UNUSED] = sums.get((key[0], UNUSED), 0) + held
-    for key, held in _sums(events, outer[~divided], sizes[outer[~divided]]).items():
+    if not len(outer):
+        return _sums(events, blocks, sizes[blocks])
+    home = _containers(events, outer, blocks)
+    inside = home >= 0
+    filled = np.bincount(home[inside], weights=sizes[blocks[inside]], minlength=len(outer)).astype(np.int64)
+    sums = _sums(events, blocks[inside], sizes[blocks[inside]])
+    owners, texts = codes(events, "owner")
+    is_cut = np.isin(owners[outer], owners[outer[filled > 0]])  # what their owner asks for is cut into blocks
+    for key, held in _sums(events, outer[~is_cut], sizes[outer[~is_cut]]).items():
         sums[key] = sums.get(key, 0) + held
+    if is_cut.any():
+        allocator = texts[owners[blocks[inside][0]]] or ""
+        sums[allocator, UNUSED] = int((sizes[outer] - filled)[is_cut].sum())
     return sums
 
 
@@ -164,8 +173,3 @@ def _sums(table: pa.Table, rows: Ints, sizes: Ints) -> Sums:
         (owner_texts[key // len(tag_texts)] or "", tag_texts[key % len(tag_texts)]): int(total)
         for key, total in zip(found.tolist(), totals, strict=True)
     }
-
-
-def _entries(sums: Sums) -> tuple[Entry, ...]:
-    ordered = sorted(sums.items(), key=lambda item: (-item[1], item[0][0], item[0][1] or ""))
-    return tuple(Entry(owner, tag, held) for (owner, tag), held in ordered if held)

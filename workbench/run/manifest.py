@@ -38,7 +38,8 @@ class Manifest:
     config: dict[str, Any] | None = None
     workload: dict[str, Any] | None = None
     exit_code: int | None = None
-    error: dict[str, Any] | None = None  # what, phase, and per tier what was alive
+    error: dict[str, Any] | None = None  # what, phase, and what was alive by tier and owner
+    shortages: list[dict[str, Any]] = field(default_factory=list)  # each time memory ran out: the same
     host: dict[str, Any] = field(default_factory=dict)
     gpus: list[dict[str, Any]] = field(default_factory=list)
     versions: dict[str, str] = field(default_factory=dict)

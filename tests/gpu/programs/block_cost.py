@@ -37,7 +37,7 @@ if __name__ == "__main__":
     if "--history" in sys.argv:
         torch.cuda.memory._record_memory_history(stacks="python", max_entries=10 * PAIRS)
     pair_ns()
-    found = {"pair_ns": round(median(pair_ns() for _ in range(7)))}
+    found: dict[str, float] = {"pair_ns": round(median(pair_ns() for _ in range(7)))}
     if "--history" not in sys.argv:
         found["driver_pair_us"] = round(median(driver_pair_us() for _ in range(7)), 2)
     print(json.dumps(found))

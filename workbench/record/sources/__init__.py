@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from workbench.errors import WorkbenchError
@@ -36,12 +37,15 @@ class Source(Protocol):
         ...
 
 
-def all_sources(settings: Settings) -> list[Source]:
-    """Every source that the settings do not leave out, in the order in which they start."""
+def all_sources(settings: Settings, ran_out: Callable[[str, str], None]) -> list[Source]:
+    """Every source that the settings do not leave out, in the order in which they start.
+
+    `ran_out`: called with what was asked for and the tier that did not have it.
+    """
     from workbench.record.sources.driver import Driver
     from workbench.record.sources.host import Host
     from workbench.record.sources.torch_blocks import TorchBlocks
 
     driver = Driver()
-    known: list[Source] = [Host(settings.stacks), driver, TorchBlocks(driver, settings.block_minimum)]
+    known: list[Source] = [Host(settings.stacks), driver, TorchBlocks(driver, settings.block_minimum, ran_out)]
     return [source for source in known if source.name not in settings.without]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import ModuleType
 
 from workbench.record import native
@@ -10,6 +11,7 @@ from workbench.record.sources.cupti_library import has_cuda
 from workbench.record.sources.driver import Driver
 from workbench.record.sources.on_import import on_import
 from workbench.record.sources.torch_tracker import TorchTracker
+from workbench.units import format_bytes
 
 LATE = "torch's blocks in use before the recording began are not known"
 
@@ -19,9 +21,10 @@ class TorchBlocks:
 
     name = "torch"
 
-    def __init__(self, driver: Driver, minimum: int) -> None:
-        """`minimum`: bytes; smaller blocks of the CPU are not recorded one by one."""
+    def __init__(self, driver: Driver, minimum: int, ran_out: Callable[[str, str], None]) -> None:
+        """`minimum`: bytes; smaller blocks of the CPU are not recorded one by one. `ran_out`: see `all_sources`."""
         self._driver = driver
+        self._ran_out = ran_out
         self._minimum = minimum
         self._tracker: TorchTracker | None = None
         self._patches = False
@@ -42,10 +45,16 @@ class TorchBlocks:
         """Have torch's CUDA allocator say what was asked for and on which stream."""
         if not self._attached or torch.version.cuda is None or not has_cuda():
             return
+        torch.cuda._lazy_call(lambda: torch._C._cuda_attach_out_of_memory_observer(self._tell))
         try:
             self._tracker = TorchTracker(torch, segments=not self._driver.runs)
         except Unavailable as error:
             self._limits.append(str(error))
+
+    def _tell(self, device: int, asked: int, in_use: int, free: int) -> None:
+        """Called by torch just before it raises that a GPU is out of memory."""
+        if self._attached:
+            self._ran_out(f"torch asked GPU {device} for {format_bytes(asked)}, {format_bytes(free)} were free", "gpu")
 
     def flush(self) -> None:
         """Nothing waits: an event is in the ring before the call that made it returns."""

@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import numpy as np
+
+from workbench.record.native import ALLOC, DRIVER, FREE, GPU, MEASURE
+from workbench.record.rows import ROW, Rows
+from workbench.record.unrecorded import BASELINE, Unrecorded
+
+CONTEXT, MODULES = 7, 8
+
+
+def row(time_ns: int, kind: int, size: int, owner: int = 0, flags: int = 0, tag: int = 0) -> Rows:
+    made = np.zeros(1, ROW)
+    made["time_ns"], made["kind"], made["bytes"], made["owner"] = time_ns, kind, size, owner
+    made["flags"], made["layer"], made["tier"], made["tag"] = flags, DRIVER, GPU, tag
+    return made
+
+
+def told(rows: Rows) -> list[tuple[int, int, int, int]]:
+    return [tuple(int(one[field]) for field in ("time_ns", "kind", "owner", "bytes")) for one in rows]  # type: ignore[misc]
+
+
+def settled(*rows: Rows, used: int = 100) -> list[tuple[int, int, int, int]]:
+    unrecorded = Unrecorded()
+    unrecorded.begin(0, used)
+    for one in rows:
+        unrecorded.add(one)
+    return told(unrecorded.settle())
+
+
+def test_growth_around_a_creation_is_its_owners() -> None:
+    assert settled(row(1, MEASURE, 621, CONTEXT)) == [(1, ALLOC, CONTEXT, 521)]
+
+
+def test_what_was_recorded_in_between_is_not_counted_again_even_if_it_comes_late() -> None:
+    assert settled(row(5, MEASURE, 190, MODULES), row(3, ALLOC, 60)) == [(5, ALLOC, MODULES, 30)]
+    assert settled(row(2, ALLOC, 60), row(3, FREE, 60), row(5, MEASURE, 130, MODULES)) == [(5, ALLOC, MODULES, 30)]
+
+
+def test_what_grew_before_a_baseline_is_nobodys() -> None:
+    found = settled(row(1, MEASURE, 140, 0, BASELINE), row(2, MEASURE, 150, MODULES))
+    assert found == [(2, ALLOC, MODULES, 10)]
+
+
+def test_growth_of_the_same_owner_adds_up_and_shrinks_again() -> None:
+    found = settled(row(1, MEASURE, 110, MODULES), row(2, MEASURE, 130, MODULES), row(3, MEASURE, 105, MODULES))
+    assert found == [
+        (1, ALLOC, MODULES, 10),
+        (2, FREE, MODULES, 10),
+        (2, ALLOC, MODULES, 30),
+        (3, FREE, MODULES, 30),
+        (3, ALLOC, MODULES, 5),
+    ]
+
+
+def test_it_keeps_apart_what_it_was_for() -> None:
+    found = settled(row(1, MEASURE, 110, MODULES, tag=1), row(2, MEASURE, 130, MODULES, tag=2))
+    assert found == [(1, ALLOC, MODULES, 10), (2, ALLOC, MODULES, 20)]
+
+
+def test_nothing_shrinks_below_nothing() -> None:
+    assert settled(row(1, MEASURE, 60, MODULES)) == []
