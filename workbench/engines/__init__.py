@@ -19,10 +19,15 @@ def engines() -> tuple[str, ...]:
     return tuple(_CLASSES)
 
 
-def engine(name: str) -> type[Engine]:
-    """Gives the class of an engine."""
+def require(name: str) -> None:
+    """Refuses an engine that there is not; loads none."""
     if name not in _CLASSES:
         raise UsageError(f"there is no engine {name!r}: {nearest(name, _CLASSES)}")
+
+
+def engine(name: str) -> type[Engine]:
+    """Gives the class of an engine."""
+    require(name)
     module, _, attribute = _CLASSES[name].partition(":")
     found: type[Engine] = getattr(import_module(module), attribute)
     return found

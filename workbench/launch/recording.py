@@ -83,6 +83,7 @@ def recording(name: str, store: Store | None = None, settings: Settings | None =
     What was allocated before has no owner's name. Sources that can not start so late say so in the run's manifest.
     """
     settings = settings or Settings()
+    recorder.refuse_twice()
     folder = create(name, store)
     scribe = start_scribe(folder)
     probe = recorder.use(lambda: Recorder(folder, settings, late=True))

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from workbench.config import EngineConfig, Workload
+from workbench.config.models import resolve
+from workbench.engines import require
 from workbench.errors import UsageError
 from workbench.launch.recording import Scribing, create
 from workbench.record.settings import Settings
@@ -27,6 +29,8 @@ def record(
     settings: Settings | None = None,
 ) -> Run:
     """Run `workload` on the engine of `config`, in a fresh process, and give back the recorded run."""
+    require(config.engine)
+    resolve(config.model)  # fetched and converted before the run, not in it
     name = name or f"{config.engine}-{Path(config.model).name}"
     folder = create(name, store, config=config.to_dict(), workload=workload.to_dict())
     return _launch(folder, [sys.executable, "-m", "workbench.launch.worker", str(folder)], settings)

@@ -15,6 +15,7 @@ from workbench.config import EngineConfig, Workload
 from workbench.engines import engine
 from workbench.errors import WorkbenchError
 from workbench.record.recorder import Recorder, current
+from workbench.record.wire import FAILURE
 from workbench.run.manifest import Manifest
 
 PR_SET_PDEATHSIG = 1
@@ -40,9 +41,18 @@ def main() -> int:
     try:
         work(Path(sys.argv[1]))
     except WorkbenchError as error:
-        print(f"workbench: {error}", file=sys.stderr)
+        _say(str(error))
         return error.exit_code
     return 0
+
+
+def _say(error: str) -> None:
+    """Tell the session why, through the run."""
+    probe = current()
+    if isinstance(probe, Recorder):
+        probe.note(FAILURE, error)
+    else:
+        print(f"workbench: {error}", file=sys.stderr)
 
 
 if __name__ == "__main__":

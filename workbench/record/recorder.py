@@ -163,13 +163,16 @@ def tag(name: str) -> AbstractContextManager[None]:
 def use(make: Callable[[], Recorder] | None) -> Recorder | None:
     """Make a recorder the one of this process, or with None leave it without one."""
     global _current
-    if make is None:
-        _current = None
-    elif _current is not None:
-        raise UsageError(f"this process is being recorded into {_current.folder.name} already")
-    else:
-        _current = make()
+    if make is not None:
+        refuse_twice()
+    _current = make() if make else None
     return _current
+
+
+def refuse_twice() -> None:
+    """Refuses to go on where this process is being recorded."""
+    if _current is not None:
+        raise UsageError(f"this process is being recorded into {_current.folder.name} already")
 
 
 def join(folder: str) -> None:

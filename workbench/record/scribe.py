@@ -152,7 +152,8 @@ class Scribe:
     def _do_finish(self, status: str, exit_code: int | None = None, error: str | None = None) -> wire.Message:
         if error:
             self._book.tick()
-            self.manifest.error = {"what": error} | self._book.open_phase() | self._book.alive(time.monotonic_ns())
+            what = self.manifest.notes.pop(wire.FAILURE, error)
+            self.manifest.error = {"what": what} | self._book.open_phase() | self._book.alive(time.monotonic_ns())
         self._finish(status, exit_code)
         self._finished = True
         return {"status": self.manifest.status, "counts": self.manifest.counts}

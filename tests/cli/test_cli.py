@@ -1,0 +1,176 @@
+"""The command line, as it is called."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+PROGRAM = (
+    "import numpy, workbench\nwith workbench.phase('work'):\n    x = numpy.ones(8 << 20, numpy.uint8)\nprint('said')\n"
+)
+
+
+class Workbench:
+    """The command with a home of its own."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+
+    def __call__(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "workbench", *arguments]
+        environment = os.environ | {"WORKBENCH_HOME": str(self.home)}
+        return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=environment)
+
+    def json(self, *arguments: str) -> Any:
+        """What it prints with --json: one document and nothing else."""
+        done = self(*arguments)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home with two runs of a program."""
+    home = tmp_path_factory.mktemp("home")
+    (home / "program.py").write_text(PROGRAM)
+    for name in ("first", "second"):
+        done = Workbench(home)("record", "--name", name, "--", sys.executable, str(home / "program.py"))
+        assert done.returncode == 0, done.stderr
+    return home
+
+
+@pytest.fixture
+def workbench(home: Path) -> Workbench:
+    return Workbench(home)
+
+
+def test_record_ends_with_one_object_that_names_the_run(workbench: Workbench) -> None:
+    done = workbench("record", "--name", "third", "--", sys.executable, str(workbench.home / "program.py"))
+    assert done.stdout.startswith("said\n")
+    last = json.loads(done.stdout.splitlines()[-1])
+    assert workbench.json("runs", "--json")[0]["run"] == last["run"]
+    clean = workbench.json("record", "--json", "--", sys.executable, str(workbench.home / "program.py"))
+    assert clean["status"] == "complete"
+
+
+def test_show_says_where_the_memory_went(workbench: Workbench) -> None:
+    document = workbench.json("show", "--json")
+    assert [phase["name"] for phase in document["phases"]] == ["program", "work"]
+    work = document["phases"][1]
+    assert work["end_s"] > work["start_s"]
+    assert work["peak_bytes"]["pageable"] >= work["end_bytes"]["pageable"] >= 8 << 20
+    ledger = document["ledger"]["pageable"]
+    assert ledger["used"] == ledger["explained"] + ledger["unexplained"]
+    assert any(owner.startswith("_multiarray_umath") and held >= 8 << 20 for owner, held in ledger["owners"].items())
+    assert document["peak"]["pageable"]["bytes"] >= 8 << 20
+    text = workbench("show").stdout
+    assert "work" in text
+    assert "unexplained" in text
+
+
+def test_runs_are_listed_newest_first(workbench: Workbench) -> None:
+    names = [run["name"] for run in workbench.json("runs", "--json")]
+    assert names.index("second") < names.index("first")
+
+
+def test_compare_aligns_by_phase_and_owner(workbench: Workbench) -> None:
+    first, second = (run["run"] for run in workbench.json("runs", "--json") if run["name"] in ("first", "second"))
+    document = workbench.json("compare", first, second, "--json")
+    assert document["runs"] == [first, second]
+    assert [phase["what"] for phase in document["phases"]["pageable"]] == ["program", "work"]
+    spreads = [owner["spread"] for owner in document["owners"]["pageable"]]
+    assert spreads == sorted(spreads, reverse=True)
+    assert workbench("compare", first).returncode == 2
+
+
+@pytest.mark.parametrize("form", ["perfetto", "snapshot", "csv", "parquet"])
+def test_export_writes_once(workbench: Workbench, tmp_path: Path, form: str) -> None:
+    path = tmp_path / form
+    assert workbench.json("export", "latest", "--to", form, "--out", str(path), "--json")["path"] == str(path)
+    assert path.exists()
+    again = workbench("export", "latest", "--to", form, "--out", str(path))
+    assert again.returncode != 0
+    assert len(again.stderr.splitlines()) == 1
+
+
+def test_import_makes_a_run_of_a_snapshot(workbench: Workbench, tmp_path: Path) -> None:
+    workbench("export", "latest", "--to", "snapshot", "--out", str(tmp_path / "x.pickle"))
+    made = workbench.json("import", str(tmp_path / "x.pickle"), "--json")
+    assert workbench.json("show", made["run"], "--json")["manifest"]["status"] == "imported"
+
+
+def test_a_hostile_pickle_runs_nothing(workbench: Workbench, tmp_path: Path) -> None:
+    class Hostile:
+        def __reduce__(self) -> tuple[Any, tuple[str]]:
+            return os.system, (f"touch {tmp_path}/ran",)
+
+    (tmp_path / "x.pickle").write_bytes(pickle.dumps(Hostile()))
+    done = workbench("import", str(tmp_path / "x.pickle"))
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["sow"], 2, "did you mean 'show'"),
+        (["show", "nonesuch"], 1, "there is no run 'nonesuch'"),
+        (["show", "--at", "soon"], 2, "'soon' is no moment"),
+        (["record"], 2, "nothing to generate"),
+        (["record", "--threshold", "4 GBB", "--", "true"], 2, "4 GBB"),
+        (["record", "--prompt", "x", "--engine", "vlm"], 2, "no engine 'vlm'"),
+        (["record", "--prompt", "x", "--set", "graph.mode=full"], 2, "graph"),
+        (["record", "--prompt", "x", "--set", "limits"], 2, "has no value"),
+        (["record", "--prompt", "x", "--model", "nonesuch"], 2, "nonesuch"),
+        (["record", "--prompt", "x", "--", "true"], 2, "--prompt is for a generation"),
+        (["record", "--prompts", "/nonesuch"], 2, "/nonesuch"),
+        (["record", "--without", "cuda", "--", "true"], 2, "no source 'cuda'"),
+        (["record", "--", "/nonesuch"], 2, "can not be started"),
+        (["record", "--max-tokens", "many", "--prompt", "x"], 2, "--max-tokens"),
+        (["export", "latest", "--to", "xml"], 2, "no format 'xml'"),
+        (["import", "/nonesuch"], 1, "/nonesuch"),
+        (["record", "--out", "/proc/nothing", "--", "true"], 1, "no run can be written"),
+    ],
+)
+def test_bad_input_gets_one_line_and_its_exit_code(
+    workbench: Workbench, arguments: list[str], code: int, says: str
+) -> None:
+    done = workbench(*arguments)
+    assert done.returncode == code, done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert says in done.stderr
+
+
+def test_the_exit_code_of_a_script_is_passed_on(workbench: Workbench) -> None:
+    assert workbench("record", "--json", "--", sys.executable, "-c", "raise SystemExit(3)").returncode == 3
+
+
+def test_axes_are_listed(workbench: Workbench) -> None:
+    assert {"limits", "process_group", "graphs"} <= {axis["name"] for axis in workbench.json("axes", "--json")}
+
+
+def test_doctor_sees_what_it_takes(workbench: Workbench) -> None:
+    report = workbench.json("doctor", "--json")
+    assert report["works"]
+    assert report["stacks"]
+    assert set(report["checks"].values()) == {"seen"}
+    assert {source["name"] for source in report["sources"]} == {"host", "torch", "driver", "totals"}
+    assert all(source["never"] for source in report["sources"])
+
+
+def test_it_starts_fast(workbench: Workbench) -> None:
+    def seconds() -> float:
+        start = time.perf_counter()
+        workbench("--help")
+        return time.perf_counter() - start
+
+    assert min(seconds() for _ in range(5)) < 0.3

@@ -1,0 +1,141 @@
+"""A program records its own code; each in a process of its own, since one that is recorded stays so."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from workbench.run.run import Run
+from workbench.run.store import Store
+
+
+def run_python(text: str, home: Path) -> Any:
+    """Run a program in its own home; returns the JSON of its last line."""
+    done = subprocess.run(
+        [sys.executable, "-c", text],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env=os.environ | {"WORKBENCH_HOME": str(home), "IPYTHONDIR": str(home / "ipython")},
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def latest(home: Path) -> Run:
+    return Store(home / "runs").open("latest")
+
+
+TWICE = """
+import json, numpy, workbench
+before = numpy.ones(30 << 20, numpy.uint8)
+runs = []
+for size in (5, 7):
+    with workbench.recording(f"mine-{size}") as rec:
+        with rec.phase("fill"), rec.tag("cache"):
+            mine = numpy.ones(size << 20, numpy.uint8)
+        rec.tokens(0, 0, 3)
+    runs.append(rec.run.id)
+after = numpy.ones(9 << 20, numpy.uint8)
+print(json.dumps(runs))
+"""
+
+
+def test_the_block_is_recorded_and_nothing_around_it_and_again(tmp_path: Path) -> None:
+    runs = run_python(TWICE, tmp_path)
+    for name, size in zip(runs, (5, 7), strict=True):
+        run = Store(tmp_path / "runs").open(name)
+        assert run.manifest.status == "complete"
+        events = run.events()
+        asked = set(events[events["kind"] == "alloc"]["asked"].floordiv(1 << 20))
+        assert size in asked
+        assert not asked & {30, 9}
+        assert events[events["asked"] == size << 20]["tag"].iloc[0] == "cache"
+        assert list(run.phases()["name"]) == ["recording", "fill"]
+        assert run.table("tokens").to_pylist()[0]["count"] == 3
+        assert any("before the recording began" in limit for limit in run.manifest.sources["host"])
+
+
+def test_an_exception_passes_through_and_the_run_says_so(tmp_path: Path) -> None:
+    text = (
+        "import json, workbench\n"
+        "try:\n    with workbench.recording('bad'):\n        raise ValueError('no such thing')\n"
+        "except ValueError as error:\n    print(json.dumps(str(error)))\n"
+    )
+    assert run_python(text, tmp_path) == "no such thing"
+    manifest = latest(tmp_path).manifest
+    assert (manifest.status, manifest.error["what"]) == ("failed", "ValueError: no such thing")  # type: ignore[index]
+
+
+def test_a_recording_inside_a_recording_is_refused_in_one_line(tmp_path: Path) -> None:
+    text = (
+        "import json, workbench\n"
+        "with workbench.recording('outer'):\n"
+        "    try:\n        with workbench.recording('inner'):\n            pass\n"
+        "    except workbench.WorkbenchError as error:\n        print(json.dumps(str(error)))\n"
+    )
+    assert "is being recorded into" in run_python(text, tmp_path)
+    assert [run.manifest.name for run in Store(tmp_path / "runs").runs()] == ["outer"]
+
+
+MAGIC = """
+import json
+from IPython.testing.globalipapp import start_ipython
+shell = start_ipython()
+shell.run_line_magic("load_ext", "workbench")
+cell = "import numpy\\nwith rec.phase('mine'):\\n    x = numpy.ones(6 << 20, numpy.uint8)"
+run = shell.run_cell_magic("record", "cell run", cell)
+print(json.dumps([run.id, run.manifest.name, int(shell.user_ns["x"].sum())]))
+"""
+
+
+def test_the_magic_records_a_cell(tmp_path: Path) -> None:
+    run_id, name, total = run_python(MAGIC, tmp_path)
+    assert (name, total) == ("cell run", 6 << 20)
+    run = Store(tmp_path / "runs").open(run_id)
+    assert list(run.phases()["name"]) == ["recording", "mine"]
+    assert (run.events()["asked"] == 6 << 20).any()
+
+
+def test_threads_tag_their_own(tmp_path: Path) -> None:
+    text = (
+        "import json, threading, numpy, workbench\n"
+        "kept = []\n"
+        "with workbench.recording('threads') as rec:\n"
+        "    def work(n):\n"
+        "        with rec.tag(f'tag {n}'):\n"
+        "            for _ in range(20):\n                kept.append(numpy.ones((n << 20) + 1, numpy.uint8))\n"
+        "    threads = [threading.Thread(target=work, args=(n,)) for n in (1, 2, 3)]\n"
+        "    [t.start() for t in threads]; [t.join() for t in threads]\n"
+        "print(json.dumps(1))\n"
+    )
+    run_python(text, tmp_path)
+    events = latest(tmp_path).events()
+    for number in (1, 2, 3):
+        mine = events[(events["asked"] == (number << 20) + 1) & (events["kind"] == "alloc")]
+        assert set(mine["tag"]) == {f"tag {number}"}
+        assert len(mine) == 20
+
+
+@pytest.mark.parametrize(("size", "owner"), [("1 << 50", "_multiarray_umath")])
+def test_running_out_of_host_memory_keeps_what_was_alive(tmp_path: Path, size: str, owner: str) -> None:
+    text = (
+        "import json, numpy, workbench\n"
+        "with workbench.recording('short') as rec, rec.phase('fill'):\n"
+        "    kept = numpy.ones(50 << 20, numpy.uint8)\n"
+        f"    try:\n        numpy.empty({size}, numpy.uint8)\n    except MemoryError:\n        print(json.dumps(1))\n"
+    )
+    run_python(text, tmp_path)
+    [shortage] = latest(tmp_path).manifest.shortages
+    assert (shortage["tier"], shortage["phase"]) == ("pageable", "fill")
+    assert shortage["what"].startswith(owner)
+    name, held = next(iter(shortage["alive"]["pageable"].items()))
+    assert name.startswith(owner)
+    assert held == pytest.approx(50 << 20, rel=0.01)
