@@ -1,73 +1,119 @@
-"""A generation whose steps are recorded and not, in turn: python steps.py TOKENS
+"""A generation that is recorded and not, in turn: workbench record -- python steps.py PAIRS WINDOW [--scribe]
 
-Neighbouring steps see the same machine, so that what the hooks cost shows through its noise. Started by
-`workbench record`; prints the median seconds of a step with and without, and what the scribe took of the processor.
+Neighbouring windows of WINDOW steps see the same machine, so that what recording costs shows through its noise. Of each
+pair the first is recorded in one, the second in the next: what grows from step to step falls out. With `--scribe` the
+scribe too stands still while nothing is recorded. Prints the seconds of each pair's windows, recorded and plain, and
+what the scribe took of the processor.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from statistics import median
 
 from workbench.config import EngineConfig, Workload
 from workbench.engines import engine
+from workbench.engines.base import Token
 from workbench.record.native import library
-from workbench.record.probe import NullProbe
+from workbench.record.probe import NullProbe, Probe
+from workbench.record.recorder import current
 
-WARM_UP = 16  # steps
+WARM_UP = 32  # steps
+ANSWER = 256  # tokens
 NOTHING = (1 << 64) - 1
 
 
-def scribe_seconds(run: str) -> float:
-    """Processor seconds that the scribe of this run has taken."""
+class Switch:
+    """The probe of this process, or none. It tells no phases: their edges wait for a scribe that may stand still."""
+
+    def __init__(self) -> None:
+        self.probe: Probe = NullProbe()
+
+    def phase(self, name: str) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def tag(self, name: str) -> AbstractContextManager[None]:
+        return self.probe.tag(name)
+
+    def tokens(self, request: int, position: int, count: int = 1) -> None:
+        self.probe.tokens(request, position, count)
+
+
+class Recording:
+    """Turns on and off what records this process."""
+
+    def __init__(self, with_scribe: bool) -> None:
+        self.switch = Switch()
+        self._threshold = int(os.environ["WORKBENCH_THRESHOLD"])
+        self._scribe = scribe_of(os.environ["WORKBENCH_RUN"])
+        self._stops_scribe = with_scribe
+
+    def set(self, on: bool) -> None:
+        library().wb_record_from(self._threshold if on else NOTHING)
+        self.switch.probe = current() if on else NullProbe()
+        if self._stops_scribe:
+            os.kill(self._scribe, signal.SIGCONT if on else signal.SIGSTOP)
+
+    def scribe_seconds(self) -> float:
+        """Processor seconds that the scribe has taken."""
+        fields = Path(f"/proc/{self._scribe}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def scribe_of(run: str) -> int:
+    """The process that writes this run."""
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
             command = path.read_bytes()
         except OSError:
             continue
         if b"workbench.record.scribe" in command and os.fsencode(run) in command:
-            fields = path.with_name("stat").read_text().rpartition(")")[2].split()
-            return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+            return int(path.parent.name)
     raise SystemExit("the scribe is not there: start this with `workbench record`")
 
 
-def main(tokens: int) -> None:
-    """Generate, with the hooks on in every other step."""
-    run, threshold = os.environ["WORKBENCH_RUN"], int(os.environ["WORKBENCH_THRESHOLD"])
-    record_from = library().wb_record_from
-    took: dict[bool, list[float]] = {True: [], False: []}
+def tokens(switch: Switch, needed: int) -> Iterator[Token]:
+    """As many tokens as are needed, in answers one after the other."""
     running = engine("transformers")()
-    running.load(EngineConfig(), NullProbe())
-    stream = running.generate(Workload(prompts=("Count the stars.",), max_tokens=tokens, stop_at_end=False))
-    begin, cpu = time.perf_counter(), scribe_seconds(run)
-    for step in range(tokens):
-        recorded = step % 2 == 0
-        record_from(threshold if recorded else NOTHING)
+    running.load(EngineConfig().with_setting("limits.max_sequences", "1"), switch)
+    prompts = ("Count the stars.",) * (needed // (ANSWER - 1) + 1)
+    answers = running.generate(Workload(prompts=prompts, max_tokens=ANSWER, stop_at_end=False))
+    return (token for token in answers if token.position)  # a prompt takes longer than a step
+
+
+def window_seconds(stream: Iterator[Token], steps: int) -> float:
+    """Of that many steps; the prompts between them are not counted."""
+    seconds = 0.0
+    for _ in range(steps):
         start = time.perf_counter()
-        next(stream)
-        took[recorded].append(time.perf_counter() - start)
-    seconds = time.perf_counter() - begin
-    share = (scribe_seconds(run) - cpu) / seconds / (os.cpu_count() or 1)
-    record_from(threshold)
-    on, off = took[True][WARM_UP:], took[False][WARM_UP:]
-    ratios = sorted(a / b for a, b in zip(on, off, strict=True))
-    print(
-        json.dumps(
-            {
-                "recorded_s": median(on),
-                "plain_s": median(off),
-                "ratio": median(ratios),
-                "quartiles": [ratios[len(ratios) // 4], ratios[3 * len(ratios) // 4]],
-                "steps": len(on),
-                "scribe_share": share,
-            }
-        )
-    )
+        if next(stream).position > 1:
+            seconds += time.perf_counter() - start
+    return seconds
+
+
+def main(pairs: int, window: int, with_scribe: bool) -> None:
+    """Generate, a window recorded, a window not."""
+    recording = Recording(with_scribe)
+    stream = tokens(recording.switch, WARM_UP + pairs * window * 2)
+    window_seconds(stream, WARM_UP)
+    took: list[list[float]] = []  # recorded, plain
+    begin, cpu = time.perf_counter(), recording.scribe_seconds()
+    for pair in range(pairs):
+        seconds = {}
+        for on in (True, False) if pair % 2 else (False, True):
+            recording.set(on)
+            seconds[on] = window_seconds(stream, window)
+        took.append([seconds[True], seconds[False]])
+    recording.set(True)
+    elapsed = time.perf_counter() - begin
+    print(json.dumps({"pairs": took, "scribe_share": (recording.scribe_seconds() - cpu) / elapsed}))
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    main(int(sys.argv[1]), int(sys.argv[2]), "--scribe" in sys.argv)

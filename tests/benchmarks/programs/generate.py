@@ -1,0 +1,29 @@
+"""A generation by the real small model: python generate.py TOKENS
+
+Prints tokens/s of the decoding, the loading and the prompt left out.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+
+from workbench.config import EngineConfig, Workload
+from workbench.engines import engine
+from workbench.record.recorder import current
+
+
+def main(tokens: int) -> None:
+    """Generate, recorded or not: the probe is the one of this process."""
+    running = engine("transformers")()
+    running.load(EngineConfig(), current())
+    stream = running.generate(Workload(prompts=("Count the stars.",), max_tokens=tokens, stop_at_end=False))
+    next(stream)
+    start = time.perf_counter()
+    count = sum(1 for _ in stream)
+    print(json.dumps({"tokens_per_s": count / (time.perf_counter() - start)}))
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))
