@@ -14,56 +14,88 @@ import sys
 from pathlib import Path
 from statistics import median
 
-PROGRAMS = Path(__file__).parents[1] / "gpu" / "programs"
-ROUNDS = 5
+PROGRAMS = Path("tests/gpu/programs")  # from the project's folder, so that recorded runs name no other
+ROUNDS = 30
 
 
-def run(command: list[str], recorded: list[str] | None = None, store: str = "") -> str:
-    """Run a program, plain or recorded with these options; returns its last line of JSON."""
-    options = ["-m", "workbench", "record", "--out", store, *(recorded or []), "--"] if recorded is not None else []
-    whole = [sys.executable, *options, *([sys.executable] if options else []), *command]
-    done = subprocess.run(whole, capture_output=True, text=True, check=False)
-    lines = [line for line in done.stdout.splitlines() if line.startswith("{") and '"run"' not in line]
+def command_of(program: list[str], options: list[str] | None, store: str) -> list[str]:
+    """The command that runs a program of ours, plain or recorded with these options."""
+    plain = ["python3", str(PROGRAMS / program[0]), *program[1:]]
+    return (
+        plain if options is None else ["python3", "-m", "workbench", "record", "--out", store, *options, "--", *plain]
+    )
+
+
+def run(program: list[str], options: list[str] | None = None, store: str = "") -> str:
+    """Run a program; returns the line of JSON that it says."""
+    command = command_of(program, options, store)
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         print(done.stderr[-3000:], file=sys.stderr)
-        raise SystemExit(f"{' '.join(whole)} ended with {done.returncode}")
-    return lines[-1] if lines else "{}"
+        raise SystemExit(f"{' '.join(command)} ended with {done.returncode}")
+    return next((line for line in done.stdout.splitlines() if line.startswith("{") and '"run"' not in line), "{}")
 
 
 def arms(store: str, model: str) -> None:
     """Record every arm."""
     for arm in ("context", "nccl-lazy", "nccl-eager", "gloo"):
-        run([str(PROGRAMS / "process_group.py"), arm], ["--name", f"group-{arm}"], store)
+        run(["process_group.py", arm], ["--name", f"group-{arm}"], store)
         print("recorded", arm, flush=True)
     for arm in ("nccl-lazy", "gloo", "nccl-eager"):
-        text = run([str(PROGRAMS / "vllm_generation.py"), arm, model], ["--name", f"vllm-{arm}"], store)
+        text = run(["vllm_generation.py", arm, model], ["--name", f"vllm-{arm}"], store)
         print(text, flush=True)
 
 
 def generation(store: str, model: str) -> None:
-    """Compare tokens/s, process by process in turn."""
+    """Compare tokens/s of engines that live side by side and generate in turn, so that all see the same machine."""
     ways: dict[str, list[str] | None] = {
         "plain": None,
         "recorded": [],
         "recorded without driver": ["--without", "driver"],
     }
+    engines = {way: Engine(options, store, model) for way, options in ways.items()}
     speeds: dict[str, list[int]] = {way: [] for way in ways}
-    command = [str(PROGRAMS / "vllm_generation.py"), "nccl-lazy", model, str(ROUNDS)]
-    for _ in range(2):
-        for way, options in ways.items():
-            document = json.loads(run(command, options, store))
-            speeds[way] += document["tokens_per_s"]
-            print(way, document["tokens_per_s"], flush=True)
-    plain = median(speeds["plain"])
+    for _ in range(ROUNDS):
+        for way, one in engines.items():
+            speeds[way].append(one.round())
+    for one in engines.values():
+        one.end()
     for way, found in speeds.items():
-        print(
-            json.dumps({"way": way, "median": median(found), "of plain": round(median(found) / plain, 4)}), flush=True
-        )
+        pairs = sorted(mine / plain for mine, plain in zip(found, speeds["plain"], strict=True))
+        quartiles = [round(pairs[len(pairs) * part // 4], 4) for part in (1, 2, 3)]
+        print(json.dumps({"way": way, "tokens_per_s": median(found), "of plain, quartiles": quartiles}), flush=True)
+
+
+class Engine:
+    """A vLLM of its own that generates on demand."""
+
+    def __init__(self, options: list[str] | None, store: str, model: str) -> None:
+        command = command_of(["vllm_generation.py", "nccl-lazy", model, "--on-demand"], options, store)
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self._say("{")
+
+    def round(self) -> int:
+        """Tokens/s of one round."""
+        assert self._process.stdin is not None
+        self._process.stdin.write("go\n")
+        self._process.stdin.flush()
+        return int(self._say(""))
+
+    def _say(self, beginning: str) -> str:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            if line.startswith(beginning):
+                return line
+        raise SystemExit("an engine ended before its time: see its messages above")
+
+    def end(self) -> None:
+        """No more rounds."""
+        self._process.communicate()
 
 
 def blocks(store: str, _: str) -> None:
     """Compare what a block costs the thread that allocates it."""
-    command = [str(PROGRAMS / "block_cost.py")]
+    command = ["block_cost.py"]
     for way, options in (
         ("plain", None),
         ("recorded", []),

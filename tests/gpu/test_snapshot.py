@@ -39,6 +39,5 @@ def test_a_snapshot_of_torch_is_imported_with_its_sums(tmp_path: Path, given: li
 def test_running_out_of_device_memory_keeps_what_was_alive(tmp_path: Path) -> None:
     run = record_program([sys.executable, PROGRAM, str(tmp_path / "x"), "python"], store=Store(tmp_path / "runs"))
     assert run.manifest.exit_code == 0
-    [shortage] = run.manifest.shortages
-    assert shortage["tier"] == "gpu"
+    [shortage] = [one for one in run.manifest.shortages if one["tier"] == "gpu"]
     assert shortage["alive"]["gpu"]["torch"] >= 48 << 20

@@ -24,7 +24,8 @@ from tests.unit.interchange_samples import (
 )
 from workbench.errors import WorkbenchError
 from workbench.run import schema
-from workbench.run.interchange import Imported
+from workbench.run.interchange import Imported, import_snapshot
+from workbench.run.ledger import ledger_at
 
 
 def rows(result: Imported, *names: str) -> list[tuple[Any, ...]]:
@@ -215,3 +216,19 @@ def test_what_is_not_a_file_is_one_line(tmp_path: Path, name: str) -> None:
 
     with pytest.raises(WorkbenchError, match="is not a file"):
         import_snapshot(tmp_path / name)
+
+
+@pytest.mark.parametrize(("name", "reserved"), [("python", 75497472), ("all", 75497472), ("expandable", 85983232)])
+def test_snapshots_of_a_real_gpu_end_with_what_torch_said(name: str, reserved: int) -> None:
+    path = Path(__file__).parents[1] / "data" / f"torch-2.11-h200-{name}.pickle"
+    of_torch = import_snapshot(path)
+    events = of_torch.tables["events"]
+    end = max(events["time_ns"].to_pylist())
+    ledger = ledger_at(events, schema.TOTALS.empty_table(), "gpu", end)
+    assert ledger.explained == reserved
+    assert sum(entry.bytes for entry in ledger.entries if entry.tag != "unused") == 50331648
+    assert of_torch.facts["corrected"] == 0
+    [shortage] = of_torch.facts["out_of_memory"]  # type: ignore[misc]
+    assert shortage["asked"] == 1 << 50
+    frames = [frame for stack in of_torch.tables["stacks"]["frames"].to_pylist() for frame in stack]
+    assert any(frame.startswith("snapshot.py:") and frame.endswith(" work") for frame in frames)

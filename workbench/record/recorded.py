@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from workbench.record.frames import Frames
 from workbench.record.live import Live
-from workbench.record.native import FRAME, NAME, STACK, Definition, Ring
+from workbench.record.native import FRAME, NAME, STACK, Ring
 from workbench.record.native import Names as Definitions
 from workbench.record.rows import Rows, none, renamed
 from workbench.run.streams import Names
@@ -22,6 +22,7 @@ class Stacks:
 
     def __init__(self, names: Names) -> None:
         self._names = names
+        self.frames = Frames()
         self._numbers: dict[tuple[int, ...], int] = {}
         self.new: list[dict[str, object]] = []
 
@@ -83,7 +84,7 @@ class Recorded:
             if definition.kind == NAME:
                 self._name_ids = _put(self._name_ids, definition.id, self._names.id(definition.text))
             elif definition.kind == FRAME:
-                self._frames[definition.id] = _frame(definition)
+                self._frames[definition.id] = self._stacks.frames.text(*definition.text.split("\0"))
             elif definition.kind == STACK:
                 frames = [self._frames[number] for number in definition.numbers]
                 self._stack_ids = _put(self._stack_ids, definition.id, self._stacks.number(frames))
@@ -98,8 +99,3 @@ def _put(ids: npt.NDArray[np.uint32], place: int, value: int) -> npt.NDArray[np.
         ids = np.concatenate([ids, np.zeros(max(place + 1 - len(ids), len(ids)), np.uint32)])
     ids[place] = value
     return ids
-
-
-def _frame(definition: Definition) -> str:
-    file, function, line = definition.text.split("\0")
-    return f"{os.path.normpath(file)}:{line} {function}"

@@ -1,10 +1,11 @@
-"""Dumps a snapshot of torch's allocator: python snapshot.py PATH python|all [expandable]. Prints what it says is in use."""
+"""Dumps a snapshot of torch's allocator, and prints its sums: python snapshot.py PATH python|all [expandable]"""
 
 from __future__ import annotations
 
 import json
 import os
 import sys
+from contextlib import suppress
 
 if "expandable" in sys.argv:
     os.environ["PYTORCH_ALLOC_CONF"] = "expandable_segments:True"
@@ -17,14 +18,12 @@ MIB = 1 << 20
 def work() -> list[torch.Tensor]:
     """Blocks of several sizes and streams, some freed, and a request that no device can serve."""
     kept = [torch.empty(size * MIB, dtype=torch.uint8, device="cuda") for size in (1, 3, 30)]
-    with torch.cuda.stream(torch.cuda.Stream()):
+    with torch.cuda.stream(torch.cuda.Stream()):  # type: ignore[no-untyped-call]
         kept.append(torch.empty(5 * MIB, dtype=torch.uint8, device="cuda"))
     for _ in range(20):
         torch.empty(7000, device="cuda")
-    try:
+    with suppress(torch.OutOfMemoryError):
         torch.empty(1 << 50, dtype=torch.uint8, device="cuda")
-    except torch.OutOfMemoryError:
-        pass
     return kept
 
 
@@ -34,7 +33,7 @@ def main(path: str, stacks: str) -> None:
     torch.cuda.memory._record_memory_history(stacks=stacks)
     kept = work()
     torch.cuda.synchronize()
-    torch.cuda.memory._dump_snapshot(path)
+    torch.cuda.memory._dump_snapshot(path)  # type: ignore[no-untyped-call]
     stats = torch.cuda.memory_stats()
     print(json.dumps({"active": stats["active_bytes.all.current"], "reserved": stats["reserved_bytes.all.current"]}))
     del before, kept

@@ -1,7 +1,8 @@
-"""A generation by vLLM in one process: python vllm_generation.py ARM MODEL [ROUNDS]
+"""A generation by vLLM in one process: python vllm_generation.py ARM MODEL [--on-demand]
 
 ARM is a process group of one: nccl-lazy (vLLM's own), nccl-eager (initialised beforehand with a device) or gloo.
-Prints a JSON object: tokens/s of each round of 64 prompts x 128 tokens, and the first text.
+Prints a JSON object: tokens/s of a round of 64 prompts x 128 tokens, and the first text. On demand it goes on with a
+round, and its tokens/s, for each line of its input.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ def connect_eagerly(folder: str) -> None:
     dist.init_process_group("nccl", init_method=store, rank=0, world_size=1, device_id=torch.device("cuda:0"))
 
 
-def main(arm: str, model: str, rounds: int) -> None:
+def main(arm: str, model: str, on_demand: bool) -> None:
     """Load, generate, and say how fast."""
     os.environ |= {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "PROCESS_GROUP": arm}
     import workbench
@@ -48,17 +49,23 @@ def main(arm: str, model: str, rounds: int) -> None:
                 worker_cls="recorded_worker.RecordedWorker",
             )
         sampling = SamplingParams(temperature=0, max_tokens=TOKENS, ignore_eos=True)
-        engine.generate(PROMPTS, sampling, use_tqdm=False)
-        speeds = []
-        for _ in range(rounds):
-            with workbench.phase("generate"):
-                begin = time.perf_counter()
-                outputs = engine.generate(PROMPTS, sampling, use_tqdm=False)
-                speeds.append(len(PROMPTS) * TOKENS / (time.perf_counter() - begin))
-        print(json.dumps({"arm": arm, "tokens_per_s": [round(s) for s in speeds], "text": outputs[0].outputs[0].text}))
+
+        def round_of_prompts() -> float:
+            start = time.perf_counter()
+            texts.append(engine.generate(PROMPTS, sampling, use_tqdm=False)[0].outputs[0].text)
+            return len(PROMPTS) * TOKENS / (time.perf_counter() - start)
+
+        texts: list[str] = []
+        round_of_prompts()
+        with workbench.phase("generate"):
+            speed = round_of_prompts()
+        print(json.dumps({"arm": arm, "tokens_per_s": round(speed), "text": texts[-1]}), flush=True)
+        if on_demand:
+            for _ in sys.stdin:
+                print(round(round_of_prompts()), flush=True)
 
 
 if __name__ == "__main__":
     if len(sys.argv) < 3 or sys.argv[1] not in ARMS:
-        sys.exit(f"usage: vllm_generation.py {'|'.join(ARMS)} MODEL [ROUNDS]")
-    main(sys.argv[1], sys.argv[2], int(sys.argv[3]) if len(sys.argv) > 3 else 1)
+        sys.exit(f"usage: vllm_generation.py {'|'.join(ARMS)} MODEL [--on-demand]")
+    main(sys.argv[1], sys.argv[2], "--on-demand" in sys.argv)

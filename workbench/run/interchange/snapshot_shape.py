@@ -13,6 +13,7 @@ from workbench.run.interchange.stack_table import plain_text
 Entry = dict[str, Any]
 
 MOST_BYTES = 1 << 48
+MOST_ASKED = 1 << 56  # by a request that no device could serve
 """No device has as much; beyond it sums over many events would leave 64 bits."""
 MOST_DEVICES = 1024
 _LAST_ADDRESS = (1 << 64) - 1
@@ -118,7 +119,7 @@ def _trace(entries: list[Entry], timed: bool) -> Trace:
         entries=entries,
         actions=actions,  # type: ignore[arg-type]
         addresses=whole_numbers([entry.get("addr", 0) for entry in entries], "addr", _LAST_ADDRESS),
-        sizes=whole_numbers([entry.get("size", 0) for entry in entries], "size", MOST_BYTES),
+        sizes=whole_numbers([entry.get("size", 0) for entry in entries], "size", MOST_ASKED),
         streams=whole_numbers([entry.get("stream", 0) for entry in entries], "stream", _LAST_ADDRESS),
         times=whole_numbers(times, "time_us", _LAST_TIME),
     )
