@@ -79,7 +79,7 @@ class Engine:
         assert self._process.stdin is not None
         self._process.stdin.write("go\n")
         self._process.stdin.flush()
-        return int(self._say(""))
+        return int(self._say("tokens_per_s").split()[1])
 
     def _say(self, beginning: str) -> str:
         assert self._process.stdout is not None

@@ -194,6 +194,18 @@ def test_two_writers_of_one_run_are_refused(store: Store) -> None:
     assert first.finish("complete").manifest.status == "complete"
 
 
+def test_a_scribe_whose_caller_dies_before_it_says_a_word_ends_too(store: Store) -> None:
+    text = (
+        "import os, sys, workbench.launch.recording as r\n"
+        f"folder = r.create('orphan', r.Store({str(store.folder)!r}))\n"
+        "r.start_scribe(folder)\nos._exit(0)\n"
+    )
+    subprocess.run([sys.executable, "-c", text], check=True)
+    [folder] = store.folder.iterdir()
+    _wait_for(lambda: not is_locked(folder))
+    assert Run.open(folder).manifest.status == "incomplete"
+
+
 def test_a_feed_follows_a_run_while_it_is_written(store: Store, tmp_path: Path) -> None:
     script = tmp_path / "program.py"
     script.write_text("import time, numpy\nx = numpy.ones(21 << 20, numpy.uint8)\ntime.sleep(1.5)\n")

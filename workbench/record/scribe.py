@@ -47,6 +47,7 @@ class Scribe:
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._server, selectors.EVENT_READ, None)
         self._root: socket.socket | None = None
+        self._parent = os.getppid()
         self._error: str | None = None
         self._finished = False
         self.manifest.host |= _host()
@@ -59,6 +60,8 @@ class Scribe:
         while not self._finished:
             for key, _ in self._selector.select(max(0.0, next_tick - time.monotonic())):
                 self._read(key)
+            if self._root is None and os.getppid() != self._parent:
+                self._abandon()
             if time.monotonic() >= next_tick:
                 self._guarded(self._book.tick)
                 next_tick = time.monotonic() + TICK_S
@@ -91,8 +94,12 @@ class Scribe:
         self._selector.unregister(connection)
         connection.close()
         if connection is self._root:
-            self._guarded(self._finish, status=manifests.INCOMPLETE)
-            self._finished = True
+            self._abandon()
+
+    def _abandon(self) -> None:
+        """Whoever asked for the recording is gone: keep what there is."""
+        self._guarded(self._finish, status=manifests.INCOMPLETE)
+        self._finished = True
 
     def _handle(self, connection: socket.socket, line: bytes) -> None:
         message: wire.Message = json.loads(line)

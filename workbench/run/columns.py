@@ -20,11 +20,11 @@ def _equals(chunk: pa.DictionaryArray, text: str) -> Mask:
     texts = chunk.dictionary.to_pylist()
     if text not in texts:
         return np.zeros(len(chunk), dtype=bool)
-    same: Mask = np.equal(_values(chunk.indices), texts.index(text))
+    same: Mask = np.equal(values(chunk.indices), texts.index(text))
     return same & np.asarray(chunk.is_valid()) if chunk.null_count else same
 
 
-def _values(array: pa.Array) -> npt.NDArray[np.int64]:
+def values(array: pa.Array) -> npt.NDArray[np.int64]:
     """The numbers of an array where they lie. pyarrow's own conversion would load pandas, which takes longer."""
     if not len(array):
         return np.zeros(0, array.type.to_pandas_dtype())
@@ -47,8 +47,8 @@ def numbers(table: pa.Table, column: str) -> npt.NDArray[np.int64]:
     """A number column; what is null reads as 0."""
     chunks = [chunk.fill_null(0) if chunk.null_count else chunk for chunk in table[column].chunks if len(chunk)]
     if len(chunks) == 1:
-        return _values(chunks[0])
-    return np.concatenate([_values(chunk) for chunk in chunks]) if chunks else np.zeros(0, np.int64)
+        return values(chunks[0])
+    return np.concatenate([values(chunk) for chunk in chunks]) if chunks else np.zeros(0, np.int64)
 
 
 def text(table: pa.Table, column: str) -> list[str | None]:

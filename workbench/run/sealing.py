@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from workbench.run import schema
+from workbench.run.columns import numbers, values
 from workbench.run.streams import coded, read_names, read_stream
 
 ROWS_A_GROUP = 1 << 20
@@ -51,7 +52,7 @@ def by_time(rows: pa.Table, name: str) -> pa.Table:
     column = TIME_COLUMN.get(name)
     if column is None or rows.num_rows < 2:
         return rows
-    times = rows[column].to_numpy()
+    times = numbers(rows, column)
     if np.all(times[1:] >= times[:-1]):
         return rows
     return rows.combine_chunks().take(pa.array(np.argsort(times, kind="stable")))
@@ -76,7 +77,7 @@ def _named_column(column: pa.ChunkedArray, kind: pa.DataType, names: list[str]) 
 
 def _named_values(ids: pa.Array, names: list[str]) -> pa.DictionaryArray:
     """Ids as text, with a dictionary of only the names that occur."""
-    codes = np.asarray(ids.fill_null(0) if ids.null_count else ids)
+    codes = values(ids.fill_null(0) if ids.null_count else ids)
     occurs = np.zeros(max(len(names), 1), dtype=bool)
     occurs[codes] = True
     if ids.null_count:

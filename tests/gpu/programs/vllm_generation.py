@@ -31,6 +31,7 @@ def connect_eagerly(folder: str) -> None:
 
 def main(arm: str, model: str, on_demand: bool) -> None:
     """Load, generate, and say how fast."""
+    sys.path.insert(0, str(Path(__file__).parent))  # where vLLM finds the worker
     os.environ |= {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "PROCESS_GROUP": arm}
     import workbench
 
@@ -62,7 +63,7 @@ def main(arm: str, model: str, on_demand: bool) -> None:
         print(json.dumps({"arm": arm, "tokens_per_s": round(speed), "text": texts[-1]}), flush=True)
         if on_demand:
             for _ in sys.stdin:
-                print(round(round_of_prompts()), flush=True)
+                print("tokens_per_s", round(round_of_prompts()), flush=True)
 
 
 if __name__ == "__main__":
