@@ -17,7 +17,7 @@
 #include "recorder.h"
 
 #define RING_BYTES (sizeof(struct wb_ring) + (size_t)WB_RING_RECORDS * sizeof(struct wb_record))
-#define PATIENCE_NS 100000000ull /* how long a writer waits for the scribe before it drops an event */
+#define PATIENCE_NS 2000000000ull /* how long a writer waits for the scribe before it drops an event */
 
 struct wb_settings wb_settings;
 _Atomic size_t wb_threshold = SIZE_MAX;

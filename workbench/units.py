@@ -1,4 +1,4 @@
-"""Sizes as people write them, and back."""
+"""Sizes as people write them, and back; and the unit of time."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from decimal import Decimal
 from workbench.errors import UsageError
 
 LARGEST = 2**63 - 1  # what a column of a run can hold
+SECOND = 10**9  # nanoseconds
 
 _FACTORS = {
     "": 1,

@@ -48,12 +48,13 @@ def arms(store: str, model: str) -> None:
 
 def generation(store: str, model: str) -> None:
     """Compare tokens/s of engines that live side by side and generate in turn, so that all see the same machine."""
-    ways: dict[str, list[str] | None] = {
-        "plain": None,
-        "recorded": [],
-        "recorded without driver": ["--without", "driver"],
+    ways: dict[str, tuple[list[str] | None, list[str]]] = {
+        "plain": (None, []),
+        "recorded": ([], []),
+        "recorded, CUPTI let go": ([], ["--let-go"]),
+        "recorded without driver": (["--without", "driver"], []),
     }
-    engines = {way: Engine(options, store, model) for way, options in ways.items()}
+    engines = {way: Engine(options, store, [model, "--on-demand", *more]) for way, (options, more) in ways.items()}
     speeds: dict[str, list[int]] = {way: [] for way in ways}
     for _ in range(ROUNDS):
         for way, one in engines.items():
@@ -69,8 +70,8 @@ def generation(store: str, model: str) -> None:
 class Engine:
     """A vLLM of its own that generates on demand."""
 
-    def __init__(self, options: list[str] | None, store: str, model: str) -> None:
-        command = command_of(["vllm_generation.py", "nccl-lazy", model, "--on-demand"], options, store)
+    def __init__(self, options: list[str] | None, store: str, arguments: list[str]) -> None:
+        command = command_of(["vllm_generation.py", "nccl-lazy", *arguments], options, store)
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self._say("{")
 

@@ -1,4 +1,4 @@
-"""What a benchmark found, and how it is shown: one row a number, beside what was asked and an anchor of the same run."""
+"""What a benchmark found and how it is shown: one row a number, beside what was asked and an anchor of the same run."""
 
 from __future__ import annotations
 

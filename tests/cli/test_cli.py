@@ -138,6 +138,7 @@ def test_a_hostile_pickle_runs_nothing(workbench: Workbench, tmp_path: Path) -> 
         (["record", "--max-tokens", "many", "--prompt", "x"], 2, "--max-tokens"),
         (["export", "latest", "--to", "xml"], 2, "no format 'xml'"),
         (["import", "/nonesuch"], 1, "/nonesuch"),
+        (["runs", "--store", "/etc/passwd"], 1, "is no folder of runs"),
         (["record", "--out", "/proc/nothing", "--", "true"], 1, "no run can be written"),
     ],
 )
@@ -174,3 +175,31 @@ def test_it_starts_fast(workbench: Workbench) -> None:
         return time.perf_counter() - start
 
     assert min(seconds() for _ in range(5)) < 0.3
+
+
+def test_a_hostile_store_is_listed_without_what_can_not_be_read(workbench: Workbench, tmp_path: Path) -> None:
+    plain = {"name": "x", "schema": 1, "status": "complete", "started": "", "started_ns": 1}
+    manifests = [
+        plain | {"id": "fine"},
+        {"schema": 999},
+        plain | {"id": "../../evil"},
+        plain | {"id": "x", "counts": []},
+    ]
+    for number, manifest in enumerate(manifests):
+        (tmp_path / "runs" / str(number)).mkdir(parents=True)
+        (tmp_path / "runs" / str(number) / "manifest.json").write_text(json.dumps(manifest))
+    done = workbench("runs", "--store", str(tmp_path / "runs"), "--json")
+    assert [run["run"] for run in json.loads(done.stdout)] == ["fine"]
+    assert len(done.stderr.splitlines()) == 3
+    assert "upgrade memory-workbench" in done.stderr
+    done = workbench("export", "2", "--to", "csv", "--store", str(tmp_path / "runs"))
+    assert done.returncode == 1
+    assert "is not a plain name" in done.stderr
+
+
+def test_an_import_that_can_not_be_written_gets_one_line(workbench: Workbench, tmp_path: Path) -> None:
+    workbench("export", "latest", "--to", "snapshot", "--out", str(tmp_path / "x.pickle"))
+    done = workbench("import", str(tmp_path / "x.pickle"), "--out", "/proc/nothing")
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1
+    assert "no run can be written" in done.stderr

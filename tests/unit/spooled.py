@@ -12,6 +12,7 @@ from typing import NamedTuple
 from workbench.kernels import library_path
 
 from workbench.record import native
+from workbench.record.rings import Ring
 
 PROGRAMS = Path(__file__).parent / "native_programs"
 THRESHOLD = 65536
@@ -56,7 +57,7 @@ def read(spool: Path) -> list[Process]:
 
 
 def _process(path: Path) -> Process:
-    ring = native.Ring(path)
+    ring = Ring(path)
     definitions = native.Names(path.with_suffix(".names")).read_new()
     names = {each.id: each.text for each in definitions if each.kind == native.NAME} | {0: ""}
     frames = {each.id: each.text for each in definitions if each.kind == native.FRAME}

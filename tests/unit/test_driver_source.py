@@ -12,7 +12,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from workbench.record import native
+from workbench.record import native, rings
 from workbench.record.sources import Unavailable, cupti_library, driver
 from workbench.record.sources.cupti_library import DriverApi, visible_devices
 from workbench.record.sources.on_import import on_import
@@ -94,11 +94,11 @@ class Gpu:
         self.used = self.used if used is None else used
         self._library.wb_on_callback(None, RESOURCE, event, ctypes.byref(ctypes.c_void_p(1)))
 
-    def records(self) -> native.Records:
+    def records(self) -> rings.Records:
         """What was recorded since the last call."""
-        return native.Ring(next(self._folder.glob("*.ring"))).drain(100)
+        return rings.Ring(next(self._folder.glob("*.ring"))).drain(100)
 
-    def names(self, records: native.Records) -> list[str]:
+    def names(self, records: rings.Records) -> list[str]:
         """The owners of records."""
         [path] = self._folder.glob("*.names")
         known = {entry.id: entry.text for entry in native.Names(path).read_new() if entry.kind == native.NAME}
@@ -110,7 +110,7 @@ def gpu(tmp_path: Path) -> Iterator[Gpu]:
     spool = native.Spool()
     spool.open(tmp_path, 1 << 16)
     native.library().wb_name(b"first")
-    spool.write(np.ones(1, native.RECORD))  # makes the ring
+    rings.write(np.ones(1, rings.RECORD))  # makes the ring
     yield Gpu(tmp_path)
     spool.close()
 

@@ -13,6 +13,7 @@ from workbench.kernels import library_path
 
 from tests.unit.spooled import Event, Process, built, environment, read, run, run_python
 from workbench.record import native
+from workbench.record.rings import Ring
 
 NUMPY = "_multiarray_umath."
 KEEP = "import ctypes; libc = ctypes.CDLL(None); libc.malloc.restype = ctypes.c_void_p\n"
@@ -295,7 +296,7 @@ def test_reports_of_gpu_blocks(tmp_path: Path) -> None:
     """torch's report function, called here as its CUDA library calls it."""
     run_python(REPORTS, tmp_path / "spool")
     [path] = (tmp_path / "spool").glob("*.ring")
-    rows = native.Ring(path).drain(1 << 19)
+    rows = Ring(path).drain(1 << 19)
     rows = rows[rows["tier"] == native.GPU]
     fields = ["kind", "address", "bytes", "asked", "stream", "device", "layer"]
     expected = [

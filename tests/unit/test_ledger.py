@@ -65,18 +65,21 @@ def test_the_truth_is_added_over_devices_and_is_the_last_reading_of_each() -> No
 
 
 def test_pageable_is_measured_at_edges_and_says_how_far_it_may_be_off_between_them() -> None:
-    events = table("events", [event(1, "alloc", 100, 1), event(20, "alloc", 30, 2)])
+    events = table("events", [event(1, "alloc", 100, 1), event(20, "alloc", 30, 2), event(22, "free", 100, 1)])
     totals = table(
         "totals",
         [
             total(10, "pageable", "private", 90),
+            total(10, "pageable", "resident", 200),
             total(10, "pageable", "held", 60, owner="libdemo.so"),
             total(10, "pageable", "held", 25, owner="heap", tag="below 64 KiB"),
+            total(24, "pageable", "resident", 205),
         ],
     )
     at_edge = ledger_at(events, totals, "pageable", 10)
     assert (at_edge.used, at_edge.explained, at_edge.unexplained, at_edge.error) == (90, 85, 5, 0)
-    assert ledger_at(events, totals, "pageable", 25).error == 30
+    later = ledger_at(events, totals, "pageable", 25)
+    assert (later.used, later.explained, later.error) == (95, 85, 30 + 100 + 5)
 
 
 def test_without_a_truth_there_is_nothing_unexplained() -> None:

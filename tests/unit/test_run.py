@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import os
+import random
 from pathlib import Path
 
 import duckdb
@@ -12,9 +14,9 @@ import pytest
 from tests.unit.builders import MIB, event, gpu, total, written
 from workbench.errors import RunError
 from workbench.run import schema
-from workbench.run.manifest import FILE, INCOMPLETE, Manifest
+from workbench.run.manifest import FILE, INCOMPLETE, LARGEST, Manifest
 from workbench.run.migrations import VERSION
-from workbench.run.run import Run
+from workbench.run.run import Run, write_run
 from workbench.run.sealing import read_coded, seal
 from workbench.run.store import Store
 from workbench.run.streams import Names, Stream, coded, read_names
@@ -180,3 +182,151 @@ def test_a_store_that_can_not_be_written_leaves_nothing(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(RunError, match="no run can be written"):
         Store(tmp_path / "file").create(Manifest.new("x", VERSION))
+
+
+MANIFEST = {"id": "x", "name": "x", "schema": VERSION, "status": "complete", "started": "", "started_ns": 1}
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        {"id": "../../evil"},
+        {"id": ".hidden"},
+        {"id": "a\n"},
+        {"id": ""},
+        {"id": "/etc/x"},
+        {"id": 1},
+        {"status": "asleep"},
+        {"started_ns": True},
+        {"started_ns": 1 << 63},
+        {"duration_s": "NaN"},
+        {"duration_s": float("inf")},
+        {"command": "ls"},
+        {"sources": [1]},
+        {"sources": {"host": [1]}},
+        {"gpus": 3},
+        {"gpus": [{}]},
+        {"counts": []},
+        {"counts": {"events": "many"}},
+        {"notes": 1},
+        {"versions": {"torch": None}},
+        {"error": {"why": "x"}},
+        {"error": {"what": "x", "alive": {"gpu": 5}}},
+        {"shortages": [{"what": "x"}]},
+    ],
+)
+def test_each_field_of_a_manifest_is_checked(tmp_path: Path, field: dict[str, object]) -> None:
+    (tmp_path / FILE).write_text(json.dumps(MANIFEST))
+    assert Run.open(tmp_path).id == "x"
+    (tmp_path / FILE).write_text(json.dumps(MANIFEST | field))
+    with pytest.raises(RunError, match=f"its {next(iter(field))} ") as caught:
+        Run.open(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["ünï/cöde", "../../x", ".", "", "a b\nc"])
+def test_any_name_gives_an_id_that_is_read_back(tmp_path: Path, name: str) -> None:
+    path = Store(tmp_path).create(Manifest.new(name, VERSION))
+    assert Run.open(path).manifest.name == name
+    assert path.parent == tmp_path
+
+
+@pytest.mark.parametrize("kind", ["fifo", "device", "folder", "large"])
+def test_a_manifest_that_is_no_file_or_too_large_is_refused(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / FILE
+    if kind == "fifo":
+        os.mkfifo(path)
+    elif kind == "device":
+        path.symlink_to("/dev/zero")
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        with path.open("wb") as file:
+            file.truncate(LARGEST + 1)
+    with pytest.raises(RunError, match="is not a manifest"):
+        Run.open(tmp_path)
+
+
+@pytest.mark.parametrize("damage", ["bytes", "text", "fifo", "missing"])
+def test_a_sealed_table_of_other_content_is_refused_in_one_line(run: Run, damage: str) -> None:
+    path = run.folder / "events.parquet"
+    table = run.table("events")
+    path.unlink()
+    if damage == "fifo":
+        os.mkfifo(path)
+    elif damage != "missing":
+        other = pa.array([b"\xff", b"x"], pa.binary()) if damage == "bytes" else pa.array(["many", "x"])
+        column = "owner" if damage == "bytes" else "bytes"
+        pq.write_table(table.set_column(table.column_names.index(column), column, other), path)
+    with pytest.raises(RunError, match="events table") as caught:
+        Run.open(run.folder).table("events")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", ["random", "foreign", "folder"])
+@pytest.mark.parametrize("name", ["events", "names"])
+def test_a_foreign_stream_is_refused_in_one_line(tmp_path: Path, name: str, content: str) -> None:
+    folder = _unsealed(tmp_path, 2)
+    path = folder / f"{name}.arrow"
+    path.unlink()
+    if content == "random":
+        path.write_bytes(random.Random(1).randbytes(5000))
+    elif content == "folder":
+        path.mkdir()
+    else:
+        with Stream(path, pa.schema([("text", pa.binary())])) as stream:
+            stream.write_rows([{"text": b"\xff"}])
+    with pytest.raises(RunError, match="events table") as caught:
+        Run.open(folder).table("events")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("number", [5, -1, 1 << 30])
+def test_a_row_that_refers_to_no_name_is_refused(tmp_path: Path, number: int) -> None:
+    folder = _unsealed(tmp_path, 2)
+    with Stream(folder / "phases.arrow", coded(schema.PHASES)):
+        pass
+    row = event(1, "alloc", 8, 1) | {"kind": 1, "layer": 2, "tier": 3, "owner": number}
+    (folder / "events.arrow").unlink()
+    with Stream(folder / "events.arrow", coded(schema.EVENTS)) as stream:
+        stream.write_rows([row])
+    with pytest.raises(RunError, match="a name is missing"):
+        Run.open(folder).table("events")
+    assert Run.open(folder).table("phases").num_rows == 0
+
+
+@pytest.mark.parametrize("damage", ["foreign", "pages", "missing"])
+def test_sql_fails_only_where_it_touches_a_damaged_table(tmp_path: Path, run: Run, damage: str) -> None:
+    rows = [event(number, "alloc", number * 7919 % 10007, number) for number in range(5000)]
+    damaged = written(tmp_path / "runs", events=rows)
+    path = damaged.folder / "events.parquet"
+    whole = path.read_bytes()
+    contents = {
+        "foreign": b"PAR1 nothing PAR1",
+        "pages": whole[:4] + b"\x55" * (len(whole) // 2) + whole[4 + len(whole) // 2 :],
+    }
+    if damage == "missing":
+        path.unlink()
+    else:
+        path.write_bytes(contents[damage])
+    store = Store(tmp_path / "runs")
+    assert store.sql("select count(*) n from phases")["n"].tolist() == [1]
+    assert store.sql("select count(*) n from runs")["n"].tolist() == [2]
+    with pytest.raises(RunError, match=damaged.id) as caught:
+        store.sql("select * from Events")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_run_that_can_not_be_written_leaves_nothing_and_spoils_nothing(tmp_path: Path, run: Run) -> None:
+    with pytest.raises(RunError, match="no run can be written"):
+        write_run(run.folder, Manifest.new("x", VERSION), {})
+    assert len(run.events()) == 2
+    with pytest.raises(TypeError):
+        write_run(tmp_path / "half", Manifest.new("x", VERSION, notes={"what": object()}), {})
+    assert not (tmp_path / "half").exists()
+
+
+def test_a_lock_that_is_no_file_does_not_stop_a_reader(tmp_path: Path) -> None:
+    folder = _unsealed(tmp_path, 1)
+    os.mkfifo(folder / "lock")
+    assert Run.open(folder).manifest.status == INCOMPLETE

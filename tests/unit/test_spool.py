@@ -13,7 +13,8 @@ import pytest
 from tests.unit.spooled import read, run_python
 from workbench.errors import RunError, WorkbenchError
 from workbench.record import native
-from workbench.record.native import RECORD, Names, Records, Ring, Spool
+from workbench.record.native import Names, Spool
+from workbench.record.rings import RECORD, Records, Ring, write
 
 CAPACITY = 1 << 19
 
@@ -44,19 +45,19 @@ def test_a_record_is_read_as_it_was_written(spool: Spool, tmp_path: Path) -> Non
     made = np.zeros(1, RECORD)
     for place, field in enumerate(RECORD.names or ()):
         made[field] = 100 + place
-    spool.write(made)
+    write(made)
     assert ring_in(tmp_path).drain(10).tolist() == made.tolist()
 
 
 def test_four_threads_lose_nothing_and_keep_their_order(spool: Spool, tmp_path: Path) -> None:
     each, parts = 100_000, []
-    spool.write(records(1, thread=9))
+    write(records(1, thread=9))
     ring = ring_in(tmp_path)
 
     def work(thread: int) -> None:
         rows = records(each, thread)
         for at in range(0, each, 50):
-            spool.write(rows[at : at + 50])
+            write(rows[at : at + 50])
 
     threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
     for thread in threads:
@@ -74,23 +75,23 @@ def test_four_threads_lose_nothing_and_keep_their_order(spool: Spool, tmp_path: 
 
 def test_a_full_ring_drops_counts_and_goes_on(spool: Spool, tmp_path: Path) -> None:
     started = time.monotonic()
-    spool.write(records(CAPACITY + 1000))
+    write(records(CAPACITY + 1000))
     assert 0.09 < time.monotonic() - started < 5, "it waits for the scribe once, not at every event"
     ring = ring_in(tmp_path)
     assert (ring.lost, spool.lost()) == (1000, 1000)
     kept = ring.drain(CAPACITY)
     assert np.array_equal(kept["address"], np.arange(CAPACITY))
-    spool.write(records(5))
+    write(records(5))
     assert len(ring.drain(10)) == 5
     assert ring.lost == 1000
 
 
 def test_a_writer_waits_for_a_scribe_that_is_a_little_late(spool: Spool, tmp_path: Path) -> None:
-    spool.write(records(CAPACITY))
+    write(records(CAPACITY))
     ring = ring_in(tmp_path)
     late = threading.Timer(0.03, ring.drain, (1000,))
     late.start()
-    spool.write(records(10))
+    write(records(10))
     late.join()
     assert ring.lost == 0
 
@@ -98,7 +99,7 @@ def test_a_writer_waits_for_a_scribe_that_is_a_little_late(spool: Spool, tmp_pat
 def test_slots_of_dead_writers_are_stepped_over(spool: Spool, tmp_path: Path) -> None:
     unwritten = records(1)
     unwritten["kind"] = 0  # as of a thread that died between claiming its slot and committing it
-    spool.write(np.concatenate([records(2), unwritten, records(3)]))
+    write(np.concatenate([records(2), unwritten, records(3)]))
     ring = ring_in(tmp_path)
     assert len(ring.drain(10)) == 2
     assert len(ring.drain(10)) == 0
@@ -111,7 +112,7 @@ def test_names_are_defined_before_they_are_used_and_once(spool: Spool, tmp_path:
     assert ids[0] == ids[2] != ids[1]
     made = records(3)
     made["owner"] = ids
-    spool.write(made)
+    write(made)
     names = Names(next(tmp_path.glob("*.ring")).with_suffix(".names"))
     assert [(each.id, each.text) for each in names.read_new()] == [(ids[0], "libnccl.so.2"), (ids[1], "Gewichte äöü")]
     assert names.read_new() == []
@@ -167,7 +168,7 @@ def test_one_recording_at_a_time(spool: Spool, tmp_path: Path) -> None:
         Spool().open(other, 1 << 16)
     spool.close()
     Spool().open(other, 1 << 16)
-    spool.write(records(1))
+    write(records(1))
     assert ring_in(other).head == 1
 
 
@@ -293,9 +294,10 @@ import os, signal
 from pathlib import Path
 from tests.unit.test_spool import records
 from workbench.record.native import Spool
+from workbench.record.rings import write
 spool = Spool()
 spool.open(Path({str(tmp_path)!r}), 65536)
-spool.write(records(12345))
+write(records(12345))
 os.kill(os.getpid(), signal.SIGKILL)
 """
     assert subprocess.run([sys.executable, "-c", script]).returncode == -9

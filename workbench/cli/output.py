@@ -7,10 +7,6 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-
 PIPED_WIDTH = 140  # columns, where stdout is no terminal
 
 
@@ -26,6 +22,10 @@ def print_line(document: dict[str, Any]) -> None:
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], title: str = "") -> None:
     """Print a table; columns whose name ends with `>` are aligned to the right."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
     table = Table(
         box=None, title=title or None, title_justify="left", title_style="bold", pad_edge=False, header_style="dim"
     )
@@ -38,4 +38,4 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], title: st
 
 def say(line: str = "") -> None:
     """Print a line of text as it is: names and prompts are never markup."""
-    Console(highlight=False, soft_wrap=True).print(Text(line))
+    print(line, flush=True)

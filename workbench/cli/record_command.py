@@ -6,16 +6,16 @@ import argparse
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from workbench.cli.output import print_line, say
 from workbench.config import EngineConfig, Workload
 from workbench.errors import UsageError
-from workbench.launch.session import record, record_program
 from workbench.record.settings import BLOCKS, STACKS, Settings
-from workbench.run.run import Run
-from workbench.run.store import Store
 from workbench.units import format_bytes, parse_bytes
+
+if TYPE_CHECKING:
+    from workbench.run.run import Run
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -44,6 +44,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Record, and end with one JSON object that names the run."""
+    from workbench.run.store import Store
+
     settings = Settings(parse_bytes(arguments.threshold), arguments.stacks, arguments.blocks, tuple(arguments.without))
     known = {"name": arguments.name, "store": Store(arguments.out) if arguments.out else None, "settings": settings}
     with _stdout_kept_clean(arguments.json):
@@ -56,10 +58,12 @@ def run(arguments: argparse.Namespace) -> int:
     )
     if manifest.error:
         print(f"workbench: {manifest.error['what']}", file=sys.stderr)
-    return manifest.exit_code if manifest.exit_code is not None else int(manifest.error is not None)
+    return manifest.exit_code or int(manifest.error is not None)
 
 
 def _record(arguments: argparse.Namespace, known: dict[str, Any]) -> Run:
+    from workbench.launch.session import record, record_program
+
     command = arguments.command[1:] if arguments.command[:1] == ["--"] else arguments.command
     if command:
         _refuse_both(arguments)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from typing import Any
 
 from workbench.cli.output import print_json, print_table, say
+from workbench.errors import RunError
 from workbench.run.run import Run
 from workbench.run.store import Store
 
@@ -18,7 +20,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """List the runs of a store."""
     store = Store(arguments.store)
-    rows = [_summary(run) for run in store.runs()]
+    rows = [_summary(run) for run in store.runs(_warn)]
     if arguments.json:
         print_json(rows)
     elif rows:
@@ -26,6 +28,10 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         say(f"no runs in {store.folder} yet: `workbench record --help` says how to make one")
     return 0
+
+
+def _warn(error: RunError) -> None:
+    print(f"workbench: {' '.join(str(error).split())}", file=sys.stderr)
 
 
 def _summary(run: Run) -> dict[str, Any]:

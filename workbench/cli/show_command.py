@@ -7,9 +7,7 @@ from typing import Any
 
 from workbench.cli.output import print_json, print_table, say
 from workbench.errors import UsageError
-from workbench.run.store import Store
-from workbench.run.summary import SECOND, summary
-from workbench.units import format_bytes
+from workbench.units import SECOND, format_bytes
 
 MOST_ROWS = 15
 BAR = 24
@@ -24,6 +22,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the manifest, phases, peaks and ledgers of one run."""
+    from workbench.run.store import Store
+    from workbench.run.summary import summary
+
     opened = Store(arguments.store).open(arguments.run)
     document = summary(opened, _moment(arguments.at))
     if arguments.json:
@@ -53,15 +54,20 @@ def _print_head(manifest: dict[str, Any]) -> None:
     say(f"{manifest['id']}  {manifest['status']}{seconds}  {manifest['host'].get('cpu', '')}  {gpus}")
     if manifest["error"]:
         say(f"error: {manifest['error']['what']}")
+        for tier, owners in manifest["error"].get("alive", {}).items():
+            _say_owners(f"  {tier} in use then: ", owners)
     for shortage in manifest["shortages"]:
         say(f"out of {shortage['tier']} memory in phase {shortage.get('phase', 'none')}: {shortage['what']}")
-        owners = list(shortage["alive"].get(shortage["tier"], {}).items())[:5]
-        say("  in use then: " + ", ".join(f"{owner} {format_bytes(size)}" for owner, size in owners))
+        _say_owners("  in use then: ", shortage["alive"].get(shortage["tier"], {}))
     if manifest["lost"]:
         say(f"{manifest['lost']} events were lost: the sums below are too low or too high by theirs")
     for source, limits in manifest["sources"].items():
         for limit in limits:
             say(f"{source}: {limit}")
+
+
+def _say_owners(beginning: str, owners: dict[str, int]) -> None:
+    say(beginning + ", ".join(f"{owner} {format_bytes(size)}" for owner, size in list(owners.items())[:5]))
 
 
 def _print_phases(phases: list[dict[str, Any]], tiers: list[str]) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -58,11 +59,25 @@ class Scribing:
         self._line = Line(folder)
 
     def finish(self, status: str, exit_code: int | None = None, error: str | None = None) -> Run:
-        """End the recording; the run is sealed when this returns."""
-        self._line.ask("finish", status=status, exit_code=exit_code, error=error)
-        self._line.close()
-        self._scribe.wait()
+        """End the recording; the run is sealed when this returns. Where it can not be, the run is incomplete."""
+        try:
+            self._line.ask("finish", status=status, exit_code=exit_code, error=error)
+        except RunError as failure:
+            return self._without_scribe(exit_code, str(failure))
+        finally:
+            self._line.close()
+            self._scribe.wait()
         return Run.open(self.folder)
+
+    def _without_scribe(self, exit_code: int | None, failure: str) -> Run:
+        shutil.rmtree(self.folder / SPOOL, ignore_errors=True)
+        run = Run.open(self.folder)
+        run.manifest.status = manifests.INCOMPLETE
+        run.manifest.exit_code = exit_code
+        run.manifest.error = run.manifest.error or {"what": failure}
+        with suppress(OSError):  # the disk may be what failed
+            run.manifest.write(self.folder)
+        return run
 
 
 class Recording:

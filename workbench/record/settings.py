@@ -11,6 +11,7 @@ from workbench.kernels import library_path
 
 SPOOL = "spool"  # the folder of the rings, in the folder of the run
 STACKS = ("none", "large", "all")
+DEFAULT_THRESHOLD = 64 << 10  # bytes
 BLOCKS = ("large", "all")
 SOURCES = ("host", "driver", "torch")
 SITE = Path(__file__).parent / "site"
@@ -20,7 +21,7 @@ SITE = Path(__file__).parent / "site"
 class Settings:
     """What is recorded of the host's memory, and of which allocations the Python stack is kept."""
 
-    threshold: int = 64 << 10  # bytes; smaller host requests are not recorded, the ledger has them as one sum
+    threshold: int = DEFAULT_THRESHOLD  # bytes; smaller host requests are not recorded, the ledger has them as one sum
     stacks: str = "large"  # of host requests from the threshold on and of all GPU blocks; or none, or all
 
     blocks: str = "large"  # torch's CPU blocks: from the threshold on, or all; its GPU blocks are always all recorded

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from workbench.run.columns import Ints, Mask, codes, equals, numbers
-from workbench.run.timeline import OUTER_LAYER, Timeline
+from workbench.run.timeline import OUTER_LAYER, counted
 
 UNUSED = "unused"  # the tag of memory that an allocator holds and has given to nobody
 TRUTH = {"gpu": "used", "pinned": "used", "pageable": "private"}
@@ -93,17 +93,31 @@ def readings(totals: pa.Table, tier: str) -> Ints:
 
 
 def _measured(events: pa.Table, totals: pa.Table, time_ns: int) -> Ledger:
-    """The pageable ledger: the resident bytes by owner of the last phase edge, and what has been asked since."""
-    used = truth(totals, "pageable", time_ns)
-    if used is None:
+    """The pageable ledger: who held the pages at the last reading, and how far that may be off by now.
+
+    Since then memory was handed out and given back, and pages were touched: both are in the error.
+    """
+    at_edge = truth(totals, "pageable", time_ns)
+    if at_edge is None:
         return Ledger.of("pageable", time_ns, None, alive_by_owner(events, "pageable", time_ns))
     moments = readings(totals, "pageable")
     edge = int(moments[moments <= time_ns].max())
     rows = np.flatnonzero(equals(totals, "name", "held") & (numbers(totals, "time_ns") == edge))
-    timeline = Timeline.of(events, "pageable")
-    since = timeline.times_ns[(timeline.times_ns > edge) & (timeline.times_ns <= time_ns)]
-    error = abs(timeline.at(time_ns) - timeline.at(edge)) if len(since) else 0
-    return Ledger.of("pageable", time_ns, used, _sums(totals, rows, numbers(totals, "bytes")[rows]), error)
+    touched = _resident(totals, time_ns) - _resident(totals, edge)
+    times = numbers(events, "time_ns")
+    since = counted(events, "pageable") & (times > edge) & (times <= time_ns)
+    error = abs(touched) + int(numbers(events, "bytes")[since].sum())
+    sums = _sums(totals, rows, numbers(totals, "bytes")[rows])
+    return Ledger.of("pageable", time_ns, at_edge + touched, sums, error)
+
+
+def _resident(totals: pa.Table, time_ns: int) -> int:
+    """Bytes of all processes in memory, as last sampled; 0 where they never were."""
+    times = numbers(totals, "time_ns")
+    rows = np.flatnonzero(equals(totals, "name", "resident") & (times <= time_ns))
+    if not len(rows):
+        return 0
+    return int(numbers(totals, "bytes")[rows[times[rows] == times[rows[-1]]]].sum())
 
 
 def alive_by_owner(events: pa.Table, tier: str, time_ns: int) -> Sums:

@@ -4,23 +4,38 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
+import re
 import secrets
+import stat
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Any, get_args, get_origin, get_type_hints
 
 from workbench.errors import RunError
 from workbench.run.migrations import migrate
 
 FILE = "manifest.json"
+LARGEST = 16 << 20  # bytes of a manifest; more is something else
 
 RECORDING = "recording"  # the scribe holds the run's lock
 COMPLETE = "complete"  # ended by itself, whatever its exit code
 FAILED = "failed"  # ended by an error, a signal or a lack of memory
 INCOMPLETE = "incomplete"  # the recording stopped before the program did
 IMPORTED = "imported"
+STATUSES = (RECORDING, COMPLETE, FAILED, INCOMPLETE, IMPORTED)
+
+
+ALIVE = dict[str, dict[str, int]]  # bytes by tier and owner
+MEMBERS: dict[str, dict[str, Any]] = {
+    "error": {"what": str},
+    "shortages": {"what": str, "tier": str, "alive": ALIVE},
+    "gpus": {"name": str},
+}
+"""What objects in these fields must have; `error` may have `alive` too."""
 
 
 @dataclass
@@ -57,12 +72,14 @@ class Manifest:
     @classmethod
     def read(cls, folder: Path) -> Manifest:
         """The manifest of the run in `folder`, brought up to the present schema."""
-        document = _read_json(folder / FILE)
+        document = migrate(_read_json(folder / FILE), folder)
         known = {f.name for f in dataclasses.fields(cls)}
         try:
-            return cls(**{key: value for key, value in migrate(document, folder).items() if key in known})
-        except TypeError as error:
+            manifest = cls(**{key: value for key, value in document.items() if key in known})
+            _check(manifest)
+        except (TypeError, ValueError) as error:
             raise RunError(f"{folder / FILE} is not a manifest of a run: {error}") from None
+        return manifest
 
     def write(self, folder: Path) -> None:
         """Replace the manifest in `folder`, whole or not at all."""
@@ -78,12 +95,54 @@ class Manifest:
 
 def new_id(name: str) -> str:
     """An id that sorts by time and tells the name: 20261121-101500-demo-3fa9."""
-    safe = "".join(c if c.isalnum() or c in "-_." else "-" for c in name)[:40].strip("-.") or "run"
+    safe = re.sub(r"[^A-Za-z0-9._-]", "-", name)[:40].strip("-.") or "run"
     return f"{time.strftime('%Y%m%d-%H%M%S')}-{safe}-{secrets.token_hex(2)}"
+
+
+def _check(manifest: Manifest) -> None:
+    for name, hint in get_type_hints(Manifest).items():
+        value = getattr(manifest, name)
+        if not _fits(value, hint):
+            raise ValueError(f"its {name} can not be {_shortened(value)}")
+    for name, members in MEMBERS.items():
+        value = getattr(manifest, name) or []
+        for row in value if isinstance(value, list) else [value]:
+            if not _fits(row.get("alive", {}), ALIVE) or not all(_fits(row.get(m), t) for m, t in members.items()):
+                raise ValueError(f"its {name} can not hold {_shortened(row)}")
+    if not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]*", manifest.id):  # files and folders are named after it
+        raise ValueError(f"its id {_shortened(manifest.id)} is not a plain name")
+    if manifest.status not in STATUSES:
+        raise ValueError(f"its status {_shortened(manifest.status)} is none of {', '.join(STATUSES)}")
+
+
+def _fits(value: object, hint: Any) -> bool:
+    """Whether a value from JSON is of a field's type: the types that fields of the manifest have, and no others."""
+    if hint is Any:
+        return True
+    kind, inner = get_origin(hint) or hint, get_args(hint)
+    if kind is UnionType:
+        return any(_fits(value, one) for one in inner)
+    if kind is list:
+        return isinstance(value, list) and all(_fits(one, inner[0]) for one in value)
+    if kind is dict:
+        return isinstance(value, dict) and all(_fits(one, inner[1]) for one in value.values())
+    if kind is float:
+        return (isinstance(value, float) and math.isfinite(value)) or _fits(value, int)
+    if kind is int:
+        return isinstance(value, int) and not isinstance(value, bool) and -(1 << 63) <= value < 1 << 63
+    return isinstance(value, kind)
+
+
+def _shortened(value: object) -> str:
+    text = ascii(value)
+    return text if len(text) <= 60 else f"{text[:60]}…"
 
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode) or found.st_size > LARGEST:
+            raise RunError(f"{path} is not a manifest of a run: no file, or larger than {LARGEST >> 20} MiB")
         document = json.loads(path.read_bytes())
     except FileNotFoundError:
         raise RunError(f"{path.parent} is not a run: it has no {path.name}") from None

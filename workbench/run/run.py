@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import fcntl
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +18,7 @@ from workbench.run import schema
 from workbench.run.ledger import Ledger, ledger_at, readings, truth
 from workbench.run.manifest import Manifest
 from workbench.run.migrations import migrate_table
-from workbench.run.sealing import by_time, named, read_coded
+from workbench.run.sealing import by_time, named, read_coded, write_table
 from workbench.run.streams import read_names
 from workbench.run.timeline import Timeline, timelines
 
@@ -53,24 +56,46 @@ class Run:
         if name not in schema.TABLES:
             raise RunError(f"a run has no table {name!r}; it has {', '.join(schema.TABLES)}")
         if name not in self._tables:
-            self._tables[name] = self._read(name)
+            with self._refusing(name):
+                self._tables[name] = self._read(name)
         return self._tables[name]
 
+    def sealed(self, name: str) -> Path | None:
+        """The Parquet file of a table, once it is looked at; None while the table is still a stream."""
+        path = self.folder / f"{name}.parquet"
+        if not path.exists():
+            if self.manifest.status in (manifests.RECORDING, manifests.INCOMPLETE):
+                return None
+            raise RunError(f"{self.folder} is damaged: its {name} table is missing")
+        if not path.is_file():
+            raise RunError(f"{path} is no file")
+        with self._refusing(name), pq.ParquetFile(path, memory_map=True) as file:
+            self._check_columns(name, file.schema_arrow.empty_table())
+        return path
+
     def _read(self, name: str) -> pa.Table:
-        sealed = self.folder / f"{name}.parquet"
-        if not sealed.exists():
+        path = self.sealed(name)
+        if path is None:
             rows = by_time(read_coded(self.folder, name), name)
             return named(rows, schema.TABLES[name], read_names(self.folder))
+        table = migrate_table(name, pq.ParquetFile(path, memory_map=True).read(), self.manifest.schema)
+        table = table.cast(schema.TABLES[name])
+        table.validate(full=True)
+        return table
+
+    def _check_columns(self, name: str, table: pa.Table) -> None:
+        columns = migrate_table(name, table, self.manifest.schema).column_names
+        if columns != schema.TABLES[name].names:
+            raise RunError(f"it is not the {name} table of a run: its columns are {', '.join(columns)}")
+
+    @contextmanager
+    def _refusing(self, name: str) -> Iterator[None]:
+        """What pyarrow and numpy raise at a file that is not what it should be, as one line."""
         try:
-            table = pq.ParquetFile(sealed, memory_map=True).read()
-        except (pa.ArrowException, OSError) as error:
-            raise RunError(f"{sealed} can not be read: {str(error).splitlines()[0]}") from None
-        table = migrate_table(name, table, self.manifest.schema)
-        if table.column_names != schema.TABLES[name].names:
-            raise RunError(
-                f"{sealed} is not the {name} table of a run: its columns are {', '.join(table.column_names)}"
-            )
-        return table.cast(schema.TABLES[name])
+            yield
+        except (RunError, pa.ArrowException, OSError, ArithmeticError, LookupError, TypeError, ValueError) as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise RunError(f"the {name} table of {self.folder} can not be read: {reason}") from None
 
     def events(self) -> pd.DataFrame:
         """Every allocation and free, as a pandas DataFrame with the columns of `schema.EVENTS`."""
@@ -123,20 +148,40 @@ class Run:
 
 def write_run(folder: Path, manifest: Manifest, tables: dict[str, pa.Table]) -> Run:
     """Write a finished run from tables at hand, as an import does; the tables that are not given are empty."""
-    from workbench.run.sealing import write_table
-
-    folder.mkdir(parents=True)
-    for name, columns in schema.TABLES.items():
-        table = by_time(tables.get(name, columns.empty_table()), name)
-        write_table(folder, name, table)
-        manifest.counts[name] = table.num_rows
-    manifest.write(folder)
+    with new_folder(folder):
+        for name, columns in schema.TABLES.items():
+            table = by_time(tables.get(name, columns.empty_table()), name)
+            write_table(folder, name, table)
+            manifest.counts[name] = table.num_rows
+        manifest.write(folder)
     return Run.open(folder)
+
+
+@contextmanager
+def new_folder(folder: Path) -> Iterator[None]:
+    """Make the folder of a new run; it is removed again when what belongs into it can not be written."""
+    try:
+        folder.mkdir(parents=True)
+    except OSError as error:
+        raise _unwritable(folder, error) from None
+    try:
+        yield
+    except BaseException as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        if isinstance(error, OSError):
+            raise _unwritable(folder, error) from None
+        raise
+
+
+def _unwritable(folder: Path, error: OSError) -> RunError:
+    return RunError(f"no run can be written in {folder.parent}: {error.strerror or error}; choose another --out")
 
 
 def is_locked(folder: Path) -> bool:
     """Whether a scribe is writing the run in `folder` now."""
     try:
+        if not (folder / LOCK).is_file():
+            return False
         with (folder / LOCK).open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
             return False

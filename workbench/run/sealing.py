@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from workbench.errors import RunError
 from workbench.run import schema
 from workbench.run.columns import numbers, values
 from workbench.run.streams import coded, read_names, read_stream
@@ -78,6 +79,9 @@ def _named_column(column: pa.ChunkedArray, kind: pa.DataType, names: list[str]) 
 def _named_values(ids: pa.Array, names: list[str]) -> pa.DictionaryArray:
     """Ids as text, with a dictionary of only the names that occur."""
     codes = values(ids.fill_null(0) if ids.null_count else ids)
+    known = len(names) or int(ids.null_count == len(ids))
+    if len(codes) and int(codes.view(np.uint32).max()) >= known:  # a negative id is a large one
+        raise RunError(f"a name is missing: {len(names)} are known and a row refers to another")
     occurs = np.zeros(max(len(names), 1), dtype=bool)
     occurs[codes] = True
     if ids.null_count:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import duckdb
 import platformdirs
 import pyarrow as pa
 
@@ -15,9 +16,10 @@ from workbench.errors import RunError, nearest
 from workbench.run import schema
 from workbench.run.manifest import FILE, Manifest
 from workbench.run.migrations import VERSION
-from workbench.run.run import Run, is_locked
+from workbench.run.run import Run, is_locked, new_folder
 
 if TYPE_CHECKING:
+    import duckdb
     import pandas as pd
 
 
@@ -36,12 +38,8 @@ class Store:
     def create(self, manifest: Manifest) -> Path:
         """Make the folder of a new run, with its manifest in it."""
         folder = self.folder / manifest.id
-        try:
-            folder.mkdir(parents=True)
+        with new_folder(folder):
             manifest.write(folder)
-        except OSError as error:
-            shutil.rmtree(folder, ignore_errors=True)
-            raise RunError(f"no run can be written in {self.folder}: {error.strerror}; choose another --out") from None
         return folder
 
     def open(self, run: str) -> Run:
@@ -60,18 +58,21 @@ class Store:
 
     def ids(self) -> list[str]:
         """The ids of all runs, newest first."""
-        if not self.folder.is_dir():
+        if not self.folder.exists():
             return []
+        if not self.folder.is_dir():
+            raise RunError(f"{self.folder} is no folder of runs")
         return sorted((path.parent.name for path in self.folder.glob(f"*/{FILE}")), reverse=True)
 
-    def runs(self) -> list[Run]:
-        """All runs that can be read, newest first."""
+    def runs(self, refused: Callable[[RunError], None] | None = None) -> list[Run]:
+        """All runs that can be read, newest first; `refused` is told why another folder can not be."""
         runs = []
         for one in self.ids():
             try:
                 runs.append(Run.open(self.folder / one))
-            except RunError:
-                continue  # somebody else's folder, or of a newer schema: `open` says which
+            except RunError as error:  # somebody else's folder, damaged, or of a newer schema
+                if refused:
+                    refused(error)
         return runs
 
     def remove(self, run: str) -> None:
@@ -86,14 +87,19 @@ class Store:
 
         Every view has a column `run`, the id of the run that a row is of.
         """
+        import duckdb  # slow to load, and nothing else needs it
+
         with duckdb.connect() as connection:
             runs = self.runs()
             connection.register("runs", _overview(runs))
-            for name in schema.TABLES:
-                _create_view(connection, name, runs)
+            words = set(re.findall(r"\w+", query.lower()))
             try:
+                for name in schema.TABLES:  # a damaged table stops only the queries that name it
+                    _create_view(connection, name, runs if name in words else [])
                 return connection.sql(query).df()
             except duckdb.Error as error:
+                if not isinstance(error, (duckdb.ParserException, duckdb.BinderException, duckdb.CatalogException)):
+                    _refuse_damaged(runs, words)
                 raise RunError(f"the query failed: {error}") from None
 
 
@@ -113,12 +119,19 @@ def _overview(runs: list[Run]) -> pa.Table:
     )
 
 
+def _refuse_damaged(runs: list[Run], names: set[str]) -> None:
+    """Raise the error of the run whose table is damaged, if any: duckdb does not always say which file it read."""
+    for run in runs:
+        for name in names & set(schema.TABLES):
+            Run.open(run.folder).table(name)  # opened anew, so that it is not kept
+
+
 def _create_view(connection: duckdb.DuckDBPyConnection, name: str, runs: list[Run]) -> None:
     """One view over a table of all runs: finished ones are read by duckdb itself, column by column."""
     parts = []
     for number, run in enumerate(runs):
-        path = run.folder / f"{name}.parquet"
-        if path.exists() and run.manifest.schema == VERSION:
+        path = run.sealed(name)
+        if path and run.manifest.schema == VERSION:
             rows = f"read_parquet({_quoted(str(path))})"
         else:
             rows = f"{name}_{number}"

@@ -12,8 +12,10 @@ from types import TracebackType
 
 import pyarrow as pa
 
+from workbench.errors import RunError
 from workbench.run import schema
 
+OPENING = b"\xff\xff\xff\xff"  # of every message of a stream
 NAMES = pa.schema([("id", pa.int32()), ("text", pa.string())])
 
 
@@ -100,9 +102,22 @@ class Stream:
 
 def read_stream(path: Path) -> Iterator[pa.RecordBatch]:
     """The whole batches of a stream, in order; an unfinished last one is left out."""
-    if not path.exists() or path.stat().st_size == 0:
+    if not path.exists():
+        return
+    if not path.is_file():
+        raise RunError(f"{path} is no file")
+    for batch in _whole_batches(path):
+        batch.validate(full=True)  # text and lists of a damaged file point anywhere
+        yield batch
+
+
+def _whole_batches(path: Path) -> Iterator[pa.RecordBatch]:
+    if path.stat().st_size == 0:
         return
     with pa.memory_map(str(path)) as file:
+        if not OPENING.startswith(file.read(len(OPENING))):
+            raise RunError(f"{path} is not a stream of a run")
+        file.seek(0)
         try:
             yield from pa.ipc.open_stream(file)
         except (pa.ArrowInvalid, OSError):
@@ -111,4 +126,5 @@ def read_stream(path: Path) -> Iterator[pa.RecordBatch]:
 
 def read_names(folder: Path) -> list[str]:
     """Every name written so far, at the place of its id."""
-    return [text for batch in read_stream(folder / "names.arrow") for text in batch.column("text").to_pylist()]
+    names: list[str] = pa.Table.from_batches(read_stream(folder / "names.arrow"), NAMES)["text"].to_pylist()
+    return names

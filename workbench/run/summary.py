@@ -8,8 +8,7 @@ from typing import Any
 from workbench.run import schema
 from workbench.run.ledger import Ledger
 from workbench.run.run import Run
-
-SECOND = 1e9
+from workbench.units import SECOND
 
 
 def summary(run: Run, at_ns: int | None = None) -> dict[str, Any]:

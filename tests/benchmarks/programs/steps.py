@@ -82,18 +82,19 @@ def tokens(switch: Switch, needed: int) -> Iterator[Token]:
     """As many tokens as are needed, in answers one after the other."""
     running = engine("transformers")()
     running.load(EngineConfig().with_setting("limits.max_sequences", "1"), switch)
-    prompts = ("Count the stars.",) * (needed // (ANSWER - 1) + 1)
+    prompts = ("Count the stars.",) * (needed // (ANSWER - 2) + 1)
     answers = running.generate(Workload(prompts=prompts, max_tokens=ANSWER, stop_at_end=False))
     return (token for token in answers if token.position)  # a prompt takes longer than a step
 
 
 def window_seconds(stream: Iterator[Token], steps: int) -> float:
     """Of that many steps; the prompts between them are not counted."""
-    seconds = 0.0
-    for _ in range(steps):
+    seconds, counted = 0.0, 0
+    while counted < steps:
         start = time.perf_counter()
         if next(stream).position > 1:
             seconds += time.perf_counter() - start
+            counted += 1
     return seconds
 
 

@@ -1,0 +1,55 @@
+"""Measured numbers as files: one a kind of host, with when, on what and how they came about."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from tests.benchmarks.rows import Row
+
+PACKAGES = ("memory-workbench", "torch", "transformers", "pyarrow", "numpy", "memray")
+
+
+def keep(found: dict[str, list[Row]], folder: Path) -> Path:
+    """Write the rows of each benchmark; those that were not run this time stay as they are."""
+    path = folder / f"{_kind()}.json"
+    document: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"benchmarks": {}}
+    document["host"] = _host()
+    for name, rows in found.items():
+        document["benchmarks"][name] = {
+            "date": time.strftime("%Y-%m-%d"),
+            "command": f"python tests/benchmarks {name}",
+            "versions": {"python": platform.python_version()} | {package: version(package) for package in PACKAGES},
+            "rows": [row.document() for row in rows],
+        }
+    folder.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(document, indent=1) + "\n")
+    return path
+
+
+def _kind() -> str:
+    return f"{platform.machine()}-{os.cpu_count()}-cores"
+
+
+def _host() -> dict[str, Any]:
+    """What the numbers depend on; nothing that names the machine or who uses it."""
+    return {
+        "machine": platform.machine(),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30),
+        "system": f"{platform.system()} {platform.release()}",
+        "libc": " ".join(platform.libc_ver()),
+    }
+
+
+def _processor() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return "unknown"

@@ -1,0 +1,98 @@
+"""What recording costs a generation by the real small model.
+
+Step by step in one process, where neighbours see the same machine; and whole processes in turn, beside memray.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+
+from tests.benchmarks.processes import PYTHON, Document, found_quietly, program, recorded
+from tests.benchmarks.rows import Row, least_to_most
+
+MOST_PERCENT = 1.0
+STEPS = 32  # of a window that is long enough to have the scribe's work in it
+
+
+def measure(folder: Path, quick: bool) -> list[Row]:
+    """The cost of the hooks alone, of everything, and of whole processes."""
+    return [*_steps(folder, quick), *_processes(folder, quick)]
+
+
+def _steps(folder: Path, quick: bool) -> list[Row]:
+    rounds, pairs, windows = (1, 60, 4) if quick else (4, 250, 10)
+    ways: list[tuple[str, list[str], list[object]]] = [
+        ("hooks, in steps", [], [pairs, 1]),
+        ("all of it, in steps", [], [windows, STEPS, "--scribe"]),
+        ("all of it, every block, in steps", ["--blocks", "all"], [windows, STEPS, "--scribe"]),
+    ]
+    rows = []
+    for what, options, arguments in ways:
+        command = recorded(program("steps.py", *arguments), folder, *options)
+        rows += _paired(what, [found_quietly(command) for _ in range(rounds)])
+    return rows
+
+
+def _paired(what: str, documents: list[Document]) -> list[Row]:
+    seconds = np.array([pair for document in documents for pair in document["pairs"]])  # [pair, recorded or plain]
+    cost = (seconds[:, 0] / seconds[:, 1] - 1) * 100
+    low, high = interval_of_median(cost)
+    steps = f"{low:.2f} to {high:.2f}, 95 %, n={len(cost)}"
+    share = float(np.median([document["scribe_share"] for document in documents])) * 100
+    return [
+        Row(f"cost of {what}", float(np.median(cost)), "%", MOST_PERCENT, steps),
+        Row(f"scribe, {what}", share, "% of a core"),
+    ]
+
+
+def interval_of_median(values: np.ndarray[tuple[int], np.dtype[np.float64]]) -> tuple[float, float]:
+    """Where the median lies with 95 % confidence, by bootstrap."""
+    chosen = np.random.default_rng(0).integers(0, len(values), (2000, len(values)))
+    low, high = np.quantile(np.median(values[chosen], axis=1), [0.025, 0.975])
+    return float(low), float(high)
+
+
+def _processes(folder: Path, quick: bool) -> list[Row]:
+    rounds, tokens = (1, 32) if quick else (3, 256)
+    command = program("generate.py", tokens)
+    traced = [PYTHON, "-m", "memray", "run", "--quiet", "--force", "--follow-fork", "-o", str(folder / "memray.bin")]
+    ways = {
+        "plain": command,
+        "large blocks": recorded(command, folder),
+        "all blocks": recorded(command, folder, "--blocks", "all"),
+        "memray": [*traced, *command[1:]],
+    }
+    speeds: dict[str, list[float]] = {way: [] for way in ways}
+    others: list[float] = []
+    for _ in range(rounds):
+        for way, line in ways.items():
+            document = found_quietly(line)
+            speeds[way].append(document["tokens_per_s"])
+            others.append(document["others"])
+    costs = {way: [(plain / speed - 1) * 100 for plain, speed in _rounds(speeds, way)] for way in ways}
+    rows = [
+        Row("tokens/s, not recorded", median(speeds["plain"]), "tokens/s", None, least_to_most(speeds["plain"])),
+        Row("others' share meanwhile, at worst", max(others) * 100, "% of the machine"),
+    ]
+    for way in ("large blocks", "all blocks"):
+        spread = least_to_most(costs[way])
+        anchor = median(costs["memray"])
+        rows.append(
+            Row(
+                f"cost of all of it, {way}, in processes",
+                median(costs[way]),
+                "%",
+                MOST_PERCENT,
+                spread,
+                "memray",
+                anchor,
+            )
+        )
+    return rows
+
+
+def _rounds(speeds: dict[str, list[float]], way: str) -> list[tuple[float, float]]:
+    return list(zip(speeds["plain"], speeds[way], strict=True))
