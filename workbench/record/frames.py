@@ -13,6 +13,7 @@ class Frames:
 
     def __init__(self) -> None:
         folders = [os.getcwd(), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+        self._home = os.path.expanduser("~") + "/"
         self._roots = sorted({os.path.normpath(folder) + "/" for folder in folders if folder}, key=len, reverse=True)
 
     def text(self, file: str, function: str, line: str) -> str:
@@ -23,4 +24,6 @@ class Frames:
         if installed := _INSTALLED.match(path):
             return path[installed.end() :]
         root = next((root for root in self._roots if path.startswith(root)), "")
+        if not root and path.startswith(self._home):
+            return "~/" + path[len(self._home) :]
         return path[len(root) :]

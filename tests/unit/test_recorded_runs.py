@@ -1,0 +1,74 @@
+"""The runs in data/runs, held to what was measured on the same kind of machine without a recorder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from workbench.run.run import Run
+from workbench.run.store import Store
+
+MIB = 1 << 20
+STORE = Store(Path(__file__).parents[2] / "data" / "runs")
+BEFORE = "before the run"
+
+
+def recorded(name: str) -> Run:
+    [run] = [run for run in STORE.runs() if run.manifest.name == name]
+    return run
+
+
+def used_by_run(run: Run, phase: str) -> float:
+    """MiB that NVML had as used at a phase's end, less what was in use before the run."""
+    phases = run.phases()
+    ledger = run.ledger("gpu", int(phases[phases["name"] == phase]["end_ns"].iloc[0]))
+    assert ledger.used is not None
+    return (ledger.used - ledger.by_owner()[BEFORE]) / MIB
+
+
+@pytest.mark.parametrize(
+    ("name", "phase", "measured"),
+    [
+        ("group-context", "context", 621),
+        ("group-nccl-lazy", "process_group", 621),
+        ("group-nccl-lazy", "all_reduce", 621 + 578),
+        ("group-nccl-eager", "process_group", 621 + 558),
+        ("group-nccl-eager", "all_reduce", 621 + 578),
+        ("group-gloo", "all_reduce", 621),
+        ("vllm-nccl-lazy", "init_device", 1318 - 615),
+        ("vllm-nccl-lazy", "load_weights", 1826 - 615),
+        ("vllm-nccl-lazy", "profile", 1954 - 615),
+        ("vllm-nccl-lazy", "kv_cache", 8408 - 615),
+        ("vllm-nccl-lazy", "capture", 8970 - 615),
+    ],
+)
+def test_arms_take_what_was_measured_without_recording(name: str, phase: str, measured: float) -> None:
+    assert used_by_run(recorded(name), phase) == pytest.approx(measured, rel=0.05)
+
+
+def test_an_eager_group_of_one_costs_vllm_what_the_seed_said_itemised() -> None:
+    beyond_torch = {}
+    for arm in ("nccl-lazy", "nccl-eager", "gloo"):
+        ledger = recorded(f"vllm-{arm}").ledger("gpu")
+        owners = ledger.by_owner()
+        beyond_torch[arm] = (sum(owners.values()) - owners["torch"]) / MIB
+        assert ("libnccl.so.2" in owners) == (arm == "nccl-eager")
+    assert beyond_torch["nccl-eager"] - beyond_torch["nccl-lazy"] == pytest.approx(2822, rel=0.05)
+    assert beyond_torch["gloo"] == pytest.approx(beyond_torch["nccl-lazy"], rel=0.01)
+    events = recorded("vllm-nccl-eager").events()
+    nccl = events[(events["owner"] == "libnccl.so.2") & (events["kind"] == "alloc") & (events["tier"] == "gpu")]
+    assert nccl["bytes"].sum() / MIB == pytest.approx(2716, rel=0.01)
+
+
+@pytest.mark.parametrize("run", STORE.runs(), ids=lambda run: run.manifest.name)
+def test_at_every_phase_edge_at_most_one_percent_is_unexplained(run: Run) -> None:
+    assert (run.manifest.status, run.manifest.lost) == ("complete", 0)
+    assert sum(path.stat().st_size for path in run.folder.iterdir()) <= 2 * MIB
+    phases = run.phases()
+    for moment in [*phases["start_ns"], *phases["end_ns"]]:
+        device, host = (run.ledger(tier, int(moment)) for tier in ("gpu", "pageable"))
+        assert device.used is not None
+        assert host.used is not None
+        assert abs(device.unexplained or 0) <= 0.01 * device.used
+        assert abs(host.unexplained or 0) <= 0.05 * host.used
