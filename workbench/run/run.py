@@ -17,7 +17,7 @@ from workbench.run import manifest as manifests
 from workbench.run import schema
 from workbench.run.ledger import Ledger, ledger_at, readings, truth
 from workbench.run.manifest import Manifest
-from workbench.run.migrations import migrate_table
+from workbench.run.migrations import VERSION, migrate_table
 from workbench.run.sealing import by_time, named, read_coded, write_table
 from workbench.run.streams import read_names
 from workbench.run.timeline import Timeline, timelines
@@ -70,7 +70,8 @@ class Run:
         if not path.is_file():
             raise RunError(f"{path} is no file")
         with self._refusing(name), pq.ParquetFile(path, memory_map=True) as file:
-            self._check_columns(name, file.schema_arrow.empty_table())
+            if self.manifest.schema == VERSION:  # an older one is looked at when it has been brought up
+                self._check_columns(name, file.schema_arrow.names)
         return path
 
     def _read(self, name: str) -> pa.Table:
@@ -79,12 +80,12 @@ class Run:
             rows = by_time(read_coded(self.folder, name), name)
             return named(rows, schema.TABLES[name], read_names(self.folder))
         table = migrate_table(name, pq.ParquetFile(path, memory_map=True).read(), self.manifest.schema)
+        self._check_columns(name, table.column_names)
         table = table.cast(schema.TABLES[name])
         table.validate(full=True)
         return table
 
-    def _check_columns(self, name: str, table: pa.Table) -> None:
-        columns = migrate_table(name, table, self.manifest.schema).column_names
+    def _check_columns(self, name: str, columns: list[str]) -> None:
         if columns != schema.TABLES[name].names:
             raise RunError(f"it is not the {name} table of a run: its columns are {', '.join(columns)}")
 

@@ -32,7 +32,10 @@ class Timeline:
     def of(cls, events: pa.Table, tier: str) -> Timeline:
         """The timeline of `tier`, from the events of the layer that counts there."""
         rows = counted(events, tier)
-        return cls(numbers(events, "time_ns")[rows], np.cumsum(signed_bytes(events)[rows]))
+        times, change = numbers(events, "time_ns"), signed_bytes(events)
+        if not rows.all():
+            times, change = times[rows], change[rows]
+        return cls(times, np.cumsum(change, out=change))
 
     @property
     def peak(self) -> Peak:
@@ -81,4 +84,5 @@ def counted(events: pa.Table, tier: str) -> Mask:
 
 def signed_bytes(events: pa.Table) -> Ints:
     """What each event adds to the bytes in use: negative for a free."""
-    return np.where(equals(events, "kind", "alloc"), 1, -1) * numbers(events, "bytes")
+    change = numbers(events, "bytes").copy()
+    return np.negative(change, out=change, where=equals(events, "kind", "free"))
