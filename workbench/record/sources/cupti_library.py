@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+from importlib import import_module
 from typing import Any
 
 from workbench.record.sources import Unavailable
@@ -42,9 +43,7 @@ class Cupti:
         if not has_cuda():
             raise Unavailable("this machine has no NVIDIA driver")
         try:
-            from cupti import cupti
-            from cupti._internal import cupti as loaded
-
+            cupti, loaded = import_module("cupti.cupti"), import_module("cupti._internal.cupti")
             cupti.get_timestamp()  # loads libcupti
             functions = loaded._inspect_function_pointers()
         except ImportError:
