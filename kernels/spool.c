@@ -218,7 +218,12 @@ void wb_emit(struct wb_record *event, bool stack) {
     wb_leave();
 }
 
-WB_PUBLIC void wb_tag(uint16_t name) { wb_thread.tag = name; }
+/* In the ring, and not by a message: one that wakes the scribe takes the processor from an engine's threads. */
+WB_PUBLIC void wb_tag(uint16_t name) {
+    struct wb_record event = {.kind = WB_TAG, .device = -1};
+    wb_thread.tag = name;
+    if (wb_limit() != SIZE_MAX) wb_emit(&event, false);
+}
 WB_PUBLIC uint16_t wb_current_tag(void) { return wb_thread.tag; }
 WB_PUBLIC void wb_set_stacks(int mode) { atomic_store(&wb_settings.stacks, mode); }
 

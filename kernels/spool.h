@@ -17,12 +17,13 @@
 #define WB_RING_MAGIC 0x31474e4952425721ull
 #define WB_RING_RECORDS (1u << 19) /* 32 MiB of records; pages are touched only as they are used */
 
-enum wb_kind { WB_ALLOC = 1, WB_FREE = 2, WB_MEASURE = 3, WB_COPY = 4, WB_REFUSED = 5 };
+enum wb_kind { WB_ALLOC = 1, WB_FREE = 2, WB_MEASURE = 3, WB_COPY = 4, WB_REFUSED = 5, WB_TAG = 6 };
 enum wb_layer { WB_DRIVER = 1, WB_ALLOCATOR = 2, WB_HOST = 3 };
 enum wb_tier { WB_GPU = 1, WB_PINNED = 2, WB_PAGEABLE = 3 };
 
 /* One event. `kind` is stored last, with release order: a record whose kind is 0 is not there yet.
  *   WB_MEASURE: `bytes` is the device's used memory just after what `owner` names was created or destroyed.
+ *   WB_TAG:     from here on the thread's requests are for `tag`.
  *   WB_REFUSED: nobody had the `asked` bytes to give.
  *   WB_COPY:    `time_ns` begin and `address` end on the device, `asked` when it was submitted (0: not known),
  *               `flags` the direction (enum wb_direction). */

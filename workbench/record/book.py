@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from workbench.record.native import ALLOC, COPY, DRIVER, FILE, FREE, GPU, HOST, REFUSED, SHARED
+from workbench.record.native import ALLOC, COPY, DRIVER, FILE, FREE, GPU, HOST, REFUSED, SHARED, TAG
 from workbench.record.recorded import Recorded, Stacks, only_addresses
 from workbench.record.residency import held_by, private_bytes
 from workbench.record.rows import ROW, Rows, none
@@ -26,6 +26,7 @@ from workbench.units import format_bytes
 BEFORE = "before the run"
 SECOND = 10**9
 GROWN = 64 << 20  # bytes of change after which who holds the pages is read again, also between phase edges
+TAGS_KEPT = 1 << 14  # of a process: driver records come a quarter of a second late at most
 MANY = 1 << 16  # records taken at once; where it was more, the next look comes at once
 MOST_SHORTAGES = 20  # a program that tries again and again has told enough by then
 
@@ -51,7 +52,7 @@ class Book:
         self._greeted: dict[int, Rows] = {}  # by process id; it has no rows of its own until it has a ring
         self._unrecorded = Unrecorded()
         self._open_phases: list[tuple[Teller, dict[str, Any]]] = []
-        self._tags: dict[int, list[tuple[int, int]]] = {}
+        self._tags: dict[int, Rows] = {}  # by process: what its memory was for, from when on
         self._gone_lost = 0
         self.shortages: list[dict[str, Any]] = []
         self.is_behind = False
@@ -144,12 +145,12 @@ class Book:
 
     def _tag_driver_rows(self, rows: Rows, pid: int) -> None:
         """Driver records come from no thread of their own: they take the tag that the process had at their time."""
-        tags = self._tags.get(pid)
+        tags = np.concatenate([self._tags.get(pid, none()), rows[rows["kind"] == TAG]])
+        self._tags[pid] = tags[-TAGS_KEPT:]
         chosen = np.flatnonzero((rows["layer"] == DRIVER) & (rows["tag"] == 0))
-        if not tags or not len(chosen):
-            return
-        times, ids = np.array([t for t, _ in tags]), np.array([0, *(i for _, i in tags)])
-        rows["tag"][chosen] = ids[np.searchsorted(times, rows["time_ns"][chosen].astype(np.int64), side="right")]
+        if len(chosen) and len(tags):
+            known = np.append(tags["tag"], 0)  # before the first, the last of these: none
+            rows["tag"][chosen] = known[np.searchsorted(tags["time_ns"], rows["time_ns"][chosen], side="right") - 1]
 
     def _tag_mappings(self, rows: Rows) -> None:
         """Mappings of files, and memory shared with other processes, are for just that where nobody says more."""
@@ -230,10 +231,6 @@ class Book:
     def open_phase(self) -> dict[str, Any]:
         """The innermost phase that is open."""
         return {"phase": self._open_phases[-1][1]["name"]} if self._open_phases else {}
-
-    def tag(self, name: str | None, time_ns: int, pid: int) -> None:
-        """What the process's memory is for from now on."""
-        self._tags.setdefault(pid, []).append((time_ns, self._names.id(name) if name else 0))
 
     def tokens(self, rows: list[list[int]]) -> None:
         """Tokens that came out: time, request, position, count."""

@@ -18,7 +18,7 @@ from types import FrameType
 from workbench.errors import RunError, WorkbenchError
 from workbench.kernels import library_path
 
-ALLOC, FREE, MEASURE, COPY, REFUSED = 1, 2, 3, 4, 5
+ALLOC, FREE, MEASURE, COPY, REFUSED, TAG = 1, 2, 3, 4, 5, 6
 DRIVER, ALLOCATOR, HOST = 1, 2, 3
 GPU, PINNED, PAGEABLE = 1, 2, 3
 FILE, SHARED, RESERVED, MOVED, RANGE = 1, 2, 4, 8, 16

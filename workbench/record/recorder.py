@@ -105,16 +105,12 @@ class Recorder:
     def tag(self, name: str) -> Iterator[None]:
         """What the memory that this thread asks for inside the block is for."""
         outer, self._tags.top = self._tags.top, name
-        self._set_tag(name)
+        self._spool.tag(name)
         try:
             yield
         finally:
             self._tags.top = outer
-            self._set_tag(outer)
-
-    def _set_tag(self, name: str | None) -> None:
-        self._spool.tag(name)
-        self._say(self._line.tell, "tag", name=name, time_ns=time.monotonic_ns(), pid=os.getpid())
+            self._spool.tag(outer)
 
     def tokens(self, request: int, position: int, count: int = 1) -> None:
         """That `count` tokens of a request's output came out now, the first of them at `position`."""

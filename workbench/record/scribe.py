@@ -153,9 +153,6 @@ class Scribe:
     def _do_phase(self, name: str, time_ns: int, edge: str, pid: int, thread: int) -> None:
         self._book.phase(name, time_ns, edge, (pid, thread))
 
-    def _do_tag(self, name: str | None, time_ns: int, pid: int) -> None:
-        self._book.tag(name, time_ns, pid)
-
     def _do_tokens(self, rows: list[list[int]]) -> None:
         self._book.tokens(rows)
 
