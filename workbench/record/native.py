@@ -71,6 +71,7 @@ class Spool:
 
     def __init__(self) -> None:
         self._library = library()
+        self._names: dict[str, int] = {}
 
     def open(self, folder: Path, threshold: int) -> None:
         """Record into `folder`; where a preloaded library has begun to, it goes on with its own threshold."""
@@ -95,7 +96,10 @@ class Spool:
 
     def name(self, text: str) -> int:
         """The id of a name in the records of this process."""
-        return int(self._library.wb_name(text.replace("\0", " ").encode()))
+        known = self._names.get(text)
+        if known is None:
+            known = self._names[text] = int(self._library.wb_name(text.replace("\0", " ").encode()))
+        return known
 
     def tag(self, text: str | None) -> None:
         """Say what the calling thread allocates from here on is for; None: nobody says."""

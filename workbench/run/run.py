@@ -81,7 +81,8 @@ class Run:
             return named(rows, schema.TABLES[name], read_names(self.folder))
         table = migrate_table(name, pq.ParquetFile(path, memory_map=True).read(), self.manifest.schema)
         self._check_columns(name, table.column_names)
-        table = table.cast(schema.TABLES[name])
+        if table.schema != schema.TABLES[name]:
+            table = table.cast(schema.TABLES[name])
         table.validate(full=True)
         return table
 
