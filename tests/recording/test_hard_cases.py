@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import workbench
+from tests.recording.conftest import record
 from workbench.record import wire
 from workbench.run.run import Run
 from workbench.run.store import Store
@@ -21,17 +22,6 @@ libc = ctypes.CDLL(None)
 libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
 libc.free.argtypes = [ctypes.c_void_p]
 """
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "runs")
-
-
-def record(store: Store, tmp_path: Path, text: str) -> Run:
-    script = tmp_path / "program.py"
-    script.write_text(text)
-    return workbench.record_program([sys.executable, str(script)], store=store)
 
 
 def truth_holds(run: Run, phase: str) -> dict[str, int]:

@@ -14,23 +14,13 @@ from pathlib import Path
 import pytest
 
 import workbench
+from tests.recording.conftest import record
 from workbench.errors import RunError, UsageError
 from workbench.launch.recording import Scribing, create
 from workbench.run.run import Run, is_locked
 from workbench.run.store import Store
 
 MIB = 1 << 20
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "runs")
-
-
-def record(store: Store, tmp_path: Path, text: str) -> Run:
-    script = tmp_path / "program.py"
-    script.write_text(text)
-    return workbench.record_program([sys.executable, str(script)], store=store)
 
 
 NUMPY = """
