@@ -21,6 +21,7 @@ recorder = Extension(
     sources=sorted(f"kernels/{source.name}" for source in KERNELS.glob("*.c")),
     depends=sorted(f"kernels/{header.name}" for header in KERNELS.glob("*.h")),
     extra_compile_args=["-std=gnu11", "-O2", "-g0", "-fexceptions", "-Wall", "-Wextra"],
+    extra_link_args=["-static-libgcc"],  # it unwinds stacks; a preloaded library brings no others along
     libraries=["dl", "pthread"],
 )
 

@@ -1,28 +1,71 @@
-/* What the files of the driver's side share: CUPTI and NVML, by address. Neither is needed at build time. */
+/* What the files of the driver's side share: the CUDA driver API as far as it is hooked. Nothing of CUDA is needed to
+ * build it: handles are pointers, statuses numbers, and the functions are found in libcuda.so.1 once that is loaded. */
 #ifndef WORKBENCH_DRIVER_H
 #define WORKBENCH_DRIVER_H
 
 #include "recorder.h"
 
-#define WB_MOST_DEVICES 16
-
-struct wb_memory_info { /* nvmlMemory_t */
-    uint64_t total, free, used;
-};
-
-struct wb_driver_api {
-    int (*next_record)(uint8_t *buffer, size_t bytes, void **record); /* cuptiActivityGetNextRecord */
-    int (*flush_all)(uint32_t flag);                                  /* cuptiActivityFlushAll */
-    int (*device_of)(void *context, uint32_t *device);                /* cuptiGetDeviceId */
-    int (*enable)(uint32_t on, void *subscriber, int domain, uint32_t id); /* cuptiEnableCallback */
-    int (*memory_of)(void *device, struct wb_memory_info *out);          /* nvmlDeviceGetMemoryInfo */
-    uint32_t device_count;
-    void *devices[WB_MOST_DEVICES]; /* NVML's handles, by CUDA's ordinals */
-};
-
 #pragma GCC visibility push(hidden)
-extern struct wb_driver_api wb_driver;
 
-void wb_measure_given_back(void); /* read devices again whose memory was about to be given back */
+typedef int wb_status;          /* CUresult */
+typedef uint64_t wb_device_ptr; /* CUdeviceptr */
+enum { WB_SUCCESS = 0, WB_OUT_OF_MEMORY = 2, WB_NO_DRIVER = 100 /* CUDA_ERROR_NO_DEVICE */ };
+
+/* A hook of the function `name`: its place is taken by `wb_name`, which calls the driver's own as `real_name`. */
+#define WB_DRIVER_HOOK(name, parameters)                                                                   \
+    static wb_status(*real_##name) parameters;                                                             \
+    static wb_status wb_##name parameters;                                                                 \
+    WB_TAKE_PLACE_OF(name, wb_##name);                                                                     \
+    static wb_status wb_##name parameters
+#define WB_DRIVER_ENTRY(name) {#name, (void *)wb_##name, (void **)&real_##name}
+
+/* First in every hook: where libcuda.so.1 is linked directly, no look-up has found the functions yet. */
+#define WB_NEEDS(name)                                               \
+    if (WB_UNLIKELY(!real_##name) && (!wb_find_driver() || !real_##name)) return WB_NO_DRIVER
+
+extern const struct wb_hook wb_lookup_hooks[], wb_memory_hooks[], wb_virtual_hooks[], wb_measured_hooks[],
+    wb_launch_hooks[], wb_copy_hooks[];
+extern const size_t wb_lookup_hook_count, wb_memory_hook_count, wb_virtual_hook_count, wb_measured_hook_count,
+    wb_launch_hook_count, wb_copy_hook_count;
+
+/* Find the driver's functions, if it is loaded. False: it is not. */
+bool wb_find_driver(void);
+
+/* Functions that are called and not hooked; NULL where the driver has none. */
+struct wb_driver {
+    wb_status (*device_count)(int *count);
+    wb_status (*device_uuid)(unsigned char uuid[16], int device);
+    wb_status (*current_device)(int *device);
+    wb_status (*is_capturing)(void *stream, int *status);
+    wb_status (*pointer_attribute)(void *value, int attribute, wb_device_ptr pointer);
+};
+extern struct wb_driver wb_driver;
+
+/* The device of the calling thread's context; 0 where it has none. */
+int16_t wb_current_device(void);
+
+/* Whether what is asked for on `stream` becomes part of a graph instead of being done. */
+bool wb_is_capturing(void *stream);
+
+/* Whether driver events are recorded now. */
+bool wb_records_driver(void);
+
+/* An event of the driver's layer, for the three below. */
+struct wb_record wb_driver_event(uint8_t tier, uint64_t address, size_t bytes);
+void wb_driver_emit(struct wb_record event);
+void wb_driver_took(struct wb_record event, wb_status status);
+void wb_driver_gives(uint64_t address);
+
+/* Read a device's used memory: what has changed since the last reading belongs to `owner`, or to nobody (NULL). */
+enum { WB_CURRENT_DEVICE = -1, WB_ALL_DEVICES = -2 };
+void wb_measure(const char *owner, int device);
+
+/* Things met before, by address. Full: everything counts as met. */
+struct wb_met {
+    _Atomic uintptr_t things[1 << 14];
+};
+bool wb_first_met(struct wb_met *met, const void *thing);
+void wb_forget(struct wb_met *met, const void *thing);
+
 #pragma GCC visibility pop
 #endif

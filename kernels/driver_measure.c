@@ -1,117 +1,182 @@
-/* The used memory of a device around what no allocation record shows: contexts, modules, streams and graphs.
- *
- * It is read in CUPTI's resource callbacks, which come inside driver calls: nothing here takes the GIL or calls CUDA.
- * A reading takes 3 to 5 us; none is taken in a steady state.
- */
-#include <sys/types.h>
+/* Device memory that no call names: of contexts, loaded modules, streams, graphs. The device's used memory, which NVML
+ * tells, is read after each call that makes or destroys one of these; a reading takes 3 to 5 us. Nothing here is called
+ * in a steady state. */
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <pthread.h>
+#include <stdio.h>
 
 #include "driver.h"
 
-#define BASELINE 1 /* the flag of a measurement whose change belongs to nobody */
+#define BASELINE 1 /* the flag of a reading whose change belongs to nobody */
+#define MOST_DEVICES 16
 
-enum { DOMAIN_RESOURCE = 3 };
+/* --- NVML, by CUDA's numbers of the devices ------------------------------------------------------------------------ */
 
-struct resource_data { /* CUpti_ResourceData */
-    void *context;
+struct memory_info { /* nvmlMemory_t */
+    uint64_t total, free, used;
 };
 
-/* CUPTI's numbers of the resource events that are followed. Not 8, "module profiled": a callback for it makes CUPTI
- * instrument every kernel launch, which then takes twice as long. */
-enum {
-    CONTEXT_CREATED = 1,
-    CONTEXT_DESTROY_STARTING = 2,
-    STREAM_CREATED = 3,
-    STREAM_DESTROY_STARTING = 4,
-    INIT_FINISHED = 5,
-    MODULE_LOADED = 6,
-    MODULE_UNLOAD_STARTING = 7,
-    GRAPH_CREATE_STARTING = 17,
-    GRAPH_CREATED = 18,
-    GRAPH_DESTROY_STARTING = 19,
-};
+static struct {
+    int (*memory_info)(void *device, struct memory_info *out);
+    void *devices[MOST_DEVICES];
+    _Atomic int count;
+} nvml;
+static _Atomic uint64_t last_used[MOST_DEVICES];
 
-/* Whose memory has changed when the event comes; whose is about to be given back after it. */
-static const struct event {
-    const char *taken, *given_back;
-} events[] = {
-    [CONTEXT_CREATED] = {.taken = "context"},
-    [CONTEXT_DESTROY_STARTING] = {.given_back = "context"},
-    [STREAM_CREATED] = {.taken = "streams"},
-    [STREAM_DESTROY_STARTING] = {.given_back = "streams"},
-    [INIT_FINISHED] = {.taken = "context"},
-    [MODULE_LOADED] = {.taken = "modules"}, /* also those that a launch loads lazily */
-    [MODULE_UNLOAD_STARTING] = {.given_back = "modules"},
-    [GRAPH_CREATE_STARTING] = {NULL, NULL},
-    [GRAPH_CREATED] = {.taken = "graphs"},
-    [GRAPH_DESTROY_STARTING] = {.given_back = "graphs"},
-};
-
-static _Atomic uint64_t last_used[WB_MOST_DEVICES];
-static _Atomic(const char *) giving_back[WB_MOST_DEVICES]; /* no event tells when that has ended: the next reading does */
-
-/* The change since the device's last measurement belongs to `owner`; to nobody if that is null. */
-static void measure(uint32_t device, const char *owner)
-{
-    struct wb_memory_info memory;
-    if (wb_driver.memory_of(wb_driver.devices[device], &memory) != 0)
-        return;
-    const char *before = atomic_exchange(&giving_back[device], NULL);
-    if (atomic_exchange(&last_used[device], memory.used) == memory.used)
-        return;
-    owner = owner ? owner : before;
-    struct wb_record record = {
-        .time_ns = wb_now(),
-        .bytes = memory.used,
-        .asked = memory.used,
-        .owner = owner ? wb_name(owner) : 0,
-        .device = (int16_t)device,
-        .layer = WB_DRIVER,
-        .tier = WB_GPU,
-        .flags = owner ? 0 : BASELINE,
-        .kind = WB_MEASURE,
-    };
-    wb_write(&record);
-}
-
-static void follow(uint32_t device, const struct event *event)
-{
-    measure(device, event->taken);
-    if (event->given_back)
-        atomic_store(&giving_back[device], event->given_back);
-}
-
-WB_PUBLIC void wb_on_callback(void *userdata, int domain, uint32_t id, const void *data)
-{
-    (void)userdata;
-    if (domain != DOMAIN_RESOURCE || id >= WB_COUNT(events))
-        return;
-    const struct resource_data *resource = data;
-    uint32_t device;
-    if (id != INIT_FINISHED && wb_driver.device_of(resource->context, &device) == 0) {
-        if (device < wb_driver.device_count)
-            follow(device, &events[id]);
-        return;
+static void *handle_of(int (*find)(const char *, void **), int device) {
+    static const char *const kinds[] = {"GPU", "MIG"};
+    unsigned char id[16];
+    void *handle = NULL;
+    if (wb_driver.device_uuid(id, device)) return NULL;
+    for (size_t kind = 0; kind < WB_COUNT(kinds) && !handle; kind++) {
+        char text[48], *at = text + snprintf(text, sizeof text, "%s-", kinds[kind]);
+        for (int i = 0; i < 16; i++)
+            at += snprintf(at, 4, "%s%02x", i == 4 || i == 6 || i == 8 || i == 10 ? "-" : "", id[i]);
+        if (find(text, &handle)) handle = NULL;
     }
-    for (device = 0; device < wb_driver.device_count; device++) /* no context to tell the device by */
-        follow(device, &events[id]);
+    return handle;
 }
 
-/* A device whose memory was about to be given back is read again. */
-void wb_measure_given_back(void)
-{
-    for (uint32_t device = 0; device < wb_driver.device_count; device++)
-        if (atomic_load(&giving_back[device]))
-            measure(device, NULL);
+static void start_nvml(void) {
+    void *library = dlopen("libnvidia-ml.so.1", RTLD_LAZY);
+    int (*start)(void) = library ? (int (*)(void))wb_dlsym_beyond(library, "nvmlInit_v2") : NULL;
+    int (*find)(const char *, void **) =
+        library ? (int (*)(const char *, void **))wb_dlsym_beyond(library, "nvmlDeviceGetHandleByUUID") : NULL;
+    int count = 0;
+    if (!start || !find || !wb_driver.device_uuid || start() || wb_driver.device_count(&count)) return;
+    nvml.memory_info =
+        (int (*)(void *, struct memory_info *))wb_dlsym_beyond(library, "nvmlDeviceGetMemoryInfo");
+    for (int i = 0; i < count && i < MOST_DEVICES && nvml.memory_info; i++) nvml.devices[i] = handle_of(find, i);
+    atomic_store(&nvml.count, nvml.memory_info ? (count < MOST_DEVICES ? count : MOST_DEVICES) : 0);
 }
 
-/* Have the subscriber called for the events above; 0, or CUPTI's first error. */
-WB_PUBLIC int wb_driver_watch(void *subscriber)
-{
-    int error = 0;
-    for (uint32_t id = CONTEXT_CREATED; id < WB_COUNT(events) && !error; id++)
-        if (id <= MODULE_UNLOAD_STARTING || id >= GRAPH_CREATE_STARTING)
-            error = wb_driver.enable(1, subscriber, DOMAIN_RESOURCE, id);
-    for (uint32_t device = 0; device < wb_driver.device_count; device++)
-        measure(device, NULL);
-    return error;
+/* --- readings ------------------------------------------------------------------------------------------------------- */
+
+static void read_device(const char *owner, int device) {
+    struct memory_info memory;
+    if (device >= atomic_load(&nvml.count) || !nvml.devices[device]) return;
+    if (nvml.memory_info(nvml.devices[device], &memory)) return;
+    if (atomic_exchange(&last_used[device], memory.used) == memory.used) return;
+    struct wb_record event = wb_driver_event(WB_GPU, 0, memory.used);
+    event.kind = WB_MEASURE;
+    event.device = (int16_t)device;
+    event.owner = owner ? wb_name(owner) : 0;
+    event.flags = owner ? 0 : BASELINE;
+    wb_driver_emit(event);
 }
+
+void wb_measure(const char *owner, int device) {
+    if (!wb_records_driver()) return;
+    if (device == WB_CURRENT_DEVICE && wb_driver.current_device && wb_driver.current_device(&device)) device = WB_ALL_DEVICES;
+    if (device >= 0) read_device(owner, device);
+    for (int each = 0; device < 0 && each < atomic_load(&nvml.count); each++) read_device(owner, each);
+}
+
+/* Once the driver is initialised, which is when it knows the devices. */
+static void first_reading(void) {
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    if (!wb_records_driver() || !wb_find_driver()) return;
+    pthread_once(&once, start_nvml);
+    wb_measure(NULL, WB_ALL_DEVICES);
+}
+
+WB_PUBLIC int wb_driver_measures(void) {
+    int count = 0;
+    if (wb_find_driver() && wb_driver.device_count(&count) == WB_SUCCESS) first_reading();
+    return atomic_load(&nvml.count);
+}
+
+WB_DRIVER_HOOK(cuInit, (unsigned flags)) {
+    WB_NEEDS(cuInit);
+    wb_status status = real_cuInit(flags);
+    if (status == WB_SUCCESS) first_reading();
+    return status;
+}
+
+/* --- what makes and destroys them ----------------------------------------------------------------------------------- */
+
+#define MEASURED(owner, device, name, parameters, ...)    \
+    WB_DRIVER_HOOK(name, parameters) {                    \
+        WB_NEEDS(name);                                   \
+        wb_status status = real_##name(__VA_ARGS__);      \
+        if (status == WB_SUCCESS) wb_measure(owner, device); \
+        return status;                                    \
+    }
+#define CONTEXT(...) MEASURED("context", __VA_ARGS__)
+#define MODULE(...) MEASURED("modules", WB_CURRENT_DEVICE, __VA_ARGS__)
+#define STREAM(...) MEASURED("streams", WB_CURRENT_DEVICE, __VA_ARGS__)
+#define ARRAY(...) MEASURED("arrays", WB_CURRENT_DEVICE, __VA_ARGS__)
+
+CONTEXT(device, cuDevicePrimaryCtxRetain, (void **made, int device), made, device)
+CONTEXT(device, cuDevicePrimaryCtxRelease, (int device), device)
+CONTEXT(device, cuDevicePrimaryCtxRelease_v2, (int device), device)
+CONTEXT(device, cuDevicePrimaryCtxReset, (int device), device)
+CONTEXT(device, cuDevicePrimaryCtxReset_v2, (int device), device)
+CONTEXT(device, cuCtxCreate_v2, (void **made, unsigned flags, int device), made, flags, device)
+CONTEXT(device, cuCtxCreate_v3, (void **made, void *affinity, int count, unsigned flags, int device), made, affinity,
+        count, flags, device)
+CONTEXT(device, cuCtxCreate_v4, (void **made, void *options, unsigned flags, int device), made, options, flags, device)
+CONTEXT(WB_ALL_DEVICES, cuCtxDestroy_v2, (void *context), context)
+CONTEXT(WB_CURRENT_DEVICE, cuCtxSetLimit, (int limit, size_t value), limit, value)
+CONTEXT(WB_CURRENT_DEVICE, cuCtxEnablePeerAccess, (void *context, unsigned flags), context, flags)
+
+MODULE(cuModuleLoad, (void **made, const char *path), made, path)
+MODULE(cuModuleLoadData, (void **made, const void *image), made, image)
+MODULE(cuModuleLoadDataEx, (void **made, const void *image, unsigned count, int *options, void **values), made, image,
+       count, options, values)
+MODULE(cuModuleLoadFatBinary, (void **made, const void *image), made, image)
+MODULE(cuModuleUnload, (void *module), module)
+MODULE(cuLibraryLoadData,
+       (void **made, const void *code, int *jit, void **jit_values, unsigned jit_count, int *options, void **values,
+        unsigned count),
+       made, code, jit, jit_values, jit_count, options, values, count)
+MODULE(cuLibraryLoadFromFile,
+       (void **made, const char *path, int *jit, void **jit_values, unsigned jit_count, int *options, void **values,
+        unsigned count),
+       made, path, jit, jit_values, jit_count, options, values, count)
+MODULE(cuLibraryUnload, (void *library), library)
+MODULE(cuFuncLoad, (void *function), function)
+
+STREAM(cuStreamCreate, (void **made, unsigned flags), made, flags)
+STREAM(cuStreamCreateWithPriority, (void **made, unsigned flags, int priority), made, flags, priority)
+STREAM(cuStreamDestroy_v2, (void *stream), stream)
+
+ARRAY(cuArrayCreate_v2, (void **made, const void *shape), made, shape)
+ARRAY(cuArray3DCreate_v2, (void **made, const void *shape), made, shape)
+ARRAY(cuArrayDestroy, (void *array), array)
+ARRAY(cuMipmappedArrayCreate, (void **made, const void *shape, unsigned levels), made, shape, levels)
+ARRAY(cuMipmappedArrayDestroy, (void *array), array)
+
+const struct wb_hook wb_measured_hooks[] = {
+    WB_DRIVER_ENTRY(cuInit),
+    WB_DRIVER_ENTRY(cuDevicePrimaryCtxRetain),
+    WB_DRIVER_ENTRY(cuDevicePrimaryCtxRelease),
+    WB_DRIVER_ENTRY(cuDevicePrimaryCtxRelease_v2),
+    WB_DRIVER_ENTRY(cuDevicePrimaryCtxReset),
+    WB_DRIVER_ENTRY(cuDevicePrimaryCtxReset_v2),
+    WB_DRIVER_ENTRY(cuCtxCreate_v2),
+    WB_DRIVER_ENTRY(cuCtxCreate_v3),
+    WB_DRIVER_ENTRY(cuCtxCreate_v4),
+    WB_DRIVER_ENTRY(cuCtxDestroy_v2),
+    WB_DRIVER_ENTRY(cuCtxSetLimit),
+    WB_DRIVER_ENTRY(cuCtxEnablePeerAccess),
+    WB_DRIVER_ENTRY(cuModuleLoad),
+    WB_DRIVER_ENTRY(cuModuleLoadData),
+    WB_DRIVER_ENTRY(cuModuleLoadDataEx),
+    WB_DRIVER_ENTRY(cuModuleLoadFatBinary),
+    WB_DRIVER_ENTRY(cuModuleUnload),
+    WB_DRIVER_ENTRY(cuLibraryLoadData),
+    WB_DRIVER_ENTRY(cuLibraryLoadFromFile),
+    WB_DRIVER_ENTRY(cuLibraryUnload),
+    WB_DRIVER_ENTRY(cuFuncLoad),
+    WB_DRIVER_ENTRY(cuStreamCreate),
+    WB_DRIVER_ENTRY(cuStreamCreateWithPriority),
+    WB_DRIVER_ENTRY(cuStreamDestroy_v2),
+    WB_DRIVER_ENTRY(cuArrayCreate_v2),
+    WB_DRIVER_ENTRY(cuArray3DCreate_v2),
+    WB_DRIVER_ENTRY(cuArrayDestroy),
+    WB_DRIVER_ENTRY(cuMipmappedArrayCreate),
+    WB_DRIVER_ENTRY(cuMipmappedArrayDestroy),
+};
+const size_t wb_measured_hook_count = WB_COUNT(wb_measured_hooks);

@@ -53,7 +53,7 @@ static size_t limit(void) {
     return WB_UNLIKELY(wb_thread.torch) && bytes != SIZE_MAX ? wb_settings.torch_minimum : bytes;
 }
 
-static bool keeps_stack(size_t bytes) {
+bool wb_keeps_stack(size_t bytes) {
     int mode = atomic_load_explicit(&wb_settings.stacks, memory_order_relaxed);
     return mode == WB_STACKS_ALL || (mode == WB_STACKS_LARGE && bytes >= wb_limit());
 }
@@ -64,7 +64,7 @@ __attribute__((noinline)) static void took(void *block, size_t asked, const void
     if (bytes < limit()) return;
     struct wb_record event = wb_host_event(block ? WB_ALLOC : WB_REFUSED, block, bytes, asked);
     event.owner = wb_thread.torch ? wb_name("torch") : wb_owner(caller, __builtin_frame_address(0));
-    wb_emit(&event, keeps_stack(bytes));
+    wb_emit(&event, wb_keeps_stack(bytes));
 }
 
 /* A block is about to be given back. Recorded before it is: afterwards another thread may have it. */
@@ -198,9 +198,9 @@ static bool is_definition(const void *function, const struct link_map *library) 
 static void *after_the_program(const char *symbol) {
     const struct link_map *self = library_of((void *)wb_malloc);
     for (const struct link_map *library = first_library()->l_next; library; library = library->l_next) {
-        if (library == self) return dlsym(RTLD_NEXT, symbol);
+        if (library == self) return wb_dlsym_beyond(RTLD_NEXT, symbol);
         void *handle = strstr(library->l_name, "vdso") ? NULL : dlopen(library->l_name, RTLD_LAZY | RTLD_NOLOAD);
-        void *function = handle ? dlsym(handle, symbol) : NULL;
+        void *function = handle ? wb_dlsym_beyond(handle, symbol) : NULL;
         if (handle) dlclose(handle);
         if (is_definition(function, library)) return function;
     }
@@ -208,9 +208,9 @@ static void *after_the_program(const char *symbol) {
 }
 
 void *wb_beyond(const char *symbol) {
-    void *function = dlsym(RTLD_DEFAULT, symbol);
+    void *function = wb_dlsym_beyond(RTLD_DEFAULT, symbol);
     const struct link_map *library = library_of(function);
-    if (library == library_of((void *)wb_malloc)) return dlsym(RTLD_NEXT, symbol);
+    if (library == library_of((void *)wb_malloc)) return wb_dlsym_beyond(RTLD_NEXT, symbol);
     return is_definition(function, library) ? function : after_the_program(symbol);
 }
 

@@ -5,11 +5,13 @@
 #include <link.h>
 #include <string.h>
 #include <unistd.h>
+#include <unwind.h>
 
 #include "recorder.h"
 
 /* Libraries that only pass a request on. */
 static const char *const passing_on[] = {"libstdc++.so", "libc++.so", "libc++abi.so"};
+static const char *const runtime[] = {"libcudart.so", "libcuda.so"};
 
 static const char *file_name(const char *path) {
     const char *slash = strrchr(path, '/');
@@ -32,11 +34,13 @@ static const char *library(const void *code, struct dl_find_object *found) {
     return file_name(found->dlfo_link_map->l_name);
 }
 
-static bool passes_on(const char *name) {
-    for (size_t i = 0; i < WB_COUNT(passing_on); i++)
-        if (strncmp(name, passing_on[i], strlen(passing_on[i])) == 0) return true;
+static bool is_one_of(const char *const *libraries, size_t count, const char *name) {
+    for (size_t i = 0; i < count; i++)
+        if (strncmp(name, libraries[i], strlen(libraries[i])) == 0) return true;
     return false;
 }
+
+static bool passes_on(const char *name) { return is_one_of(passing_on, WB_COUNT(passing_on), name); }
 
 static bool is_code(const struct dl_find_object *object, uintptr_t address) {
     const ElfW(Ehdr) *file = object->dlfo_map_start;
@@ -76,6 +80,12 @@ static const char *caller_above(const void *code, void *const *frame, struct dl_
     return NULL;
 }
 
+/* NULL: code of no library; empty: the program itself. */
+static uint32_t owner(const char *name) {
+    if (!name) return wb_name("generated code");
+    return *name ? wb_name(name) : main_program();
+}
+
 uint32_t wb_owner(const void *code, void *const *frame) {
     struct dl_find_object found;
     const char *name = library(code, &found);
@@ -83,6 +93,29 @@ uint32_t wb_owner(const void *code, void *const *frame) {
         const char *above = caller_above(code, frame, &found);
         name = above ? above : name;
     }
-    if (!name) return wb_name("generated code");
-    return *name ? wb_name(name) : main_program();
+    return owner(name);
+}
+
+/* --- of calls of the CUDA driver, a few frames above which stands the library that called CUDA's runtime ------------- */
+
+struct caller {
+    uintptr_t self; /* where this library lies */
+    const char *name;
+};
+
+static _Unwind_Reason_Code find_caller(struct _Unwind_Context *context, void *into) {
+    struct caller *caller = into;
+    struct dl_find_object found;
+    const char *name = library((const void *)(_Unwind_GetIP(context) - 1), &found);
+    if (name && (uintptr_t)found.dlfo_map_start == caller->self) return _URC_NO_REASON;
+    caller->name = name;
+    return name && is_one_of(runtime, WB_COUNT(runtime), name) ? _URC_NO_REASON : _URC_NORMAL_STOP;
+}
+
+uint32_t wb_owner_of_driver(void) {
+    struct dl_find_object self;
+    struct caller caller = {.name = NULL};
+    if (_dl_find_object((void *)wb_owner_of_driver, &self) == 0) caller.self = (uintptr_t)self.dlfo_map_start;
+    _Unwind_Backtrace(find_caller, &caller);
+    return owner(caller.name);
 }

@@ -9,7 +9,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "recorder.h"
+#include "driver.h"
 
 #if defined(__x86_64__)
 enum { CALLED = R_X86_64_JUMP_SLOT, REFERENCED = R_X86_64_GLOB_DAT, STORED = R_X86_64_64 };
@@ -77,6 +77,7 @@ static const struct wb_hook *hook_of(const char *symbol) {
     const struct wb_hook *hook = among(wb_host_hooks, wb_host_hook_count, symbol);
     if (!hook) hook = among(wb_mapping_hooks, wb_mapping_hook_count, symbol);
     if (!hook) hook = among(wb_torch_hooks, wb_torch_hook_count, symbol);
+    if (!hook) hook = wb_driver_hook(symbol);
     return hook ? hook : among(&loader_hook, 1, symbol);
 }
 
@@ -142,18 +143,20 @@ static size_t patch_all(void) {
     size_t changed = 0;
     if (!real_dlopen) real_dlopen = (void *(*)(const char *, int))wb_beyond("dlopen");
     wb_find_torch();
+    wb_find_driver();
+    wb_dlsym_beyond(RTLD_DEFAULT, "dlsym");
     dl_iterate_phdr(patch_object, &changed);
     return changed;
 }
 
 WB_PUBLIC size_t wb_patch(void) {
     atomic_store(&patched, 1);
-    return patch_all();
+    return patch_all() + wb_redirect(false);
 }
 
 WB_PUBLIC size_t wb_unpatch(void) {
     atomic_store(&patched, 0);
-    return patch_all();
+    return patch_all() + wb_redirect(true);
 }
 
 /* --- libraries that are loaded later ------------------------------------------------------------------------------ */

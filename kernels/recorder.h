@@ -29,6 +29,7 @@ struct wb_settings {
     char folder[WB_PATH - 64];
     size_t torch_minimum;
     _Atomic int stacks; /* enum wb_stack_mode */
+    _Atomic int driver; /* whether the CUDA driver's events are recorded */
 };
 extern struct wb_settings wb_settings;
 
@@ -104,6 +105,9 @@ void wb_emit(struct wb_record *event, bool stack);
  * only passes requests on, as C++'s operator new; NULL: do not look. */
 uint32_t wb_owner(const void *code, void *const *frame);
 
+/* As wb_owner, of the innermost caller that is neither this library nor CUDA's runtime. */
+uint32_t wb_owner_of_driver(void);
+
 /* Whether `code` lies in the library whose malloc the recorder calls: what that one maps, it hands out again. */
 bool wb_in_allocator(const void *code);
 
@@ -120,6 +124,15 @@ void wb_find_torch(void);
 
 /* The function that a call of `symbol` would reach without this library. */
 void *wb_beyond(const char *symbol);
+
+/* dlsym, which is hooked too. */
+void *wb_dlsym_beyond(void *handle, const char *symbol);
+
+/* The hook of a function of the CUDA driver, or of dlsym, through which it is found; NULL: none. */
+const struct wb_hook *wb_driver_hook(const char *symbol);
+
+/* Point what the loaded libraries keep in their data of the driver's functions at the hooks, or back. */
+size_t wb_redirect(bool restore);
 
 /* Export a function under the name that it takes the place of. Inside the library that name could mean the other one. */
 #define WB_TAKE_PLACE_OF(name, ours) \
@@ -148,6 +161,7 @@ extern struct wb_real wb_real;
 
 struct wb_record wb_host_event(uint8_t kind, const void *address, size_t bytes, size_t asked);
 bool wb_host_stacks(void);
+bool wb_keeps_stack(size_t bytes);
 
 #pragma GCC visibility pop
 #endif

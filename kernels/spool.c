@@ -218,13 +218,9 @@ void wb_emit(struct wb_record *event, bool stack) {
     wb_leave();
 }
 
-/* In the ring, and not by a message: one that wakes the scribe takes the processor from an engine's threads. */
-WB_PUBLIC void wb_tag(uint16_t name) {
-    struct wb_record event = {.kind = WB_TAG, .device = -1};
-    wb_thread.tag = name;
-    if (wb_limit() != SIZE_MAX) wb_emit(&event, false);
-}
+WB_PUBLIC void wb_tag(uint16_t name) { wb_thread.tag = name; }
 WB_PUBLIC uint16_t wb_current_tag(void) { return wb_thread.tag; }
+WB_PUBLIC void wb_driver_on(int on) { atomic_store(&wb_settings.driver, on); }
 WB_PUBLIC void wb_set_stacks(int mode) { atomic_store(&wb_settings.stacks, mode); }
 
 WB_PUBLIC uint64_t wb_lost(void) {
@@ -308,5 +304,8 @@ __attribute__((constructor)) static void start(void) {
     const char *folder = getenv("WORKBENCH_SPOOL");
     wb_settings.torch_minimum = bytes_from("WORKBENCH_TORCH_MIN", bytes_from("WORKBENCH_THRESHOLD", 1 << 16));
     wb_settings.stacks = stacks_from(getenv("WORKBENCH_STACKS"));
-    if (folder && *folder) wb_open(folder, bytes_from("WORKBENCH_THRESHOLD", 65536));
+    if (!folder || !*folder) return;
+    const char *without = getenv("WORKBENCH_WITHOUT");
+    wb_driver_on(!without || !strstr(without, "driver"));
+    wb_open(folder, bytes_from("WORKBENCH_THRESHOLD", 65536));
 }

@@ -17,16 +17,15 @@
 #define WB_RING_MAGIC 0x31474e4952425721ull
 #define WB_RING_RECORDS (1u << 19) /* 32 MiB of records; pages are touched only as they are used */
 
-enum wb_kind { WB_ALLOC = 1, WB_FREE = 2, WB_MEASURE = 3, WB_COPY = 4, WB_REFUSED = 5, WB_TAG = 6 };
+enum wb_kind { WB_ALLOC = 1, WB_FREE = 2, WB_MEASURE = 3, WB_COPY = 4, WB_REFUSED = 5 };
 enum wb_layer { WB_DRIVER = 1, WB_ALLOCATOR = 2, WB_HOST = 3 };
 enum wb_tier { WB_GPU = 1, WB_PINNED = 2, WB_PAGEABLE = 3 };
 
 /* One event. `kind` is stored last, with release order: a record whose kind is 0 is not there yet.
  *   WB_MEASURE: `bytes` is the device's used memory just after what `owner` names was created or destroyed.
- *   WB_TAG:     from here on the thread's requests are for `tag`.
  *   WB_REFUSED: nobody had the `asked` bytes to give.
- *   WB_COPY:    `time_ns` begin and `address` end on the device, `asked` when it was submitted (0: not known),
- *               `flags` the direction (enum wb_direction). */
+ *   WB_COPY:    `time_ns` when it was submitted, or with an `address`, when it began on the device and that when it
+ *               ended; `flags` the direction (enum wb_direction). */
 struct wb_record {
     uint64_t time_ns; /* CLOCK_MONOTONIC: the one clock of a run */
     uint64_t address;
@@ -54,6 +53,9 @@ enum wb_mapping {
     WB_MOVED = 8,    /* the memory of the free just before it on this thread, with its kind of mapping */
     WB_RANGE = 16,   /* a free of these addresses: of a part of a mapping, or of several */
 };
+
+/* `flags` of allocations of the driver. */
+enum wb_driver_flag { WB_REGISTERED = 1 /* memory of the host's own that was locked where it lies */ };
 
 enum wb_direction { WB_HOST_TO_DEVICE = 1, WB_DEVICE_TO_HOST = 2, WB_DEVICE_TO_DEVICE = 3, WB_HOST_TO_HOST = 4, WB_PEER = 5 };
 
@@ -83,6 +85,8 @@ struct wb_definition {
  *   WORKBENCH_SPOOL      folder of the spool; not set: the library does nothing
  *   WORKBENCH_THRESHOLD  bytes (65536)
  *   WORKBENCH_STACKS     none | large (host requests that are recorded, GPU blocks; the default) | all
+ *   WORKBENCH_WITHOUT    names of sources that are left out: with `driver` among them the CUDA driver's events are not
+ *                        recorded
  *   WORKBENCH_TORCH_MIN  bytes (as the threshold): torch's CPU blocks below it are not recorded
  */
 int wb_open(const char *spool_folder, uint64_t threshold); /* 0, or -errno; the ring itself is made at the first record */
@@ -95,6 +99,9 @@ void wb_tag(uint16_t name);         /* what the calling thread allocates from he
 uint16_t wb_current_tag(void);
 uint32_t wb_python_stack(void); /* id of the calling thread's Python stack, 0: none */
 void wb_set_stacks(int mode);   /* 0 none, 1 large, 2 all */
+void wb_driver_on(int on);  /* whether the CUDA driver's events are recorded: off, unless the environment has a spool */
+void wb_driver_copies(int on); /* whether copies are among them */
+int wb_driver_measures(void); /* how many devices' used memory is read, which shows what no call names */
 void wb_torch_from(size_t minimum); /* bytes; torch's CPU blocks below it are not recorded */
 uint64_t wb_now(void);
 uint64_t wb_lost(void); /* events of this process that are not in its ring */

@@ -32,11 +32,11 @@ static void *(*thread_state)(void);
 
 /* Debug and free-threaded builds lay their structures out in other ways. */
 void wb_find_python(void) {
-    const unsigned long *version = dlsym(RTLD_DEFAULT, "Py_Version");
-    const char *(*describe)(void) = (const char *(*)(void))dlsym(RTLD_DEFAULT, "Py_GetVersion");
+    const unsigned long *version = wb_dlsym_beyond(RTLD_DEFAULT, "Py_Version");
+    const char *(*describe)(void) = (const char *(*)(void))wb_dlsym_beyond(RTLD_DEFAULT, "Py_GetVersion");
     if (!version || !describe || *version >> 24 != 3) return;
-    if (dlsym(RTLD_DEFAULT, "_Py_NegativeRefcount") || strstr(describe(), "free-threading")) return;
-    thread_state = (void *(*)(void))dlsym(RTLD_DEFAULT, "PyGILState_GetThisThreadState");
+    if (wb_dlsym_beyond(RTLD_DEFAULT, "_Py_NegativeRefcount") || strstr(describe(), "free-threading")) return;
+    thread_state = (void *(*)(void))wb_dlsym_beyond(RTLD_DEFAULT, "PyGILState_GetThisThreadState");
     for (size_t i = 0; i < WB_COUNT(layouts); i++)
         if (layouts[i].minor == (*version >> 16 & 0xff) && thread_state) python = &layouts[i];
 }

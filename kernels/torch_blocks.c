@@ -35,7 +35,7 @@ static void find(const void *caller) {
     if (real_alloc && real_free && real_report) return;
     if (_dl_find_object((void *)caller, &object)) return;
     for (size_t i = 0; i < wb_torch_hook_count; i++)
-        *wb_torch_hooks[i].real = dlsym(object.dlfo_link_map, wb_torch_hooks[i].symbol);
+        *wb_torch_hooks[i].real = wb_dlsym_beyond(object.dlfo_link_map, wb_torch_hooks[i].symbol);
 }
 
 /* On the CPU a block of torch's is a request to the host's allocator, so it is one event, of the host's hooks below these,
@@ -97,5 +97,5 @@ WB_TAKE_PLACE_OF(_ZN3c1027reportMemoryUsageToProfilerEPvlmmNS_6DeviceE, wb_repor
 void wb_find_torch(void) {
     void *library = dlopen("libc10.so", RTLD_LAZY | RTLD_NOLOAD);
     if (!library) return;
-    for (size_t i = 0; i < wb_torch_hook_count; i++) *wb_torch_hooks[i].real = dlsym(library, wb_torch_hooks[i].symbol);
+    for (size_t i = 0; i < wb_torch_hook_count; i++) *wb_torch_hooks[i].real = wb_dlsym_beyond(library, wb_torch_hooks[i].symbol);
 }

@@ -13,41 +13,21 @@
 namespace {
 
 using Detail = void (*)(uint64_t address, uint64_t asked, uint64_t stream);
-using Segment = void (*)(int freed, uint64_t address, uint64_t bytes, uint64_t stream, int device);
 
 std::atomic<Detail> detail{nullptr};
-std::atomic<Segment> segment{nullptr};
 
 template <typename Entry>
 void track(const Entry& entry) {
-  const auto stream = reinterpret_cast<uint64_t>(entry.stream_);
-  const auto tell_segment = [&](int freed) {
-    if (const Segment tell = segment.load(std::memory_order_relaxed))
-      tell(freed, entry.addr_, entry.size_, stream, entry.device_);
-  };
-  switch (entry.action_) {
-    case Entry::ALLOC:
-      if (const Detail tell = detail.load(std::memory_order_relaxed)) tell(entry.addr_, entry.size_, stream);
-      break;
-    case Entry::SEGMENT_ALLOC:
-    case Entry::SEGMENT_MAP:
-      tell_segment(0);
-      break;
-    case Entry::SEGMENT_FREE:
-    case Entry::SEGMENT_UNMAP:
-      tell_segment(1);
-      break;
-    default:
-      break;
-  }
+  if (entry.action_ != Entry::ALLOC) return;
+  if (const Detail tell = detail.load(std::memory_order_relaxed))
+    tell(entry.addr_, entry.size_, reinterpret_cast<uint64_t>(entry.stream_));
 }
 
 }  // namespace
 
-// Call `on_block` with every block and `on_segment` with every segment; null: tell nothing of them from now on.
-extern "C" void wb_track(Detail on_block, Segment on_segment) {
+// Call `on_block` with every block; null: tell nothing from now on.
+extern "C" void wb_track(Detail on_block) {
   detail = on_block;
-  segment = on_segment;
   static const bool attached = [] {
     c10::cuda::CUDACachingAllocator::attachAllocatorTraceTracker([](const auto& entry) { track(entry); });
     return true;

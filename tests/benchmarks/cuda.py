@@ -48,13 +48,13 @@ def arms(store: str, model: str) -> None:
 
 def generation(store: str, model: str) -> None:
     """Compare tokens/s of engines that live side by side and generate in turn, so that all see the same machine."""
-    ways: dict[str, tuple[list[str] | None, list[str]]] = {
-        "plain": (None, []),
-        "recorded": ([], []),
-        "recorded, CUPTI let go": ([], ["--let-go"]),
-        "recorded without driver": (["--without", "driver"], []),
+    ways: dict[str, list[str] | None] = {
+        "plain": None,
+        "recorded": [],
+        "recorded without driver": ["--without", "driver"],
+        "recorded without stacks": ["--stacks", "none"],
     }
-    engines = {way: Engine(options, store, [model, "--on-demand", *more]) for way, (options, more) in ways.items()}
+    engines = {way: Engine(options, store, [model, "--on-demand"]) for way, options in ways.items()}
     speeds: dict[str, list[int]] = {way: [] for way in ways}
     for _ in range(ROUNDS):
         for way, one in engines.items():

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from workbench.launch.session import record_program
@@ -16,6 +19,7 @@ pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a C
 
 PROGRAMS = Path(__file__).parent / "programs"
 MIB = 1 << 20
+FIRST_MEASURED = 1 << 56  # no driver hands addresses out from here on
 
 
 def recorded(folder: Path, program: str, *arguments: str) -> Run:
@@ -50,6 +54,50 @@ def test_nccl_connects_when_its_arm_says(tmp_path: Path, arm: str, connects_in: 
 def test_gloo_takes_nothing_of_the_device(tmp_path: Path) -> None:
     run = recorded(tmp_path, "process_group.py", "gloo")
     assert at_end_of(run, "all_reduce") == at_end_of(run, "context")
+
+
+def driver_events(run: Run, tier: str) -> pd.DataFrame:
+    """What a driver handed out at an address, without what was measured."""
+    events = run.events()
+    return events[(events["layer"] == "driver") & (events["tier"] == tier) & (events["address"] < FIRST_MEASURED)]
+
+
+def test_the_hooks_see_what_cupti_sees(tmp_path: Path) -> None:
+    pytest.importorskip("cupti")
+    run = recorded(tmp_path, "driver_memory.py", str(tmp_path / "seen.json"))
+    seen = json.loads((tmp_path / "seen.json").read_text())
+    for name, tier in (("device", "gpu"), ("pinned", "pinned")):
+        mine = driver_events(run, tier)
+        print(name, "cupti", seen[name], file=sys.stderr)
+        print(name, "hooks", mine[["kind", "owner", "address", "asked"]].to_numpy().tolist(), file=sys.stderr)
+        taken = mine[mine["kind"] == "alloc"]
+        assert {(address, size) for address, size, released in seen[name] if not released} <= set(
+            zip(taken["address"], taken["asked"], strict=True)
+        )
+    assert at_end_of(run, "held")["torch"] >= 51
+    assert at_end_of(run, "given back")["torch"] < 51
+
+
+def test_registered_memory_is_pinned_and_not_pageable(tmp_path: Path) -> None:
+    run = recorded(tmp_path, "driver_memory.py", str(tmp_path / "seen.json"))
+    phases = run.phases().set_index("name")["end_ns"]
+    moments = ("before registering", "registered", "unregistered")
+    pinned, pageable = ([run.ledger(tier, int(phases[each])) for each in moments] for tier in ("pinned", "pageable"))
+    assert [ledger.explained // MIB - pinned[0].explained // MIB for ledger in pinned] == [0, 32, 0]
+    used = [ledger.used or 0 for ledger in pageable]
+    assert [used[0] - used[1], used[2] - used[1]] == pytest.approx([32 * MIB, 32 * MIB], rel=0.05)
+    for ledger in pageable:
+        assert abs(ledger.unexplained or 0) <= (ledger.used or 0) / 20
+
+
+def test_a_recording_that_begins_late_sees_what_comes_after(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, str(PROGRAMS / "late.py"), str(tmp_path)], check=True)
+    [run] = Store(tmp_path).runs()
+    taken = driver_events(run, "gpu")
+    assert taken[(taken["kind"] == "alloc") & (taken["owner"] == "libc10_cuda.so")]["asked"].tolist() == [300 * MIB]
+    assert (taken["kind"] == "free").sum() == 1
+    assert driver_events(run, "pinned")["tag"].tolist() == ["mine"]
+    assert at_end_of(run, "given back")
 
 
 def test_graphs_replay_and_a_profiler_sees_cuda_while_recorded(tmp_path: Path) -> None:

@@ -184,25 +184,3 @@ def test_a_program_that_loads_no_libraries_is_not_passed_off_as_recorded(store: 
         pytest.skip("gcc has no static libc here")
     run = workbench.record_program([str(program)], store=store)
     assert run.manifest.sources["host"][0].startswith("off: ")
-
-
-def test_driver_records_take_the_tag_that_the_process_had_at_their_time(store: Store, tmp_path: Path) -> None:
-    """Records as CUPTI's callbacks write them: from no thread of the program, and late."""
-    run = record(
-        store,
-        tmp_path,
-        "import time, numpy, workbench\n"
-        "from workbench.record.native import ALLOC, DRIVER, GPU\n"
-        "from workbench.record.rings import RECORD, write\n"
-        "times = [time.monotonic_ns()]\n"
-        "for tag in ('weights', 'kv_cache'):\n"
-        "    with workbench.tag(tag):\n        times.append(time.monotonic_ns())\n"
-        "times.append(time.monotonic_ns())\n"
-        "late = numpy.zeros(4, RECORD)\n"
-        "late['time_ns'], late['kind'], late['layer'], late['tier'] = times, ALLOC, DRIVER, GPU\n"
-        "late['address'], late['bytes'], late['asked'] = [1, 2, 3, 4], 64, 64\n"
-        "write(late)\n",
-    )
-    events = run.events()
-    tags = events[events["layer"] == "driver"].sort_values("address")["tag"]
-    assert [None if tag != tag else tag for tag in tags] == [None, "weights", "kv_cache", None]

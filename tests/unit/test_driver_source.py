@@ -1,219 +1,273 @@
-"""The driver source without a GPU: the native callbacks are fed what CUPTI and NVML would hand them."""
+"""The driver source without a GPU: real programs call a driver of the tests' own (tests/unit/cuda/driver.c)."""
 
 from __future__ import annotations
 
-import ctypes
+import json
 import os
+import subprocess
 import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import ModuleType
+from typing import Any
 
-import numpy as np
 import pytest
+from workbench.kernels import library_path
 
-from workbench.record import native, rings
-from workbench.record.sources import Unavailable, cupti_library, driver
-from workbench.record.sources.cupti_library import DriverApi, visible_devices
+from workbench.record import native
+from workbench.record.sources import Unavailable, driver
+from workbench.record.sources.copies import Copies
 from workbench.record.sources.on_import import on_import
 
+SOURCES = Path(__file__).parent / "cuda"
 MIB = 1 << 20
-MEMORY2, MEMCPY = 49, 1
-ALLOCATION, RELEASE = 1, 2
-PINNED, DEVICE, DEVICE_STATIC = 2, 3, 6
-RESOURCE = 3
-CONTEXT_CREATED, STREAM_CREATED, STREAM_DESTROY, INITIALISED, GRAPH_STARTS, GRAPH_MADE = 1, 3, 4, 5, 17, 18
+REGISTERED = native.REGISTERED
+
+BEGIN = """
+import ctypes, sys
+runtime, asker = ctypes.CDLL("libcudart.so.99"), ctypes.CDLL("libasker.so")
+cuda = ctypes.CDLL("libcuda.so.1")  # as a library that looks its functions up by name
+ask, give_back = asker.ask, asker.give_back
+ask.restype, ask.argtypes, give_back.argtypes = ctypes.c_uint64, [ctypes.c_size_t], [ctypes.c_uint64]
+MIB, word, byref, none = 1 << 20, ctypes.c_uint64, ctypes.byref, ctypes.c_void_p()
+"""
 
 
-class Activity(ctypes.Structure):
-    """CUpti_ActivityMemory4, or the start of CUpti_ActivityMemcpy6 laid over it."""
-
-    _fields_ = [
-        ("kind", ctypes.c_uint32),
-        ("operation", ctypes.c_uint32),
-        ("memory", ctypes.c_uint32),
-        ("correlation", ctypes.c_uint32),
-        ("address", ctypes.c_uint64),
-        ("bytes", ctypes.c_uint64),
-        ("time_ns", ctypes.c_uint64),
-        ("caller", ctypes.c_uint64),
-        ("ids", ctypes.c_uint32 * 4),
-        ("symbol", ctypes.c_char_p),
-        ("asynchronous", ctypes.c_uint64),
-        ("pool", ctypes.c_uint64 * 5),
-        ("source", ctypes.c_char_p),
-    ]
-
-
-SIZE = ctypes.sizeof(Activity)
-Next = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t, ctypes.POINTER(ctypes.c_void_p))
-DeviceOf = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.POINTER(ctypes.c_uint32))
-MemoryOf = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.POINTER(ctypes.c_uint64 * 3))
-
-
-class Gpu:
-    """One device whose used memory a test sets, and the CUPTI of a test."""
-
-    def __init__(self, folder: Path) -> None:
-        self.used = 0
-        self._library = native.library()
-        self._folder = folder
-        self._callbacks = Next(self._next), DeviceOf(self._device_of), MemoryOf(self._memory_of)
-        step, device_of, memory_of = (ctypes.cast(callback, ctypes.c_void_p) for callback in self._callbacks)
-        devices = (ctypes.c_void_p * cupti_library.MOST_DEVICES)(1)
-        self._library.wb_driver_init(ctypes.byref(DriverApi(step, None, device_of, None, memory_of, 1, devices)))
-        self.happens(CONTEXT_CREATED)  # the readings of an earlier test end here
-        self.records()
-
-    def _next(self, buffer: int, valid: int, record: ctypes._Pointer[ctypes.c_void_p]) -> int:
-        place = record[0] + SIZE if record[0] else buffer
-        record[0] = place
-        return int(place >= buffer + valid)
-
-    def _device_of(self, context: int, device: ctypes._Pointer[ctypes.c_uint32]) -> int:
-        device[0] = 0
-        return 0
-
-    def _memory_of(self, device: int, memory: ctypes._Pointer[ctypes.Array[ctypes.c_uint64]]) -> int:
-        memory[0][2] = self.used
-        return 0
-
-    def completes(self, *activities: Activity) -> None:
-        """Hand over a buffer of activities as CUPTI does."""
-        buffer, size, most = ctypes.c_void_p(), ctypes.c_size_t(), ctypes.c_size_t()
-        self._library.wb_on_buffer_requested(*(ctypes.byref(out) for out in (buffer, size, most)))
-        assert buffer.value
-        assert size.value >= SIZE * len(activities)
-        for place, activity in enumerate(activities):
-            ctypes.memmove(buffer.value + place * SIZE, ctypes.byref(activity), SIZE)
-        valid = ctypes.c_size_t(SIZE * len(activities))
-        self._library.wb_on_buffer_completed(None, 0, buffer, size, valid)
-
-    def happens(self, event: int, used: int | None = None) -> None:
-        """A resource callback, at which the device has `used` bytes in use."""
-        self.used = self.used if used is None else used
-        self._library.wb_on_callback(None, RESOURCE, event, ctypes.byref(ctypes.c_void_p(1)))
-
-    def records(self) -> rings.Records:
-        """What was recorded since the last call."""
-        return rings.Ring(next(self._folder.glob("*.ring"))).drain(100)
-
-    def names(self, records: rings.Records) -> list[str]:
-        """The owners of records."""
-        [path] = self._folder.glob("*.names")
-        known = {entry.id: entry.text for entry in native.Names(path).read_new() if entry.kind == native.NAME}
-        return [known.get(int(owner), "") for owner in records["owner"]]
+@pytest.fixture(scope="session")
+def libraries(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the driver, the runtime and a library that uses them."""
+    folder = tmp_path_factory.mktemp("cuda")
+    build = ("gcc", "-shared", "-fPIC", "-O1", "-w", "-Wl,--no-as-needed", f"-L{folder}")
+    for source, name, more in (
+        ("driver.c", "libcuda.so.1", ()),
+        ("driver.c", "libnvidia-ml.so.1", ()),
+        ("runtime.c", "libcudart.so.99", ()),
+        ("asker.c", "libasker.so", ("-l:libcudart.so.99",)),
+    ):
+        made = folder / name
+        subprocess.run([*build, str(SOURCES / source), "-o", str(made), f"-Wl,-soname,{name}", *more], check=True)
+    return folder
 
 
 @pytest.fixture
-def gpu(tmp_path: Path) -> Iterator[Gpu]:
-    spool = native.Spool()
-    spool.open(tmp_path, 1 << 16)
-    native.library().wb_name(b"first")
-    rings.write(np.ones(1, rings.RECORD))  # makes the ring
-    yield Gpu(tmp_path)
-    spool.close()
+def recorded(libraries: Path, tmp_path: Path) -> Any:
+    """Run a program that is recorded; gives its driver records as dictionaries."""
+
+    def run(program: str, preload: bool = True, **environment: str) -> list[dict[str, Any]]:
+        spool = tmp_path / "spool"
+        spool.mkdir()
+        env = os.environ | {"LD_LIBRARY_PATH": str(libraries)} | environment
+        if preload:
+            env |= {"LD_PRELOAD": str(library_path()), "WORKBENCH_SPOOL": str(spool)}
+        script = [sys.executable, "-c", READ, str(spool), BEGIN + program]
+        done = subprocess.run(script, env=env, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        records: list[dict[str, Any]] = json.loads(done.stdout)
+        return records
+
+    return run
 
 
-def memory(operation: int, kind: int, address: int, size: int, source: bytes | None = None) -> Activity:
-    return Activity(MEMORY2, operation, kind, 0, address, size, 7, source=source)
+# Runs a program, then tells what its ring holds: the process that is recorded need not know the workbench.
+READ = """
+import json, subprocess, sys, os
+from pathlib import Path
+done = subprocess.run([sys.executable, "-c", sys.argv[2]])
+os.environ.pop("LD_PRELOAD", None)
+if done.returncode: sys.exit(done.returncode)
+import numpy as np
+from workbench.record import native, rings
+found = []
+for path in Path(sys.argv[1]).glob("*.ring"):
+    known = {e.id: e.text for e in native.Names(path.with_suffix(".names")).read_new() if e.kind == native.NAME}
+    for row in rings.Ring(path).drain(1 << 16):
+        if row["layer"] == native.DRIVER:
+            found.append({n: int(row[n]) for n in row.dtype.names if n != "unused"} |
+                         {"owner": known.get(int(row["owner"]), ""), "tag": known.get(int(row["tag"]), "")})
+print(json.dumps(found))
+"""
 
 
-def test_an_allocation_has_its_library_and_what_the_device_gave_for_it(gpu: Gpu) -> None:
-    gpu.completes(
-        memory(ALLOCATION, DEVICE, 0x1000, 5 * MIB // 2, b"/lib/libnccl.so.2"),
-        memory(ALLOCATION, DEVICE, 0x2000, 4096, b"libsmall.so"),
-        memory(ALLOCATION, PINNED, 0x3000, 3 * MIB, None),
-        memory(RELEASE, DEVICE, 0x1000, 5 * MIB // 2),
+def told(records: list[dict[str, Any]], *fields: str) -> list[tuple[Any, ...]]:
+    return [tuple(record[field] for field in fields) for record in records]
+
+
+def allocations(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [record for record in records if record["kind"] in (native.ALLOC, native.FREE, native.REFUSED)]
+
+
+def test_an_allocation_has_the_library_beyond_the_runtime_and_what_the_device_gave_for_it(recorded: Any) -> None:
+    found = recorded("""
+runtime.rt_start()
+large, small = ask(5 * MIB // 2), ask(4096)
+ask(1 << 41)
+give_back(large)
+""")
+    taken = allocations(found)
+    assert told(taken, "kind", "owner", "bytes", "asked") == [
+        (native.ALLOC, "libasker.so", 4 * MIB, 5 * MIB // 2),
+        (native.ALLOC, "libasker.so", 4096, 4096),
+        (native.REFUSED, "libasker.so", 1 << 41, 1 << 41),
+        (native.FREE, "", 0, 0),
+    ]
+    assert taken[0]["address"] == taken[3]["address"] != taken[1]["address"]
+    assert {(each["tier"], each["device"]) for each in taken[:3]} == {(native.GPU, 0)}
+    assert taken[0]["stack"]
+    assert taken[0]["thread"]
+
+
+def test_pinned_and_registered_memory_is_the_hosts(recorded: Any) -> None:
+    found = allocations(
+        recorded("""
+runtime.rt_start()
+pinned, own = ctypes.c_void_p(), ctypes.create_string_buffer(4 * MIB)
+cuda.cuMemHostAlloc(byref(pinned), ctypes.c_size_t(3 * MIB), 0)
+cuda.cuMemHostRegister_v2(own, ctypes.c_size_t(4 * MIB), 0)
+cuda.cuMemHostUnregister(own)
+""")
     )
-    found = gpu.records()
-    assert gpu.names(found) == ["libnccl.so.2", "libsmall.so", "libcuda.so.1", ""]
-    assert found["bytes"].tolist() == [4 * MIB, 4096, 3 * MIB, 4 * MIB]
-    assert found["asked"].tolist() == [5 * MIB // 2, 4096, 3 * MIB, 5 * MIB // 2]
-    assert found["kind"].tolist() == [native.ALLOC] * 3 + [native.FREE]
-    assert found["tier"].tolist() == [native.GPU, native.GPU, native.PINNED, native.GPU]
-    assert found["device"].tolist() == [0, 0, -1, 0]
-    assert found["time_ns"].tolist() == [7] * 4
+    assert told(found, "kind", "bytes", "flags") == [
+        (native.ALLOC, 3 * MIB, 0),
+        (native.ALLOC, 4 * MIB, REGISTERED),
+        (native.FREE, 0, 0),
+    ]
+    assert {(each["tier"], each["device"]) for each in found[:2]} == {(native.PINNED, -1)}
 
 
-def test_variables_of_modules_are_left_to_the_measurement_of_modules(gpu: Gpu) -> None:
-    gpu.completes(memory(ALLOCATION, DEVICE_STATIC, 0x1000, 512, b"libtorch_cuda.so"))
-    assert len(gpu.records()) == 0
+def test_virtual_memory_lives_until_its_last_handle_and_mapping_are_gone(recorded: Any) -> None:
+    found = recorded("""
+runtime.rt_start()
+handle, again, size = word(), word(), ctypes.c_size_t(6 * MIB)
+device = (ctypes.c_int * 4)(1, 0, 1, 0)
+cuda.cuMemCreate(byref(handle), size, device, word(0))
+first = word(handle.value + 0x1000)  # the driver of the tests finds the handle by it
+cuda.cuMemMap(first, size, word(0), handle, word(0))
+cuda.cuMemRetainAllocationHandle(byref(again), ctypes.c_void_p(first.value))
+assert again.value == handle.value
+cuda.cuMemRelease(handle)
+cuda.cuMemUnmap(first, size)
+cuda.cuMemMap(word(0x9000), size, word(0), handle, word(0))
+cuda.cuMemRelease(handle)
+cuda.cuMemUnmap(word(0x8000), ctypes.c_size_t(12 * MIB))
+""")
+    found = allocations(found)
+    handle = found[0]["address"]
+    steps = [(handle,), (handle, handle + 0x1000), (handle + 0x1000, handle), (handle, 0x9000), (0x9000,)]
+    assert [each["address"] for each in found] == [address for step in steps for address in step]
+    kinds = "".join("A" if each["kind"] == native.ALLOC else "F" for each in found)
+    assert kinds == "A" + "FA" * 3 + "F"
+    assert {each["bytes"] for each in found if each["kind"] == native.ALLOC} == {6 * MIB}
 
 
-def test_a_copy_has_its_direction_and_both_times(gpu: Gpu) -> None:
-    device_to_host = 2
-    gpu.completes(Activity(MEMCPY, device_to_host, 0, 0, 0, 0, 0), _copy(device_to_host, 4096, 10, 30))
-    [copy] = gpu.records()
-    assert (copy["kind"], copy["flags"], copy["bytes"]) == (native.COPY, device_to_host, 4096)
-    assert (copy["time_ns"], copy["address"]) == (10, 30)
+def test_growth_belongs_to_what_was_just_made(recorded: Any) -> None:
+    found = recorded("""
+runtime.rt_start()
+stream, graph = ctypes.c_void_p(), ctypes.c_void_p()
+cuda.cuStreamCreate(byref(stream), 0)
+kernel, ones = ctypes.c_void_p(0x1230), [1] * 7
+for _ in range(3):
+    cuda.cuLaunchKernel(kernel, *ones, none, none, none)
+word.in_dll(cuda, "test_used").value += 20 * MIB  # grown by something else
+cuda.cuGraphInstantiateWithFlags(byref(graph), ctypes.c_void_p(0x77700), word(0))
+for _ in range(3):
+    cuda.cuGraphLaunch(graph, none)
+""")
+    readings = [record for record in found if record["kind"] == native.MEASURE]
+    sizes = [(each["owner"], each["flags"], each["bytes"] // MIB) for each in readings]
+    assert sizes == [
+        ("", 1, 3),
+        ("context", 0, 503),
+        ("streams", 0, 505),
+        ("modules", 0, 509),
+        ("", 1, 529),
+        ("graphs", 0, 530),
+        ("graphs", 0, 533),
+    ]
 
 
-def _copy(direction: int, size: int, start: int, end: int) -> Activity:
-    # the copy's `bytes`, `start` and `end` lie where an allocation's kind and correlation, address and bytes do
-    return Activity(MEMCPY, direction, size, 0, start, end)
+def test_a_copy_has_its_direction_and_stream_when_it_is_submitted(recorded: Any) -> None:
+    found = recorded("""
+runtime.rt_start()
+device, host, stream = word(ask(MIB)), ctypes.create_string_buffer(MIB), ctypes.c_void_p(0x5550)
+cuda.cuMemcpyHtoDAsync_v2(device, host, ctypes.c_size_t(MIB), stream)
+cuda.cuMemcpyAsync(word(ctypes.addressof(host) & 0xfffffff), device, ctypes.c_size_t(4096), stream)
+""")
+    copies = [record for record in found if record["kind"] == native.COPY]
+    assert told(copies, "flags", "bytes", "stream", "address") == [(1, MIB, 0x5550, 0), (2, 4096, 0x5550, 0)]
+    assert 0 < copies[0]["time_ns"] <= copies[1]["time_ns"]
 
 
-def test_growth_belongs_to_what_was_just_created(gpu: Gpu) -> None:
-    gpu.happens(INITIALISED, 3 * MIB)
-    gpu.happens(CONTEXT_CREATED, 538 * MIB)
-    gpu.happens(STREAM_CREATED, 540 * MIB)
-    gpu.happens(STREAM_CREATED, 540 * MIB)  # took nothing: no record
-    gpu.happens(GRAPH_STARTS, 560 * MIB)  # grown by something else
-    gpu.happens(GRAPH_MADE, 562 * MIB)
-    found = gpu.records()
-    assert gpu.names(found) == ["context", "context", "streams", "", "graphs"]
-    assert found["flags"].tolist() == [0, 0, 0, 1, 0]
-    assert found["bytes"].tolist() == [size * MIB for size in (3, 538, 540, 560, 562)]
-    assert set(found["kind"]) == {native.MEASURE}
+def test_what_becomes_part_of_a_graph_is_not_done_now(recorded: Any) -> None:
+    found = recorded("""
+runtime.rt_start()
+device, host, stream, inside = word(ask(MIB)), ctypes.create_string_buffer(MIB), ctypes.c_void_p(0x5550), word()
+cuda.test_capture(1)
+cuda.cuMemcpyHtoDAsync_v2(device, host, ctypes.c_size_t(MIB), stream)
+cuda.cuMemAllocAsync(byref(inside), ctypes.c_size_t(MIB), stream)
+cuda.test_capture(0)
+cuda.cuMemAllocAsync(byref(inside), ctypes.c_size_t(MIB), stream)
+cuda.cuMemFreeAsync(inside, stream)
+""")
+    assert not [record for record in found if record["kind"] == native.COPY]
+    assert told(allocations(found), "kind", "stream") == [
+        (native.ALLOC, 0),
+        (native.ALLOC, 0x5550),
+        (native.FREE, 0),
+    ]
 
 
-def test_what_is_given_back_is_read_after_it_is_gone(gpu: Gpu) -> None:
-    gpu.happens(STREAM_CREATED, 10 * MIB)
-    gpu.happens(STREAM_DESTROY, 10 * MIB)
-    gpu.happens(GRAPH_STARTS, 8 * MIB)
-    found = gpu.records()
-    assert gpu.names(found) == ["streams", "streams"]
-    assert found["bytes"].tolist() == [10 * MIB, 8 * MIB]
+def test_an_event_has_the_tag_of_its_thread(recorded: Any) -> None:
+    [taken] = allocations(
+        recorded("""
+from workbench.record import native
+runtime.rt_start()
+native.Spool().tag("kv_cache")
+ask(MIB)
+""")
+    )
+    assert taken["tag"] == "kv_cache"
 
 
-@pytest.mark.parametrize(
-    ("chosen", "devices"),
-    [
-        (None, [0, 1, 2, 3]),
-        ("2,0", [2, 0]),
-        ("", []),
-        ("1,7,2", [1]),
-        ("GPU-8a, 1", ["GPU-8a", 1]),
-    ],
-)
-def test_devices_are_in_cudas_order(
-    monkeypatch: pytest.MonkeyPatch, chosen: str | None, devices: list[int | str]
-) -> None:
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    if chosen is not None:
-        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", chosen)
-    assert visible_devices(4) == devices
+def test_a_driver_in_use_is_found_late(recorded: Any, tmp_path: Path) -> None:
+    found = recorded(
+        """
+from pathlib import Path
+from workbench.record import native
+from workbench.record.sources.driver import Driver
+runtime.rt_start()
+ask(MIB)
+spool, source = native.Spool(), Driver()
+spool.open(Path(SPOOL), 1 << 16)
+source.attach(spool, late=True)
+late = ask(7 * MIB)
+give_back(late)
+source.detach()
+ask(9 * MIB)
+""".replace("SPOOL", repr(str(tmp_path / "spool"))),
+        preload=False,
+    )
+    assert told(allocations(found), "kind", "asked", "owner") == [
+        (native.ALLOC, 7 * MIB, "libasker.so"),
+        (native.FREE, 0, ""),
+    ]
+    assert found[0]["kind"] == native.MEASURE  # the driver was there already, so the first reading is at once
 
 
-def test_a_profiler_has_cupti_while_it_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    calls: list[str] = []
+def test_left_out_it_records_nothing(recorded: Any) -> None:
+    assert recorded("runtime.rt_start(); ask(MIB)", WORKBENCH_WITHOUT="driver") == []
 
-    def says(name: str) -> Callable[..., None]:
-        return lambda *_: calls.append(name)
 
-    class Held:
-        step_aside, come_back = staticmethod(says("aside")), staticmethod(says("back"))
+def test_dlsym_is_what_it_was_to_everyone_else(recorded: Any) -> None:
+    recorded("""
+import os
+assert asker.next_getpid() == os.getpid()
+runtime.rt_start()
+assert asker.knows(b"malloc") and not asker.knows(b"cuNoSuchFunction")
+""")
 
-    profiler = ModuleType("profiler")
-    for name in ("_prepare_profiler", "_enable_profiler", "_disable_profiler"):
-        setattr(profiler, name, says(name))
-    monkeypatch.setattr(driver, "_attached", [Held])
-    driver._share_with(profiler)
-    profiler._prepare_profiler("config", set())
-    profiler._enable_profiler("config", set())
-    profiler._disable_profiler()
-    assert calls == ["aside", "_prepare_profiler", "aside", "_enable_profiler", "_disable_profiler", "back"]
+
+def test_names_of_a_driver_that_is_not_there_are_not_known(libraries: Path) -> None:
+    program = 'import ctypes; assert not ctypes.CDLL("libasker.so").knows(b"cuInit")'
+    env = os.environ | {"LD_PRELOAD": str(library_path()), "LD_LIBRARY_PATH": str(libraries)}
+    subprocess.run([sys.executable, "-c", program], env=env, check=True)
 
 
 def test_on_import_acts_once_the_module_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -231,6 +285,7 @@ def test_on_import_acts_once_the_module_is_whole(tmp_path: Path, monkeypatch: py
 
 
 @pytest.mark.skipif(os.path.exists("/dev/nvidiactl"), reason="says what a machine without a GPU says")
-def test_without_a_driver_it_says_so() -> None:
-    with pytest.raises(Unavailable, match=r"no NVIDIA driver"):
-        driver.Driver().attach(native.Spool(), late=False)
+def test_without_a_driver_both_sources_say_so() -> None:
+    for source in (driver.Driver(), Copies()):
+        with pytest.raises(Unavailable, match=r"no NVIDIA driver"):
+            source.attach(native.Spool(), late=False)

@@ -199,12 +199,10 @@ import sys
 from pathlib import Path
 import numpy
 from workbench.record.native import Spool
-from workbench.record.sources.driver import Driver
 from workbench.record.sources.host import Host
-from workbench.record.sources.driver import Driver
 from workbench.record.sources.torch_blocks import TorchBlocks
 before = numpy.ones(50_000)
-spool, host, blocks = Spool(), Host("large"), TorchBlocks(Driver(), 1 << 16, print)
+spool, host, blocks = Spool(), Host("large"), TorchBlocks(1 << 16, print)
 spool.open(Path(sys.argv[1]), 65536)
 limits = host.attach(spool, late=True) + blocks.attach(spool, late=True)
 during = numpy.ones(60_000)

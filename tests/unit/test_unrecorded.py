@@ -3,10 +3,11 @@ from __future__ import annotations
 import numpy as np
 
 from workbench.record.native import ALLOC, DRIVER, FREE, GPU, MEASURE
-from workbench.record.rows import ROW, Rows
+from workbench.record.rows import ROW, Rows, none
 from workbench.record.unrecorded import BASELINE, Unrecorded
 
 CONTEXT, MODULES = 7, 8
+PROCESS, OTHER = 11, 12
 
 
 def row(time_ns: int, kind: int, size: int, owner: int = 0, flags: int = 0, tag: int = 0) -> Rows:
@@ -24,8 +25,9 @@ def settled(*rows: Rows, used: int = 100) -> list[tuple[int, int, int, int]]:
     unrecorded = Unrecorded()
     unrecorded.begin(0, used)
     for one in rows:
-        unrecorded.add(one)
-    return told(unrecorded.settle())
+        is_reading = one["kind"] == MEASURE
+        unrecorded.add(PROCESS, one[is_reading], one[~is_reading])
+    return told(np.concatenate([none(), *(rows for _, rows in unrecorded.settle())]))
 
 
 def test_growth_around_a_creation_is_its_owners() -> None:
@@ -60,3 +62,26 @@ def test_it_keeps_apart_what_it_was_for() -> None:
 
 def test_nothing_shrinks_below_nothing() -> None:
     assert settled(row(1, MEASURE, 60, MODULES)) == []
+
+
+def test_a_process_that_is_gone_gives_back_what_it_held_and_the_others_keep_theirs() -> None:
+    unrecorded = Unrecorded()
+    unrecorded.begin(0, 100)
+    unrecorded.add(PROCESS, row(1, MEASURE, 150, CONTEXT), none())
+    unrecorded.add(OTHER, row(2, MEASURE, 170, CONTEXT), row(3, ALLOC, 30))
+    assert [(who, told(rows)) for who, rows in unrecorded.bury(PROCESS, 9)] == [
+        (PROCESS, [(1, ALLOC, CONTEXT, 50)]),
+        (OTHER, [(2, ALLOC, CONTEXT, 20)]),
+        (PROCESS, [(9, FREE, CONTEXT, 50)]),
+    ]
+    unrecorded.add(OTHER, row(10, MEASURE, 151, MODULES), none())  # 170 + 30 - 50, and one more
+    assert [(who, told(rows)) for who, rows in unrecorded.settle()] == [(OTHER, [(10, ALLOC, MODULES, 1)])]
+
+
+def test_a_reading_much_later_knows_what_was_recorded_in_calls_before() -> None:
+    unrecorded = Unrecorded()
+    unrecorded.begin(0, 100)
+    unrecorded.add(PROCESS, none(), row(1, ALLOC, 40))
+    assert unrecorded.settle() == []
+    unrecorded.add(PROCESS, row(2, MEASURE, 145, MODULES), none())
+    assert [told(rows) for _, rows in unrecorded.settle()] == [[(2, ALLOC, MODULES, 5)]]

@@ -39,6 +39,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--without", action="append", default=[], metavar="SOURCE", help="leave out host, driver or torch"
     )
+    parser.add_argument(
+        "--copies", action="store_true", help="also when copies ran on the device, by CUPTI, which slows CUDA graphs"
+    )
     parser.add_argument("command", nargs=argparse.REMAINDER, help="-- and a program with its arguments")
 
 
@@ -46,7 +49,13 @@ def run(arguments: argparse.Namespace) -> int:
     """Record, and end with one JSON object that names the run."""
     from workbench.run.store import Store
 
-    settings = Settings(parse_bytes(arguments.threshold), arguments.stacks, arguments.blocks, tuple(arguments.without))
+    settings = Settings(
+        parse_bytes(arguments.threshold),
+        arguments.stacks,
+        arguments.blocks,
+        tuple(arguments.without),
+        arguments.copies,
+    )
     known = {"name": arguments.name, "store": Store(arguments.out) if arguments.out else None, "settings": settings}
     with _stdout_kept_clean(arguments.json):
         finished = _record(arguments, known)

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from workbench.record.native import ALLOC, COPY, DRIVER, FILE, FREE, GPU, HOST, REFUSED, SHARED, TAG
+from workbench.record.native import ALLOC, COPY, DRIVER, FILE, FREE, GPU, HOST, MEASURE, REFUSED, SHARED
 from workbench.record.recorded import Recorded, Stacks, only_addresses
 from workbench.record.residency import held_by, private_bytes
 from workbench.record.rows import ROW, Rows, none
@@ -26,8 +26,8 @@ from workbench.units import format_bytes
 BEFORE = "before the run"
 SECOND = 10**9
 GROWN = 64 << 20  # bytes of change after which who holds the pages is read again, also between phase edges
-TAGS_KEPT = 1 << 14  # of a process: driver records come a quarter of a second late at most
 MANY = 1 << 16  # records taken at once; where it was more, the next look comes at once
+TRY_AGAIN = ("libc10_cuda.so",)  # who frees its cache where the driver has none, and says so if that did not help
 MOST_SHORTAGES = 20  # a program that tries again and again has told enough by then
 
 Teller = tuple[int, int]  # process and thread
@@ -52,7 +52,6 @@ class Book:
         self._greeted: dict[int, Rows] = {}  # by process id; it has no rows of its own until it has a ring
         self._unrecorded = Unrecorded()
         self._open_phases: list[tuple[Teller, dict[str, Any]]] = []
-        self._tags: dict[int, Rows] = {}  # by process: what its memory was for, from when on
         self._gone_lost = 0
         self.shortages: list[dict[str, Any]] = []
         self.is_behind = False
@@ -109,13 +108,13 @@ class Book:
     def _take_from(self, process: Recorded, last: bool) -> int:
         """Take what a process has recorded since; returns how many records that were."""
         rows = process.drain(last)
-        self._tag_driver_rows(rows, process.pid)
         self._tag_mappings(rows)
-        self._unrecorded.add(rows)
         self._write_copies(rows[rows["kind"] == COPY], process.pid)
         process.reserve(rows)
         changes = rows[((rows["kind"] == ALLOC) | (rows["kind"] == FREE)) & ~only_addresses(rows)]
-        self._write_events(process.live.apply(changes), process.pid)
+        events = process.live.apply(changes)
+        self._write_events(events, process.pid)
+        self._unrecorded.add(process.pid, rows[rows["kind"] == MEASURE], events)
         self._note_refusals(rows[rows["kind"] == REFUSED])
         return len(rows)
 
@@ -138,19 +137,14 @@ class Book:
         """A program that is gone has given back all that it had."""
         frees = process.live.rows.copy()
         frees["kind"], frees["time_ns"] = FREE, time.monotonic_ns()
-        self._write_events(process.live.apply(frees), process.pid)
+        freed = process.live.apply(frees)
+        self._write_events(freed, process.pid)
+        self._unrecorded.add(process.pid, none(), freed)
+        for pid, rows in self._unrecorded.bury(process.pid, time.monotonic_ns()):
+            self._write_events(rows, pid)
         self._gone_lost += process.lost
         process.close()
         del self._processes[path]
-
-    def _tag_driver_rows(self, rows: Rows, pid: int) -> None:
-        """Driver records come from no thread of their own: they take the tag that the process had at their time."""
-        tags = np.concatenate([self._tags.get(pid, none()), rows[rows["kind"] == TAG]])
-        self._tags[pid] = tags[-TAGS_KEPT:]
-        chosen = np.flatnonzero((rows["layer"] == DRIVER) & (rows["tag"] == 0))
-        if len(chosen) and len(tags):
-            known = np.append(tags["tag"], 0)  # before the first, the last of these: none
-            rows["tag"][chosen] = known[np.searchsorted(tags["time_ns"], rows["time_ns"][chosen], side="right") - 1]
 
     def _tag_mappings(self, rows: Rows) -> None:
         """Mappings of files, and memory shared with other processes, are for just that where nobody says more."""
@@ -160,7 +154,8 @@ class Book:
 
     def _settle(self) -> None:
         """Name what no allocation record shows; every source has flushed, so all records up to now are here."""
-        self._write_events(self._unrecorded.settle(), 0)
+        for pid, rows in self._unrecorded.settle():
+            self._write_events(rows, pid)
 
     def _write_events(self, rows: Rows, pid: int) -> None:
         if not len(rows):
@@ -187,11 +182,12 @@ class Book:
     def _write_copies(self, rows: Rows, pid: int) -> None:
         if not len(rows):
             return
-        submitted = rows["asked"].astype(np.int64) - self._started_ns
+        times = rows["time_ns"].astype(np.int64) - self._started_ns
+        only_submitted = rows["address"] == 0
         columns = [
-            pa.array(submitted, mask=rows["asked"] == 0),
-            pa.array(rows["time_ns"].astype(np.int64) - self._started_ns),
-            pa.array(rows["address"].astype(np.int64) - self._started_ns),
+            pa.array(times),
+            pa.array(times, mask=only_submitted),
+            pa.array(rows["address"].astype(np.int64) - self._started_ns, mask=only_submitted),
             pa.array(rows["bytes"].astype(np.int64)),
             pa.array(self._directions[rows["flags"]]),
             pa.array(rows["device"]),
@@ -263,7 +259,7 @@ class Book:
         rows = np.concatenate([process.live.rows, process.reserved.rows]) if process else none()
         below = f"below {format_bytes(process.threshold if process else DEFAULT_THRESHOLD)}"
         held = held_by(pid, rows, below)
-        made = [self._total(time_ns, pid, "pageable", -1, "private", private_bytes(pid))]
+        made = [self._total(time_ns, pid, "pageable", -1, "private", private_bytes(pid) - held.registered)]
         for (owner, tag), size in held.numbered.items():
             made.append(self._held(time_ns, pid, owner, tag or None, size))
         for (name, what), size in held.named.items():
@@ -298,7 +294,12 @@ class Book:
     def _note_refusals(self, refused: Rows) -> None:
         for row in refused:
             owner, asked = self._names.text(int(row["owner"])), format_bytes(int(row["asked"]))
-            self._keep_shortage(f"{owner} asked the host for {asked} and got none", "pageable", int(row["time_ns"]))
+            if owner in TRY_AGAIN and row["layer"] == DRIVER:
+                continue
+            tier = schema.TIERS[int(row["tier"]) - 1]
+            whom = f"GPU {row['device']}" if tier == "gpu" else "the host"
+            what = f"{owner} asked {whom} for {asked} and got none"
+            self._keep_shortage(what, tier, int(row["time_ns"]))
 
     def _keep_shortage(self, what: str, tier: str, time_ns: int) -> None:
         if len(self.shortages) < MOST_SHORTAGES:

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from workbench.record.native import ALLOC, FREE, HOST, RANGE
+from workbench.record.registered import Registered
 from workbench.record.rows import ROW, Rows, none
 
 OF_THE_ALLOCATION = ("bytes", "asked", "owner", "tag", "stack", "tier", "device", "stream")
@@ -18,9 +19,23 @@ class Live:
     def __init__(self) -> None:
         self.rows: Rows = none()
         self.unknown_frees = 0  # of memory that was handed out before the recording began
+        self._registered = Registered()
 
     def apply(self, batch: Rows) -> Rows:
         """Take the next events; returns them as they go into the run.
+
+        Memory of the host's that is registered counts as pinned from then on: see `Registered`.
+        """
+        written = []
+        while (place := self._registered.first_concerned(batch)) is not None:
+            written.append(self._apply(batch[:place]))
+            written.append(self._apply(self._registered.expand(batch[place], self.rows)))
+            batch = batch[place + 1 :]
+        written.append(self._apply(batch))
+        return np.concatenate(written) if len(written) > 1 else written[0]
+
+    def _apply(self, batch: Rows) -> Rows:
+        """Pair the next frees.
 
         A free without a known allocation is left out. An allocation over one in use means that its free was not seen
         (it was unmapped behind the library's back): the free is put before it. A part of a mapping that is given back

@@ -18,10 +18,11 @@ from types import FrameType
 from workbench.errors import RunError, WorkbenchError
 from workbench.kernels import library_path
 
-ALLOC, FREE, MEASURE, COPY, REFUSED, TAG = 1, 2, 3, 4, 5, 6
+ALLOC, FREE, MEASURE, COPY, REFUSED = 1, 2, 3, 4, 5
 DRIVER, ALLOCATOR, HOST = 1, 2, 3
 GPU, PINNED, PAGEABLE = 1, 2, 3
 FILE, SHARED, RESERVED, MOVED, RANGE = 1, 2, 4, 8, 16
+REGISTERED = 1
 NAME, FRAME, STACK = 1, 2, 3
 STACK_MODES = ("none", "large", "all")
 DEEPEST = 64  # innermost frames kept of a stack
@@ -47,6 +48,13 @@ def library() -> ctypes.CDLL:
         "wb_set_stacks": (None, [ctypes.c_int]),
         "wb_record_from": (ctypes.c_size_t, [ctypes.c_size_t]),
         "wb_torch_from": (None, [ctypes.c_size_t]),
+        "wb_driver_on": (None, [ctypes.c_int]),
+        "wb_driver_copies": (None, [ctypes.c_int]),
+        "wb_driver_measures": (ctypes.c_int, []),
+        "wb_copies_init": (None, [pointer, pointer]),
+        "wb_copies_flush": (None, []),
+        "wb_copies_start_flusher": (ctypes.c_int, [ctypes.c_uint32]),
+        "wb_copies_stop_flusher": (None, []),
         "wb_lost": (u64, []),
         "wb_failure": (ctypes.c_int, []),
         "wb_preloaded": (ctypes.c_int, []),

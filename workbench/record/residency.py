@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from workbench.record.native import HOST
+from workbench.record.native import DRIVER, HOST, PINNED, REGISTERED
 from workbench.record.rows import Rows
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -56,11 +56,12 @@ class Held:
 
     numbered: dict[tuple[int, int], int]
     named: dict[tuple[str, str | None], int]
+    registered: int  # bytes that are the kernel's to count here, and pinned in a run
 
 
 def held_by(pid: int, live: Rows, below: str) -> Held:
     """Who holds the private pages of a process. `below` is the tag of the heap that serves what is not recorded."""
-    rows = live[live["layer"] == HOST]
+    rows = live[(live["layer"] == HOST) | _is_registered(live)]
     rows = rows[np.argsort(rows["address"], kind="stable")]
     starts, ends = _pages(rows)
     pages = np.zeros(len(rows), np.int64)
@@ -74,7 +75,16 @@ def held_by(pid: int, live: Rows, below: str) -> Held:
             left = total - _give_pages(area, private, starts, ends, pages)
             if rest and left > 0:
                 named[rest if rest != HEAP else (HEAP[0], below)] += left * PAGE
-    return Held(_by_holder(rows, pages), {holder: size for holder, size in named.items() if size})
+    locked = _is_registered(rows)
+    return Held(
+        _by_holder(rows[~locked], pages[~locked]),
+        {holder: size for holder, size in named.items() if size},
+        int(pages[locked].sum()) * PAGE,
+    )
+
+
+def _is_registered(rows: Rows) -> npt.NDArray[np.bool_]:
+    return np.asarray((rows["layer"] == DRIVER) & (rows["tier"] == PINNED) & (rows["flags"] & REGISTERED != 0))
 
 
 def _by_holder(rows: Rows, pages: npt.NDArray[np.int64]) -> dict[tuple[int, int], int]:

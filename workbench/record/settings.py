@@ -28,6 +28,8 @@ class Settings:
 
     without: tuple[str, ...] = ()  # sources that are left out
 
+    copies: bool = False  # also when each copy ran on the device, for which CUPTI slows the program down
+
     def __post_init__(self) -> None:
         for source in self.without:
             if source not in SOURCES:
@@ -44,7 +46,13 @@ class Settings:
         """The settings with which this process was started to be recorded."""
         known = os.environ
         without = tuple(known["WORKBENCH_WITHOUT"].split())
-        return cls(int(known["WORKBENCH_THRESHOLD"]), known["WORKBENCH_STACKS"], known["WORKBENCH_BLOCKS"], without)
+        return cls(
+            int(known["WORKBENCH_THRESHOLD"]),
+            known["WORKBENCH_STACKS"],
+            known["WORKBENCH_BLOCKS"],
+            without,
+            copies=bool(known["WORKBENCH_COPIES"]),
+        )
 
     @property
     def block_minimum(self) -> int:
@@ -60,6 +68,7 @@ class Settings:
             "WORKBENCH_STACKS": self.stacks,
             "WORKBENCH_BLOCKS": self.blocks,
             "WORKBENCH_WITHOUT": " ".join(self.without),
+            "WORKBENCH_COPIES": "1" if self.copies else "",
             "WORKBENCH_TORCH_MIN": str(self.block_minimum),
             "LD_PRELOAD": _before(str(library_path()), "LD_PRELOAD"),
             "PYTHONPATH": _before(str(SITE), "PYTHONPATH"),

@@ -66,9 +66,9 @@ TOTALS = pa.schema(
 
 COPIES = pa.schema(
     [
-        ("submitted_ns", pa.int64()),  # null: not known
-        ("start_ns", pa.int64()),
-        ("end_ns", pa.int64()),
+        ("time_ns", pa.int64()),  # when it was submitted, or where that is not known, when it began
+        ("start_ns", pa.int64()),  # on the device; null: not recorded
+        ("end_ns", pa.int64()),  # on the device; null: not recorded
         ("bytes", pa.int64()),
         ("direction", TEXT),
         ("device", pa.int16()),

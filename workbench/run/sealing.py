@@ -23,7 +23,7 @@ TIME_COLUMN = {
     "events": "time_ns",
     "phases": "start_ns",
     "totals": "time_ns",
-    "copies": "start_ns",
+    "copies": "time_ns",
     "tokens": "time_ns",
 }
 

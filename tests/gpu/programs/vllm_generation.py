@@ -1,4 +1,4 @@
-"""A generation by vLLM in one process: python vllm_generation.py ARM MODEL [--on-demand [--let-go]]
+"""A generation by vLLM in one process: python vllm_generation.py ARM MODEL [--on-demand]
 
 ARM is a process group of one: nccl-lazy (vLLM's own), nccl-eager (initialised beforehand with a device) or gloo.
 Prints a JSON object: tokens/s of a round of 64 prompts x 128 tokens, and the first text. On demand it goes on with a
@@ -27,18 +27,6 @@ def connect_eagerly(folder: str) -> None:
     torch.cuda.set_device(0)
     store = f"file://{Path(folder, 'store')}"
     dist.init_process_group("nccl", init_method=store, rank=0, world_size=1, device_id=torch.device("cuda:0"))
-
-
-def let_go() -> None:
-    """Take CUPTI out of this recorded process: what is left of its cost then?"""
-    from workbench.record.recorder import Recorder, current
-    from workbench.record.sources.driver import Driver
-
-    probe = current()
-    assert isinstance(probe, Recorder)
-    for source in probe.attached:
-        if isinstance(source, Driver):
-            source.let_go()
 
 
 def main(arm: str, model: str, on_demand: bool) -> None:
@@ -74,13 +62,11 @@ def main(arm: str, model: str, on_demand: bool) -> None:
             speed = round_of_prompts()
         print(json.dumps({"arm": arm, "tokens_per_s": round(speed), "text": texts[-1]}), flush=True)
         if on_demand:
-            if "--let-go" in sys.argv:
-                let_go()
             for _ in sys.stdin:
                 print("tokens_per_s", round(round_of_prompts()), flush=True)
 
 
 if __name__ == "__main__":
     if len(sys.argv) < 3 or sys.argv[1] not in ARMS:
-        sys.exit(f"usage: vllm_generation.py {'|'.join(ARMS)} MODEL [--on-demand [--let-go]]")
+        sys.exit(f"usage: vllm_generation.py {'|'.join(ARMS)} MODEL [--on-demand]")
     main(sys.argv[1], sys.argv[2], "--on-demand" in sys.argv)

@@ -42,10 +42,12 @@ def all_sources(settings: Settings, ran_out: Callable[[str, str], None]) -> list
 
     `ran_out`: called with what was asked for and the tier that did not have it.
     """
+    from workbench.record.sources.copies import Copies
     from workbench.record.sources.driver import Driver
     from workbench.record.sources.host import Host
     from workbench.record.sources.torch_blocks import TorchBlocks
 
-    driver = Driver()
-    known: list[Source] = [Host(settings.stacks), driver, TorchBlocks(driver, settings.block_minimum, ran_out)]
+    known: list[Source] = [Host(settings.stacks), Driver(), TorchBlocks(settings.block_minimum, ran_out)]
+    if settings.copies:
+        known.append(Copies())
     return [source for source in known if source.name not in settings.without]

@@ -1,213 +1,66 @@
-"""Watches the CUDA driver through CUPTI: device, pinned, managed and VMM allocations with the library that asked,
-copies, and used memory around contexts, modules, streams and graphs, which no allocation record shows.
+"""The CUDA driver: device, managed, pinned, registered and VMM memory with the library that asked, when copies were
+submitted, and used memory around what no call names: contexts, modules, streams, graphs (kernels/driver_*.c).
 
-CUPTI is loaded and driven by cupti-python; the callbacks are native (kernels/driver.c), because they run inside driver
-calls, where waiting for the GIL can deadlock and where Python would cost microseconds an event.
+The hooks stand where programs look the driver's functions up, so they cost nothing a graph's replay or a launch can
+show. CUPTI, which tells the same, makes every replay of a graph slower as long as it is in the process.
 """
 
 from __future__ import annotations
 
 import ctypes
-import functools
-import os
-from collections.abc import Callable
-from types import ModuleType
-from typing import Any
 
 from workbench.record import native
 from workbench.record.sources import Unavailable
-from workbench.record.sources.cupti_library import Address, Cupti, driver_api
-from workbench.record.sources.on_import import on_import
 
-FLUSH_PERIOD_MS = 200
+LATE = "what the CUDA driver had handed out before the recording began is not itemised"
+NO_NVML = "contexts, modules, streams and graphs are not itemised: there is no libnvidia-ml.so.1"
+IN_GRAPHS = "copies and allocations that are part of a captured graph are not seen when it is replayed"
 
-ALREADY_ALLOCATED = "what the CUDA driver had handed out before the recording began is not itemised"
-NOT_MEASURED = (
-    "contexts, modules, streams and graphs made after torch.profiler ran are unexplained: it keeps CUPTI's callbacks"
-)
+
+def has_library(name: str) -> bool:
+    """Whether a shared library can be loaded; loading the driver's does not initialise it, which would spoil forks."""
+    try:
+        ctypes.CDLL(name)
+    except OSError:
+        return False
+    return True
+
+
+def has_cuda() -> bool:
+    """Whether the NVIDIA driver is here."""
+    return has_library("libcuda.so.1")
 
 
 class Driver:
-    """The source of driver events. One a process."""
+    """The source of driver events."""
 
     name = "driver"
 
-    def __init__(self, copies: bool = False) -> None:
-        """`copies`: also when each copy ran on the device, for which CUPTI slows graphs' replays and copies down."""
-        self.blind: list[tuple[int, int]] = []
-        """From when to when, on the run's clock, CUPTI was given up, to torch.profiler or for speed."""
-        self.measures = True
-        """Whether contexts, modules, streams and graphs are still seen."""
-        self._copies = copies
-        self._library = native.library()
-        self._subscriber = Address()
-        self._runs = False
-        self._aside_since: int | None = None
-        self._lost = ""
-
-    @property
-    def limits(self) -> list[str]:
-        """What it could not see since it was attached, a line each."""
-        lines = [] if self.measures else [NOT_MEASURED]
-        if self.blind:
-            seconds = sum(end - start for start, end in self.blind) / 1e9
-            lines.append(f"driver events were not seen for {seconds:.1f} s: CUPTI was given up")
-        return [*lines, self._lost] if self._lost else lines
+    def __init__(self) -> None:
+        self._patches = False
 
     def attach(self, spool: native.Spool, late: bool) -> list[str]:
-        """Start; returns what it cannot see here, and raises `Unavailable` where CUPTI or NVML cannot be had."""
-        self._cupti = Cupti(self._copies)
-        self._library.wb_driver_init(ctypes.byref(driver_api(self._cupti)))
-        if status := self._start():
-            error = self._cupti.error(status)
-            raise Unavailable(f"CUPTI is in use by another tool ({error}): end that tool to record the driver")
-        _follow_process(self)
-        return [ALREADY_ALLOCATED] if late else []
+        """Start, also where CUDA is loaded later or never."""
+        if not has_cuda():
+            raise Unavailable("this machine has no NVIDIA driver")
+        library = native.library()
+        library.wb_driver_on(1)
+        if not library.wb_preloaded():
+            native.patch()
+            self._patches = True
+        limits = [IN_GRAPHS, *([] if has_library("libnvidia-ml.so.1") else [NO_NVML])]
+        if late:
+            library.wb_driver_measures()  # a first reading, where CUDA is in use already
+            limits.append(LATE)
+        return limits
 
     def flush(self) -> None:
-        """Everything that happened before the call is in the ring when it returns."""
-        if self._runs:
-            self._library.wb_driver_flush()
+        """Nothing waits: an event is in the ring before the call that made it returns."""
 
     def detach(self) -> list[str]:
-        """Stop, and leave CUPTI to others."""
-        self._end_aside()
-        self._stop()
-        return self.limits
-
-    @property
-    def runs(self) -> bool:
-        """Whether driver events are seen now."""
-        return self._runs
-
-    def let_go(self) -> None:
-        """Take CUPTI out of the process, until `come_back`, for a stretch where speed matters most.
-
-        As long as CUPTI is in, a CUDA graph's replay costs about 0.15 us a node more of the launching thread and
-        0.25 us of the device. Driver events of the stretch are not seen; it is added to `blind`.
-        """
-        if self._runs:
-            self.step_aside()
-            self._cupti.check("cuptiFinalize")
-
-    def step_aside(self) -> None:
-        """Leave CUPTI to another tool, until `come_back`. Twice is once."""
-        if self._runs:
-            self._stop()
-            self._aside_since = native.now()
-
-    def come_back(self) -> None:
-        """Go on after `step_aside` or `let_go`, with what can be had of CUPTI by then."""
-        if self._aside_since is None:
-            return
-        try:
-            self.measures = self._start() == 0
-        except Unavailable as error:  # the program that just ended its profile must not fail for it
-            self._lost = f"no driver event was seen after torch.profiler ran: {error}"
-        self._end_aside()
-
-    def start_in_child(self) -> None:
-        """Start anew in a forked child, which has none of CUPTI's threads."""
-        if not self._runs:
-            return
-        self._runs = False
-        self._subscriber = Address()
-        if not _cuda_is_initialized():  # else the child cannot use CUDA
-            self._cupti.call("cuptiFinalize")
-            self._start()
-
-    def _start(self) -> int:
-        """Take CUPTI; returns the status of the subscription, without which only allocations and copies are seen."""
-        cupti, library = self._cupti, self._library
-        status = cupti.call("cuptiSubscribe", ctypes.byref(self._subscriber), _address(library.wb_on_callback), None)
-        if status and self._aside_since is None:
-            return status
-        self._runs = True
-        try:
-            if status == 0 and (error := library.wb_driver_watch(self._subscriber)):
-                raise Unavailable(f"CUPTI refused its callbacks: {cupti.error(error)}")
-            cupti.check("cuptiActivityRegisterTimestampCallback", _address(library.wb_now))
-            buffers = _address(library.wb_on_buffer_requested), _address(library.wb_on_buffer_completed)
-            cupti.check("cuptiActivityRegisterCallbacks", *buffers)
-            cupti.check("cuptiActivityEnableAllocationSource", 1)
-            for kind in cupti.kinds:
-                cupti.check("cuptiActivityEnable", int(kind))
-        except Unavailable:
-            self._stop()
-            raise
-        library.wb_driver_start_flusher(FLUSH_PERIOD_MS)
-        return status
-
-    def _stop(self) -> None:
-        if self._runs:
-            self._runs = False
-            self._library.wb_driver_stop_flusher()
-            for kind in self._cupti.kinds:
-                self._cupti.call("cuptiActivityDisable", int(kind))
-            self._cupti.call("cuptiActivityFlushAll", 1)
-        if self._subscriber:
-            self._cupti.call("cuptiUnsubscribe", self._subscriber)
-            self._subscriber = Address()
-
-    def _end_aside(self) -> None:
-        if self._aside_since is not None:
-            self.blind.append((self._aside_since, native.now()))
-            self._aside_since = None
-
-
-_attached: list[Driver] = []  # at most one: the one that follows what the process does
-
-
-def _follow_process(driver: Driver) -> None:
-    _attached[:] = [driver]
-    _follow_forks_and_profilers()
-
-
-@functools.cache
-def _follow_forks_and_profilers() -> None:
-    os.register_at_fork(after_in_child=lambda: _attached[0].start_in_child())
-    on_import("torch.autograd.profiler", _share_with)
-
-
-def _share_with(profiler: ModuleType) -> None:
-    """Step aside from before torch.profiler is prepared until it has stopped.
-
-    CUPTI serves one tool at a time: held by us, the profiler would find no CUDA events; held by both, it crashes.
-    """
-    for start in ("_prepare_profiler", "_enable_profiler"):
-        _before(profiler, start, lambda: _attached[0].step_aside())
-    _after(profiler, "_disable_profiler", lambda: _attached[0].come_back())
-
-
-def _cuda_is_initialized() -> bool:
-    not_initialized = 3  # CUDA_ERROR_NOT_INITIALIZED
-    status: int = ctypes.CDLL("libcuda.so.1").cuDeviceGetCount(ctypes.byref(ctypes.c_int()))
-    return status != not_initialized
-
-
-def _address(function: Any) -> Address:
-    return ctypes.cast(function, Address)
-
-
-def _before(module: ModuleType, name: str, action: Callable[[], None]) -> None:
-    """Have `action` called before a function of a module."""
-    original = getattr(module, name)
-
-    def both(*arguments: Any, **named: Any) -> Any:
-        action()
-        return original(*arguments, **named)
-
-    setattr(module, name, both)
-
-
-def _after(module: ModuleType, name: str, action: Callable[[], None]) -> None:
-    """Have `action` called after a function of a module, also when that failed."""
-    original = getattr(module, name)
-
-    def both(*arguments: Any, **named: Any) -> Any:
-        try:
-            return original(*arguments, **named)
-        finally:
-            action()
-
-    setattr(module, name, both)
+        """Stop changing calls of other libraries; a preloaded recorder stops when the spool is closed."""
+        if self._patches:
+            self._patches = False
+            native.library().wb_driver_on(0)
+            native.unpatch()
+        return []

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 from workbench.record import native
 from workbench.record.sources import Unavailable
-from workbench.record.sources.cupti_library import has_cuda
-from workbench.record.sources.driver import Driver
+from workbench.record.sources.driver import has_cuda
 from workbench.record.sources.on_import import on_import
 from workbench.units import format_bytes
 
@@ -20,13 +19,12 @@ LATE = "torch's blocks in use before the recording began are not known"
 
 
 class TorchBlocks:
-    """The source of torch's blocks, and where no CUPTI tells of driver memory, of torch's segments."""
+    """The source of torch's blocks."""
 
     name = "torch"
 
-    def __init__(self, driver: Driver, minimum: int, ran_out: Callable[[str, str], None]) -> None:
+    def __init__(self, minimum: int, ran_out: Callable[[str, str], None]) -> None:
         """`minimum`: bytes; smaller blocks of the CPU are not recorded one by one. `ran_out`: see `all_sources`."""
-        self._driver = driver
         self._ran_out = ran_out
         self._minimum = minimum
         self._tracker: TorchTracker | None = None
@@ -52,7 +50,7 @@ class TorchBlocks:
 
         torch.cuda._lazy_call(lambda: torch._C._cuda_attach_out_of_memory_observer(self._tell))
         try:
-            self._tracker = TorchTracker(torch, segments=not self._driver.runs)
+            self._tracker = TorchTracker(torch)
         except Unavailable as error:
             self._limits.append(str(error))
 

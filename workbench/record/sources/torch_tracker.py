@@ -25,23 +25,20 @@ COMPILE_WITHIN_S = 120
 class TorchTracker:
     """Passes torch's requested sizes and streams on, from CUDA's first use until `stop`."""
 
-    def __init__(self, torch: Any, segments: bool) -> None:
-        """Compile for this torch if need be. `segments`: tell of segments too, where no CUPTI does."""
+    def __init__(self, torch: Any) -> None:
+        """Compile for this torch if need be."""
         self._tracker = ctypes.CDLL(str(compiled(torch)))
-        self._segments = segments
         self._wanted = True
         torch.cuda._lazy_call(self._start)  # the allocators of the devices take trackers once they exist
 
     def _start(self) -> None:
         if self._wanted:
-            library = native.library()
-            segment = _address(library.wb_driver_segment) if self._segments else None
-            self._tracker.wb_track(_address(library.wb_torch_detail), segment)
+            self._tracker.wb_track(ctypes.cast(native.library().wb_torch_detail, ctypes.c_void_p))
 
     def stop(self) -> None:
         """Tell nothing any more."""
         self._wanted = False
-        self._tracker.wb_track(None, None)
+        self._tracker.wb_track(None)
 
 
 def compiled(torch: Any) -> Path:
@@ -86,7 +83,3 @@ def _headers(torch: Any) -> list[Path]:
     folders += [Path(home, "include") for home in (os.environ.get("CUDA_HOME"), "/usr/local/cuda") if home]
     folders += sorted((package.parent / "nvidia").glob("*/include"))
     return [folder for folder in folders if folder.is_dir()]
-
-
-def _address(function: Any) -> ctypes.c_void_p:
-    return ctypes.cast(function, ctypes.c_void_p)

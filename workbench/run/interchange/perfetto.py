@@ -102,7 +102,9 @@ class _Trace:
         tracks: dict[tuple[int, int, int], list[Slice]] = {}
         for row in copies.to_pylist():
             key = row["process"], row["device"], row["stream"]
-            each = row["start_ns"], row["end_ns"], row["direction"] or "copy", row["bytes"]
+            began = row["time_ns"] if row["start_ns"] is None else row["start_ns"]
+            ended = began if row["end_ns"] is None else row["end_ns"]  # a moment, where it was only seen submitted
+            each = began, ended, row["direction"] or "copy", row["bytes"]
             tracks.setdefault(key, []).append(each)
         for (process, device, stream), slices in sorted(tracks.items()):
             yield from self._slices(f"copies, device {device}, stream {stream:#x}", process, slices)

@@ -1,0 +1,168 @@
+/* Copies, when they are submitted. When a copy runs on the device only CUPTI tells. Those that are captured into a
+ * graph are part of its replays, and not seen. */
+#define _GNU_SOURCE
+#include "driver.h"
+
+static _Atomic int wanted = 1;
+
+WB_PUBLIC void wb_driver_copies(int on) { atomic_store(&wanted, on); }
+
+static void copied(uint8_t direction, size_t bytes, void *stream, wb_status status) {
+    if (status != WB_SUCCESS || !atomic_load(&wanted) || !wb_records_driver() || wb_is_capturing(stream)) return;
+    struct wb_record event = wb_driver_event(WB_GPU, 0, bytes);
+    event.kind = WB_COPY;
+    event.flags = direction;
+    event.stream = (uintptr_t)stream;
+    wb_driver_emit(event);
+}
+
+/* Where the call does not say: by what lies at both ends. */
+static uint8_t direction_of(wb_device_ptr to, wb_device_ptr from) {
+    enum { MEMORY_TYPE = 2, ON_DEVICE = 2 };
+    unsigned to_type = 0, from_type = 0;
+    if (!wb_driver.pointer_attribute) return 0;
+    if (wb_driver.pointer_attribute(&to_type, MEMORY_TYPE, to)) to_type = 0; /* not CUDA's: of the host */
+    if (wb_driver.pointer_attribute(&from_type, MEMORY_TYPE, from)) from_type = 0;
+    if (from_type == ON_DEVICE) return to_type == ON_DEVICE ? WB_DEVICE_TO_DEVICE : WB_DEVICE_TO_HOST;
+    return to_type == ON_DEVICE ? WB_HOST_TO_DEVICE : WB_HOST_TO_HOST;
+}
+
+static void copied_somewhere(wb_device_ptr to, wb_device_ptr from, size_t bytes, void *stream, wb_status status) {
+    if (atomic_load(&wanted) && wb_records_driver()) copied(direction_of(to, from), bytes, stream, status);
+}
+
+#define WAITED(direction, name, to_type, from_type)                               \
+    WB_DRIVER_HOOK(name, (to_type to, from_type from, size_t bytes)) {            \
+        WB_NEEDS(name);                                                           \
+        wb_status status = real_##name(to, from, bytes);                          \
+        copied(direction, bytes, NULL, status);                                   \
+        return status;                                                            \
+    }
+#define SUBMITTED(direction, name, to_type, from_type)                            \
+    WB_DRIVER_HOOK(name, (to_type to, from_type from, size_t bytes, void *stream)) { \
+        WB_NEEDS(name);                                                           \
+        wb_status status = real_##name(to, from, bytes, stream);                  \
+        copied(direction, bytes, stream, status);                                 \
+        return status;                                                            \
+    }
+#define DIRECTED(direction, name, to_type, from_type)                             \
+    WAITED(direction, name##_v2, to_type, from_type)                              \
+    WAITED(direction, name##_v2_ptds, to_type, from_type)                         \
+    SUBMITTED(direction, name##Async_v2, to_type, from_type)                      \
+    SUBMITTED(direction, name##Async_v2_ptsz, to_type, from_type)
+DIRECTED(WB_HOST_TO_DEVICE, cuMemcpyHtoD, wb_device_ptr, const void *)
+DIRECTED(WB_DEVICE_TO_HOST, cuMemcpyDtoH, void *, wb_device_ptr)
+DIRECTED(WB_DEVICE_TO_DEVICE, cuMemcpyDtoD, wb_device_ptr, wb_device_ptr)
+
+#define ANYWHERE(name)                                                            \
+    WB_DRIVER_HOOK(name, (wb_device_ptr to, wb_device_ptr from, size_t bytes)) {  \
+        WB_NEEDS(name);                                                           \
+        wb_status status = real_##name(to, from, bytes);                          \
+        copied_somewhere(to, from, bytes, NULL, status);                          \
+        return status;                                                            \
+    }
+#define ANYWHERE_ON_STREAM(name)                                                                \
+    WB_DRIVER_HOOK(name, (wb_device_ptr to, wb_device_ptr from, size_t bytes, void *stream)) {  \
+        WB_NEEDS(name);                                                                         \
+        wb_status status = real_##name(to, from, bytes, stream);                                \
+        copied_somewhere(to, from, bytes, stream, status);                                      \
+        return status;                                                                          \
+    }
+ANYWHERE(cuMemcpy)
+ANYWHERE(cuMemcpy_ptds)
+ANYWHERE_ON_STREAM(cuMemcpyAsync)
+ANYWHERE_ON_STREAM(cuMemcpyAsync_ptsz)
+
+#define BETWEEN(name)                                                                                       \
+    WB_DRIVER_HOOK(name, (wb_device_ptr to, void *to_context, wb_device_ptr from, void *from_context,       \
+                          size_t bytes, void *stream)) {                                                    \
+        WB_NEEDS(name);                                                                                     \
+        wb_status status = real_##name(to, to_context, from, from_context, bytes, stream);                  \
+        copied(WB_PEER, bytes, stream, status);                                                             \
+        return status;                                                                                      \
+    }
+BETWEEN(cuMemcpyPeerAsync)
+BETWEEN(cuMemcpyPeerAsync_ptsz)
+
+/* --- of several rows, or several at once ---------------------------------------------------------------------------- */
+
+struct rows { /* CUDA_MEMCPY2D; the memory types are the host's 1, the device's 2, an array's 3, unknown 4 */
+    size_t from_x, from_y;
+    int from_type;
+    const void *from_host;
+    wb_device_ptr from_device;
+    void *from_array;
+    size_t from_pitch, to_x, to_y;
+    int to_type;
+    void *to_host;
+    wb_device_ptr to_device;
+    void *to_array;
+    size_t to_pitch, width, height;
+};
+
+static void copied_rows(const struct rows *rows, void *stream, wb_status status) {
+    enum { HOST = 1, UNIFIED = 4 };
+    if (rows->from_type == UNIFIED || rows->to_type == UNIFIED) {
+        copied_somewhere(rows->to_device, rows->from_device, rows->width * rows->height, stream, status);
+        return;
+    }
+    bool from_host = rows->from_type == HOST, to_host = rows->to_type == HOST;
+    uint8_t direction = from_host ? (to_host ? WB_HOST_TO_HOST : WB_HOST_TO_DEVICE)
+                                  : (to_host ? WB_DEVICE_TO_HOST : WB_DEVICE_TO_DEVICE);
+    copied(direction, rows->width * rows->height, stream, status);
+}
+
+#define ROWS(name)                                                           \
+    WB_DRIVER_HOOK(name, (const struct rows *rows, void *stream)) {          \
+        WB_NEEDS(name);                                                      \
+        wb_status status = real_##name(rows, stream);                        \
+        copied_rows(rows, stream, status);                                   \
+        return status;                                                       \
+    }
+ROWS(cuMemcpy2DAsync_v2)
+ROWS(cuMemcpy2DAsync_v2_ptsz)
+
+static void copied_batch(wb_device_ptr *to, wb_device_ptr *from, size_t *bytes, size_t count, void *stream,
+                         wb_status status) {
+    for (size_t i = 0; i < count; i++) copied_somewhere(to[i], from[i], bytes[i], stream, status);
+}
+
+#define BATCH(name)                                                                                              \
+    WB_DRIVER_HOOK(name, (wb_device_ptr *to, wb_device_ptr *from, size_t *bytes, size_t count, void *attributes, \
+                          size_t *attribute_of, size_t attributes_count, void *stream)) {                        \
+        WB_NEEDS(name);                                                                                          \
+        wb_status status = real_##name(to, from, bytes, count, attributes, attribute_of, attributes_count, stream); \
+        copied_batch(to, from, bytes, count, stream, status);                                                    \
+        return status;                                                                                           \
+    }
+BATCH(cuMemcpyBatchAsync_v2)
+BATCH(cuMemcpyBatchAsync_v2_ptsz)
+
+#define FAILING_BATCH(name)                                                                                      \
+    WB_DRIVER_HOOK(name, (wb_device_ptr *to, wb_device_ptr *from, size_t *bytes, size_t count, void *attributes, \
+                          size_t *attribute_of, size_t attributes_count, size_t *failed, void *stream)) {        \
+        WB_NEEDS(name);                                                                                          \
+        wb_status status =                                                                                       \
+            real_##name(to, from, bytes, count, attributes, attribute_of, attributes_count, failed, stream);     \
+        copied_batch(to, from, bytes, count, stream, status);                                                    \
+        return status;                                                                                           \
+    }
+FAILING_BATCH(cuMemcpyBatchAsync)
+FAILING_BATCH(cuMemcpyBatchAsync_ptsz)
+
+#define FOUR_OF(name)                                                                      \
+    WB_DRIVER_ENTRY(name##_v2), WB_DRIVER_ENTRY(name##_v2_ptds), WB_DRIVER_ENTRY(name##Async_v2), \
+        WB_DRIVER_ENTRY(name##Async_v2_ptsz)
+#define TWO_OF(name, suffix) WB_DRIVER_ENTRY(name), WB_DRIVER_ENTRY(name##suffix)
+const struct wb_hook wb_copy_hooks[] = {
+    FOUR_OF(cuMemcpyHtoD),
+    FOUR_OF(cuMemcpyDtoH),
+    FOUR_OF(cuMemcpyDtoD),
+    TWO_OF(cuMemcpy, _ptds),
+    TWO_OF(cuMemcpyAsync, _ptsz),
+    TWO_OF(cuMemcpyPeerAsync, _ptsz),
+    TWO_OF(cuMemcpy2DAsync_v2, _ptsz),
+    TWO_OF(cuMemcpyBatchAsync, _ptsz),
+    TWO_OF(cuMemcpyBatchAsync_v2, _ptsz),
+};
+const size_t wb_copy_hook_count = WB_COUNT(wb_copy_hooks);

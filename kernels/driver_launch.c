@@ -1,0 +1,130 @@
+/* First launches. The driver loads a kernel's code when the kernel is first launched, and a graph's when the graph is;
+ * so each is met once, and later launches cost a look into a table. */
+#define _GNU_SOURCE
+#include "driver.h"
+
+#define GONE ((uintptr_t)1) /* in the place of a thing that was forgotten */
+#define FARTHEST 16         /* places that are looked at for a thing */
+
+static size_t home_of(const void *thing) { return (uintptr_t)thing * 0x9e3779b97f4a7c15ull >> 50; }
+
+bool wb_first_met(struct wb_met *met, const void *thing) {
+    size_t home = home_of(thing);
+    for (size_t i = 0; i < FARTHEST; i++) {
+        _Atomic uintptr_t *place = &met->things[(home + i) % WB_COUNT(met->things)];
+        uintptr_t there = atomic_load_explicit(place, memory_order_relaxed);
+        if (WB_LIKELY(there == (uintptr_t)thing)) return false;
+        if (there <= GONE && atomic_compare_exchange_strong(place, &there, (uintptr_t)thing)) return true;
+    }
+    return false;
+}
+
+void wb_forget(struct wb_met *met, const void *thing) {
+    size_t home = home_of(thing);
+    for (size_t i = 0; i < FARTHEST; i++) {
+        uintptr_t there = (uintptr_t)thing;
+        if (atomic_compare_exchange_strong(&met->things[(home + i) % WB_COUNT(met->things)], &there, GONE)) return;
+    }
+}
+
+static struct wb_met kernels, graphs;
+
+/* --- kernels -------------------------------------------------------------------------------------------------------- */
+
+static inline void launched(const void *kernel) {
+    if (WB_UNLIKELY(wb_first_met(&kernels, kernel))) wb_measure("modules", WB_CURRENT_DEVICE);
+}
+
+#define LAUNCH(suffix)                                                                                               \
+    WB_DRIVER_HOOK(cuLaunchKernel##suffix,                                                                           \
+                   (void *kernel, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x,               \
+                    unsigned block_y, unsigned block_z, unsigned shared, void *stream, void **arguments, void **extra)) { \
+        WB_NEEDS(cuLaunchKernel##suffix);                                                                            \
+        wb_status status = real_cuLaunchKernel##suffix(kernel, grid_x, grid_y, grid_z, block_x, block_y, block_z,    \
+                                                       shared, stream, arguments, extra);                            \
+        launched(kernel);                                                                                            \
+        return status;                                                                                               \
+    }                                                                                                                \
+    WB_DRIVER_HOOK(cuLaunchCooperativeKernel##suffix,                                                                \
+                   (void *kernel, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x,               \
+                    unsigned block_y, unsigned block_z, unsigned shared, void *stream, void **arguments)) {          \
+        WB_NEEDS(cuLaunchCooperativeKernel##suffix);                                                                 \
+        wb_status status = real_cuLaunchCooperativeKernel##suffix(kernel, grid_x, grid_y, grid_z, block_x, block_y,  \
+                                                                  block_z, shared, stream, arguments);               \
+        launched(kernel);                                                                                            \
+        return status;                                                                                               \
+    }                                                                                                                \
+    WB_DRIVER_HOOK(cuLaunchKernelEx##suffix, (const void *how, void *kernel, void **arguments, void **extra)) {      \
+        WB_NEEDS(cuLaunchKernelEx##suffix);                                                                          \
+        wb_status status = real_cuLaunchKernelEx##suffix(how, kernel, arguments, extra);                             \
+        launched(kernel);                                                                                            \
+        return status;                                                                                               \
+    }
+LAUNCH()
+LAUNCH(_ptsz)
+
+/* --- graphs --------------------------------------------------------------------------------------------------------- */
+
+/* What was taken while the graph was captured is not the graph's: read before, too. */
+#define INSTANTIATE(name, parameters, ...)               \
+    WB_DRIVER_HOOK(name, parameters) {                   \
+        WB_NEEDS(name);                                  \
+        wb_measure(NULL, WB_CURRENT_DEVICE);             \
+        wb_status status = real_##name(__VA_ARGS__);     \
+        wb_measure("graphs", WB_CURRENT_DEVICE);         \
+        return status;                                   \
+    }
+INSTANTIATE(cuGraphInstantiate, (void **made, void *graph, void **node, char *log, size_t room), made, graph, node, log,
+            room)
+INSTANTIATE(cuGraphInstantiate_v2, (void **made, void *graph, void **node, char *log, size_t room), made, graph, node,
+            log, room)
+INSTANTIATE(cuGraphInstantiateWithFlags, (void **made, void *graph, unsigned long long flags), made, graph, flags)
+INSTANTIATE(cuGraphInstantiateWithParams, (void **made, void *graph, void *options), made, graph, options)
+INSTANTIATE(cuGraphInstantiateWithParams_ptsz, (void **made, void *graph, void *options), made, graph, options)
+
+#define REPLAY(suffix)                                                                     \
+    WB_DRIVER_HOOK(cuGraphLaunch##suffix, (void *graph, void *stream)) {                   \
+        WB_NEEDS(cuGraphLaunch##suffix);                                                   \
+        bool first = wb_first_met(&graphs, graph);                                         \
+        if (WB_UNLIKELY(first)) wb_measure(NULL, WB_CURRENT_DEVICE);                       \
+        wb_status status = real_cuGraphLaunch##suffix(graph, stream);                      \
+        if (WB_UNLIKELY(first)) wb_measure("graphs", WB_CURRENT_DEVICE);                   \
+        return status;                                                                     \
+    }                                                                                      \
+    WB_DRIVER_HOOK(cuGraphUpload##suffix, (void *graph, void *stream)) {                   \
+        WB_NEEDS(cuGraphUpload##suffix);                                                   \
+        wb_measure(NULL, WB_CURRENT_DEVICE);                                               \
+        wb_status status = real_cuGraphUpload##suffix(graph, stream);                      \
+        wb_measure("graphs", WB_CURRENT_DEVICE);                                           \
+        return status;                                                                     \
+    }
+REPLAY()
+REPLAY(_ptsz)
+
+WB_DRIVER_HOOK(cuGraphExecDestroy, (void *graph)) {
+    WB_NEEDS(cuGraphExecDestroy);
+    wb_forget(&graphs, graph);
+    wb_status status = real_cuGraphExecDestroy(graph);
+    wb_measure("graphs", WB_CURRENT_DEVICE);
+    return status;
+}
+
+const struct wb_hook wb_launch_hooks[] = {
+    WB_DRIVER_ENTRY(cuLaunchKernel),
+    WB_DRIVER_ENTRY(cuLaunchKernel_ptsz),
+    WB_DRIVER_ENTRY(cuLaunchCooperativeKernel),
+    WB_DRIVER_ENTRY(cuLaunchCooperativeKernel_ptsz),
+    WB_DRIVER_ENTRY(cuLaunchKernelEx),
+    WB_DRIVER_ENTRY(cuLaunchKernelEx_ptsz),
+    WB_DRIVER_ENTRY(cuGraphInstantiate),
+    WB_DRIVER_ENTRY(cuGraphInstantiate_v2),
+    WB_DRIVER_ENTRY(cuGraphInstantiateWithFlags),
+    WB_DRIVER_ENTRY(cuGraphInstantiateWithParams),
+    WB_DRIVER_ENTRY(cuGraphInstantiateWithParams_ptsz),
+    WB_DRIVER_ENTRY(cuGraphLaunch),
+    WB_DRIVER_ENTRY(cuGraphLaunch_ptsz),
+    WB_DRIVER_ENTRY(cuGraphUpload),
+    WB_DRIVER_ENTRY(cuGraphUpload_ptsz),
+    WB_DRIVER_ENTRY(cuGraphExecDestroy),
+};
+const size_t wb_launch_hook_count = WB_COUNT(wb_launch_hooks);

@@ -1,0 +1,210 @@
+/* Memory that is taken without an address and mapped afterwards: cuMemCreate and its own. The driver keeps it until
+ * every handle is released and every mapping is gone, so both are counted here. Its events carry the address of its
+ * first mapping, and the handle for as long as there is none. */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <pthread.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "driver.h"
+
+typedef uint64_t handle;
+
+struct property { /* CUmemAllocationProp, as far as it is read */
+    int type, handle_types, location, location_id;
+};
+enum { ON_DEVICE = 1 };
+
+struct memory {
+    handle handle; /* 0: a free place */
+    size_t bytes;
+    uint64_t address; /* what its allocation was recorded under */
+    uint32_t owner;
+    int handles, mappings;
+    int16_t device;
+    uint8_t tier;
+};
+
+struct mapping {
+    uint64_t address; /* 0: a free place */
+    size_t bytes;
+    handle handle;
+};
+
+/* Searched from the newest on, which is what a program asks for next. */
+struct table {
+    void *places;
+    size_t size, used, room;
+};
+static struct table memories = {.size = sizeof(struct memory)}, mappings = {.size = sizeof(struct mapping)};
+static pthread_mutex_t guard = PTHREAD_MUTEX_INITIALIZER;
+
+/* From the kernel itself: the recorder takes nothing from the heap that it records. */
+static bool grow(struct table *table) {
+    size_t page = 4096, room = table->room ? table->room * 2 : page / table->size;
+    void *places = table->places
+                       ? (void *)syscall(SYS_mremap, table->places, table->room * table->size, room * table->size, MREMAP_MAYMOVE)
+                       : (void *)syscall(SYS_mmap, NULL, room * table->size, PROT_READ | PROT_WRITE,
+                                         MAP_PRIVATE | MAP_ANONYMOUS, -1, (off_t)0);
+    if (places == MAP_FAILED) return false;
+    table->places = places;
+    table->room = room;
+    return true;
+}
+
+static void *append(struct table *table) {
+    if (table->used == table->room && !grow(table)) return NULL;
+    return (char *)table->places + table->size * table->used++;
+}
+
+/* The last one takes the place of the one that goes. */
+static void drop(struct table *table, void *place) {
+    char *last = (char *)table->places + table->size * --table->used;
+    if (place != last) __builtin_memcpy(place, last, table->size);
+}
+
+static struct memory *memory_of(handle of) {
+    struct memory *first = memories.places, *at = first + memories.used;
+    while (at-- > first)
+        if (at->handle == of) return at;
+    return NULL;
+}
+
+static struct mapping *mapping_in(uint64_t start, uint64_t end) {
+    struct mapping *first = mappings.places, *at = first + mappings.used;
+    while (at-- > first)
+        if (at->address < end && at->address + at->bytes > start) return at;
+    return NULL;
+}
+
+/* --- what happens to it ------------------------------------------------------------------------------------------- */
+
+static struct wb_record event_of(const struct memory *memory) {
+    struct wb_record event = wb_driver_event(memory->tier, memory->address, memory->bytes);
+    event.device = memory->device;
+    event.owner = memory->owner;
+    return event;
+}
+
+static void move(struct memory *memory, uint64_t address) {
+    if (memory->address == address) return;
+    wb_driver_gives(memory->address);
+    memory->address = address;
+    wb_driver_emit(event_of(memory));
+}
+
+static void let_go(struct memory *memory) {
+    if (memory->handles > 0 || memory->mappings > 0) return;
+    wb_driver_gives(memory->address);
+    drop(&memories, memory);
+}
+
+static void created(handle made, size_t bytes, const struct property *property) {
+    struct memory *memory = append(&memories);
+    if (!memory) return;
+    bool device = property->location == ON_DEVICE;
+    *memory = (struct memory){.handle = made,
+                              .bytes = bytes,
+                              .address = made,
+                              .owner = wb_owner_of_driver(),
+                              .handles = 1,
+                              .device = device ? (int16_t)property->location_id : -1,
+                              .tier = device ? WB_GPU : WB_PINNED};
+    wb_driver_emit(event_of(memory));
+}
+
+static void refused(size_t bytes, const struct property *property) {
+    struct wb_record event = wb_driver_event(property->location == ON_DEVICE ? WB_GPU : WB_PINNED, 0, bytes);
+    wb_driver_took(event, WB_OUT_OF_MEMORY);
+}
+
+static void mapped(uint64_t address, size_t bytes, handle of) {
+    struct memory *memory = memory_of(of);
+    struct mapping *mapping = memory ? append(&mappings) : NULL;
+    if (!mapping) return; /* another process's memory, or taken before the recording began */
+    *mapping = (struct mapping){.address = address, .bytes = bytes, .handle = of};
+    if (!memory->mappings++) move(memory, address);
+}
+
+static void unmapped(uint64_t address, size_t bytes) {
+    struct mapping *mapping;
+    while ((mapping = mapping_in(address, address + bytes))) {
+        struct memory *memory = memory_of(mapping->handle);
+        drop(&mappings, mapping);
+        if (!memory) continue;
+        if (!--memory->mappings && memory->handles > 0) move(memory, memory->handle);
+        let_go(memory);
+    }
+}
+
+static void released(handle of) {
+    struct memory *memory = memory_of(of);
+    if (!memory) return;
+    memory->handles--;
+    let_go(memory);
+}
+
+/* --- the hooks. What gives memory back is recorded before it does, what takes some after. -------------------------- */
+
+/* Kept up also while nothing is recorded: a recording may begin when some of it is in use. */
+static bool begin(void) { return atomic_load(&wb_settings.driver) && pthread_mutex_lock(&guard) == 0; }
+static void end(void) { pthread_mutex_unlock(&guard); }
+
+WB_DRIVER_HOOK(cuMemCreate, (handle * made, size_t bytes, const struct property *property, unsigned long long flags)) {
+    WB_NEEDS(cuMemCreate);
+    wb_status status = real_cuMemCreate(made, bytes, property, flags);
+    if ((status == WB_SUCCESS || status == WB_OUT_OF_MEMORY) && begin()) {
+        if (status == WB_SUCCESS) created(*made, bytes, property);
+        else refused(bytes, property);
+        end();
+    }
+    return status;
+}
+
+WB_DRIVER_HOOK(cuMemMap, (wb_device_ptr address, size_t bytes, size_t offset, handle of, unsigned long long flags)) {
+    WB_NEEDS(cuMemMap);
+    wb_status status = real_cuMemMap(address, bytes, offset, of, flags);
+    if (status == WB_SUCCESS && begin()) {
+        mapped(address, bytes, of);
+        end();
+    }
+    return status;
+}
+
+WB_DRIVER_HOOK(cuMemUnmap, (wb_device_ptr address, size_t bytes)) {
+    WB_NEEDS(cuMemUnmap);
+    if (begin()) {
+        unmapped(address, bytes);
+        end();
+    }
+    return real_cuMemUnmap(address, bytes);
+}
+
+WB_DRIVER_HOOK(cuMemRelease, (handle of)) {
+    WB_NEEDS(cuMemRelease);
+    if (begin()) {
+        released(of);
+        end();
+    }
+    return real_cuMemRelease(of);
+}
+
+WB_DRIVER_HOOK(cuMemRetainAllocationHandle, (handle * made, void *address)) {
+    WB_NEEDS(cuMemRetainAllocationHandle);
+    wb_status status = real_cuMemRetainAllocationHandle(made, address);
+    if (status == WB_SUCCESS && begin()) {
+        struct memory *memory = memory_of(*made);
+        if (memory) memory->handles++;
+        end();
+    }
+    return status;
+}
+
+const struct wb_hook wb_virtual_hooks[] = {
+    WB_DRIVER_ENTRY(cuMemCreate),  WB_DRIVER_ENTRY(cuMemMap),
+    WB_DRIVER_ENTRY(cuMemUnmap),   WB_DRIVER_ENTRY(cuMemRelease),
+    WB_DRIVER_ENTRY(cuMemRetainAllocationHandle),
+};
+const size_t wb_virtual_hook_count = WB_COUNT(wb_virtual_hooks);

@@ -1,0 +1,107 @@
+// A CUDA driver for tests: no GPU, memory is a number. Built as libcuda.so.1, and again as libnvidia-ml.so.1.
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#define MIB ((size_t)1 << 20)
+typedef uint64_t ptr;
+
+size_t test_used = 3 << 20;
+static ptr next = 0x700000000000;
+static void *launched[16];
+static int has_context, is_capturing;
+
+static int took(ptr *address, size_t bytes) {
+    if (bytes > (size_t)1 << 40) return 2;
+    *address = next;
+    next += (bytes + 2 * MIB - 1) / (2 * MIB) * 2 * MIB;
+    test_used += (bytes + 2 * MIB - 1) / (2 * MIB) * 2 * MIB;
+    return 0;
+}
+
+static int first(void *thing, size_t bytes) {
+    for (int i = 0; i < 16; i++) {
+        if (launched[i] == thing) return 0;
+        if (launched[i]) continue;
+        launched[i] = thing;
+        test_used += bytes;
+        return 0;
+    }
+    return 1;
+}
+
+int cuInit(unsigned flags) { return (int)flags; }
+int cuDeviceGetCount(int *count) { return *count = 1, 0; }
+int cuDeviceGetUuid_v2(unsigned char id[16], int device) { return memset(id, 0xab + device, 16), 0; }
+int cuCtxGetDevice(int *device) { return *device = 0, has_context ? 0 : 201; }
+int cuDevicePrimaryCtxRetain(void **made, int device) {
+    test_used += has_context ? 0 : 500 * MIB;
+    has_context = 1;
+    return *made = &has_context, device;
+}
+int cuMemAlloc_v2(ptr *address, size_t bytes) { return took(address, bytes); }
+int cuMemFree_v2(ptr address) { return address ? 0 : 1; }
+int cuMemAllocAsync(ptr *address, size_t bytes, void *stream) { return (void)stream, took(address, bytes); }
+int cuMemFreeAsync(ptr address, void *stream) { return (void)stream, address ? 0 : 1; }
+int cuMemHostAlloc(void **address, size_t bytes, unsigned flags) { return took((ptr *)address, bytes) | (int)flags; }
+int cuMemHostRegister_v2(void *address, size_t bytes, unsigned flags) { return !address | !bytes | (int)flags; }
+int cuMemHostUnregister(void *address) { return !address; }
+int cuMemCreate(ptr *made, size_t bytes, const int *property, unsigned long long flags) {
+    return (void)property, took(made, bytes) | (int)flags;
+}
+int cuMemMap(ptr address, size_t bytes, size_t offset, ptr of, unsigned long long flags) {
+    return (int)(!address | !bytes | offset | !of | flags);
+}
+int cuMemUnmap(ptr address, size_t bytes) { return !address | !bytes; }
+int cuMemRelease(ptr of) { return !of; }
+int cuMemRetainAllocationHandle(ptr *made, void *address) { return *made = (ptr)address - 0x1000, 0; }
+int cuStreamCreate(void **made, unsigned flags) { return test_used += 2 * MIB, *made = &next, (int)flags; }
+int cuStreamIsCapturing(void *stream, int *status) { return (void)stream, *status = is_capturing, 0; }
+int cuLaunchKernel(void *kernel, unsigned a, unsigned b, unsigned c, unsigned d, unsigned e, unsigned f, unsigned g,
+                   void *stream, void **arguments, void **extra) {
+    (void)stream, (void)arguments, (void)extra;
+    return first(kernel, 4 * MIB) | (a + b + c + d + e + f + g != 7);
+}
+int cuGraphInstantiateWithFlags(void **made, void *graph, unsigned long long flags) {
+    return test_used += MIB, *made = graph, (int)flags;
+}
+int cuGraphLaunch(void *graph, void *stream) { return (void)stream, first(graph, 3 * MIB); }
+int cuMemcpyHtoDAsync_v2(ptr to, const void *from, size_t bytes, void *stream) {
+    return (void)stream, !to | !from | !bytes;
+}
+int cuPointerGetAttribute(unsigned *value, int attribute, ptr pointer) {
+    return *value = pointer >= 0x700000000000 ? 2 : 1, attribute != 2;
+}
+int cuMemcpyAsync(ptr to, ptr from, size_t bytes, void *stream) { return (void)stream, !to | !from | !bytes; }
+
+void test_capture(int on) { is_capturing = on; }
+
+int cuGetProcAddress_v2(const char *symbol, void **function, int version, uint64_t flags, int *status) {
+    static const char *const versioned[] = {"cuMemAlloc", "cuMemFree", "cuMemHostRegister", "cuMemcpyHtoDAsync"};
+    char name[64];
+    strcpy(name, symbol);
+    for (size_t i = 0; i < sizeof versioned / sizeof *versioned; i++)
+        if (strcmp(symbol, versioned[i]) == 0) strcat(name, "_v2");
+    (void)version, (void)flags;
+    *function = dlsym(dlopen("libcuda.so.1", RTLD_LAZY | RTLD_NOLOAD), name);
+    if (status) *status = !*function;
+    return *function ? 0 : 500;
+}
+
+// --- NVML ---------------------------------------------------------------------------------------------------------
+
+struct memory_info {
+    uint64_t total, free, used;
+};
+int nvmlInit_v2(void) { return 0; }
+int nvmlDeviceGetHandleByUUID(const char *id, void **device) {
+    *device = &next;
+    return strcmp(id, "GPU-abababab-abab-abab-abab-abababababab") != 0;
+}
+int nvmlDeviceGetMemoryInfo(void *device, struct memory_info *out) {
+    size_t *used = dlsym(dlopen("libcuda.so.1", RTLD_LAZY | RTLD_NOLOAD), "test_used");
+    *out = (struct memory_info){.total = (size_t)141 << 30, .used = *used};
+    return !device;
+}
