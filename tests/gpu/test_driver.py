@@ -68,14 +68,11 @@ def test_the_hooks_see_what_cupti_sees(tmp_path: Path) -> None:
     seen = json.loads((tmp_path / "seen.json").read_text())
     for name, tier in (("device", "gpu"), ("pinned", "pinned")):
         mine = driver_events(run, tier)
-        print(name, "cupti", seen[name], file=sys.stderr)
-        print(name, "hooks", mine[["kind", "owner", "address", "asked"]].to_numpy().tolist(), file=sys.stderr)
         taken = mine[mine["kind"] == "alloc"]
         assert {(address, size) for address, size, released in seen[name] if not released} <= set(
             zip(taken["address"], taken["asked"], strict=True)
         )
-    assert at_end_of(run, "held")["torch"] >= 51
-    assert at_end_of(run, "given back")["torch"] < 51
+    assert at_end_of(run, "held")["torch"] - at_end_of(run, "given back")["torch"] >= 40
 
 
 def test_registered_memory_is_pinned_and_not_pageable(tmp_path: Path) -> None:
