@@ -47,6 +47,33 @@ struct wb_record wb_host_event(uint8_t kind, const void *address, size_t bytes, 
                               .address = (uintptr_t)address, .bytes = bytes, .asked = asked};
 }
 
+struct wb_least wb_least = {SIZE_MAX, 0};
+
+/* What glibc keeps just before a block: its size, with what it takes itself, and flags in the lowest three bits. Other
+ * allocators are asked for the size. */
+static size_t head_of(const void *block) { return ((const size_t *)block)[-1]; }
+static bool has_heads;
+
+static size_t usable(void *block) {
+    enum { FLAGS = 7, MAPPED = 2 };
+    if (WB_UNLIKELY(!has_heads)) return wb_real.usable(block);
+    size_t head = head_of(block);
+    return (head & ~(size_t)FLAGS) - (head & MAPPED ? 2 : 1) * sizeof(size_t);
+}
+
+void wb_choose_least(void) {
+    size_t bytes = wb_limit();
+    if (bytes != SIZE_MAX && wb_settings.torch_minimum < bytes) bytes = wb_settings.torch_minimum;
+    atomic_store(&wb_least.request, bytes == SIZE_MAX ? SIZE_MAX : bytes / 2); /* an allocator rounds up, at most to that */
+    atomic_store(&wb_least.head, has_heads ? bytes : 0);
+}
+
+/* Whether it takes no more than a look at the block to know that its allocation was not recorded. */
+static bool is_surely_small(const void *block) {
+    size_t least = atomic_load_explicit(&wb_least.head, memory_order_relaxed);
+    return !block || (least && head_of(block) < least);
+}
+
 /* Requests of torch have a threshold of their own. */
 static size_t limit(void) {
     size_t bytes = wb_limit();
@@ -59,33 +86,36 @@ bool wb_keeps_stack(size_t bytes) {
 }
 
 /* A block was handed out. Not inlined, so that its frame lies next to that of the hook. */
-__attribute__((noinline)) static void took(void *block, size_t asked, const void *caller) {
-    size_t bytes = block ? wb_real.usable(block) : asked;
+WB_HOT __attribute__((noinline)) static void took(void *block, size_t asked, const void *caller) {
+    size_t bytes = block ? usable(block) : asked;
     if (bytes < limit()) return;
     struct wb_record event = wb_host_event(block ? WB_ALLOC : WB_REFUSED, block, bytes, asked);
-    event.owner = wb_thread.torch ? wb_name("torch") : wb_owner(caller, __builtin_frame_address(0));
+    event.owner = wb_thread.torch ? wb_torch_name() : wb_owner(caller, __builtin_frame_address(0));
     wb_emit(&event, wb_keeps_stack(bytes));
 }
 
 /* A block is about to be given back. Recorded before it is: afterwards another thread may have it. */
-__attribute__((noinline)) static void gives(const void *block, size_t bytes) {
+WB_HOT __attribute__((noinline)) static void gives(const void *block, size_t bytes) {
     struct wb_record event = wb_host_event(WB_FREE, block, bytes, bytes);
     wb_emit(&event, false);
 }
 
 /* An allocator rounds up, never to more than twice: below half of the threshold nothing can reach it. */
-static bool is_small(size_t size) { return WB_LIKELY(size < limit() / 2); }
+static bool is_small(size_t size) {
+    return WB_LIKELY(size < atomic_load_explicit(&wb_least.request, memory_order_relaxed)) || size < limit() / 2;
+}
 
 static size_t bytes_to_record(void *block) {
+    if (WB_LIKELY(is_surely_small(block))) return 0;
     size_t least = limit();
-    if (least == SIZE_MAX || !block) return 0;
-    size_t bytes = wb_real.usable(block);
+    if (least == SIZE_MAX) return 0;
+    size_t bytes = usable(block);
     return WB_UNLIKELY(bytes >= least) ? bytes : 0;
 }
 
 /* --- malloc and its family ---------------------------------------------------------------------------------------- */
 
-static void *wb_malloc(size_t size) {
+WB_HOT static void *wb_malloc(size_t size) {
     if (is_small(size)) return wb_real.malloc(size);
     void *block = wb_real.malloc(size);
     took(block, size, CALLER);
@@ -100,7 +130,7 @@ static void *wb_calloc(size_t count, size_t size) {
     return block;
 }
 
-static void wb_free(void *block) {
+WB_HOT static void wb_free(void *block) {
     size_t bytes = bytes_to_record(block);
     if (WB_UNLIKELY(bytes)) gives(block, bytes);
     wb_real.free(block);
@@ -126,7 +156,7 @@ static void *wb_reallocarray(void *old, size_t count, size_t size) {
     return NULL;
 }
 
-static int wb_posix_memalign(void **block, size_t alignment, size_t size) {
+WB_HOT static int wb_posix_memalign(void **block, size_t alignment, size_t size) {
     int error = wb_real.posix_memalign(block, alignment, size);
     if (!is_small(size)) took(error ? NULL : *block, size, CALLER);
     return error;
@@ -236,6 +266,20 @@ static void find(const struct wb_hook *hooks, size_t count) {
     }
 }
 
+/* glibc, as far as can be seen: its blocks tell their sizes as it is said above. */
+static bool check_heads(void) {
+    static const size_t sizes[] = {1, 24, 25, 1000, 70000, (size_t)1 << 20, (size_t)40 << 20};
+    const struct link_map *library = library_of((void *)found.malloc);
+    bool fits = library && strstr(library->l_name, "/libc.so.") && !arena_used;
+    has_heads = fits;
+    for (size_t i = 0; i < WB_COUNT(sizes) && fits; i++) {
+        void *block = found.malloc(sizes[i]);
+        fits = block && usable(block) == found.usable(block);
+        found.free(block);
+    }
+    return fits;
+}
+
 void wb_find_host(void) {
     static int finding, done;
     if (finding || done) return;
@@ -249,6 +293,8 @@ void wb_find_host(void) {
         wb_real.realloc = realloc_outside_arena;
         wb_real.usable = usable_outside_arena;
     }
+    has_heads = check_heads();
+    wb_choose_least();
     done = 1;
     finding = 0;
 }

@@ -76,12 +76,13 @@ WB_PUBLIC uint32_t wb_name(const char *text) {
     }
 }
 
-void wb_define_name(struct wb_process *process, uint32_t id) {
-    if (!id || id >= WB_NAMES || atomic_load_explicit(&process->defined[id], memory_order_acquire)) return;
+void wb_define_new_name(struct wb_process *process, uint32_t id) {
+    if (id >= WB_NAMES) return;
     const struct name *name = atomic_load(&name_of[id]);
+    _Atomic uint64_t *defined = &process->defined[id / 64];
+    uint64_t bit = (uint64_t)1 << id % 64;
     wb_lock(process);
-    if (name && !atomic_load(&process->defined[id]) &&
-        wb_define(process, WB_NAME, id, name->text, strlen(name->text)))
-        atomic_store_explicit(&process->defined[id], 1, memory_order_release);
+    if (name && !(atomic_load(defined) & bit) && wb_define(process, WB_NAME, id, name->text, strlen(name->text)))
+        atomic_fetch_or_explicit(defined, bit, memory_order_release);
     wb_unlock(process);
 }

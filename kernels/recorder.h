@@ -10,6 +10,7 @@
 #define WB_PUBLIC __attribute__((visibility("default")))
 #define WB_LIKELY(x) __builtin_expect(!!(x), 1)
 #define WB_UNLIKELY(x) __builtin_expect(!!(x), 0)
+#define WB_HOT __attribute__((hot)) /* laid out side by side */
 #define WB_COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
 #pragma GCC visibility push(hidden)
@@ -37,7 +38,15 @@ extern struct wb_settings wb_settings;
 extern _Atomic size_t wb_threshold;
 static inline size_t wb_limit(void) { return atomic_load_explicit(&wb_threshold, memory_order_relaxed); }
 
-/* Of a thread. Initial-exec: the first use by a thread must not allocate. */
+/* For requests that are not recorded in any case: one comparison is all they cost. */
+struct wb_least {
+    _Atomic size_t request; /* asked bytes below it */
+    _Atomic size_t head;    /* what the allocator keeps before a block, below it; 0: this allocator keeps nothing there */
+};
+extern struct wb_least wb_least;
+void wb_choose_least(void); /* anew, from the thresholds */
+
+/* Of a thread, in one cache line. Initial-exec: the first use by a thread must not allocate. */
 struct wb_thread {
     volatile int inside; /* the recorder runs on this thread: what it asks for is not recorded */
     int saved_errno;
@@ -47,7 +56,7 @@ struct wb_thread {
     bool torch; /* torch's CPU allocator asks on this thread: see wb_alloc_cpu */
     uint64_t detail_address, detail_asked, detail_stream; /* see wb_torch_detail */
 };
-extern __thread struct wb_thread wb_thread __attribute__((tls_model("initial-exec")));
+extern __thread struct wb_thread wb_thread __attribute__((tls_model("initial-exec"), aligned(64)));
 
 struct wb_frame {
     uintptr_t code;
@@ -64,15 +73,16 @@ struct wb_stack {
 /* Of a process. It lives in memory that the kernel hands to a forked child as zeros, so a child has no ring, no lock
  * held and nothing defined, whatever the parent's other threads were doing. */
 struct wb_process {
+    /* What an event reads comes first, in one cache line: an engine has mostly driven it out since the last event. */
+    _Atomic uint64_t start; /* when the process was first seen here; 0: not yet */
+    _Atomic(struct wb_ring *) ring;
     _Atomic uint32_t lock; /* guards everything that is not atomic */
     _Atomic int failed;    /* errno of what stopped the recording in this process */
-    _Atomic uint64_t start; /* when the process was first seen here; 0: not yet */
-    char base[WB_PATH];   /* its files' path, without the suffix */
-    _Atomic(struct wb_ring *) ring;
+    _Atomic uint64_t defined[WB_NAMES / 64]; /* a bit a name */
+    char base[WB_PATH];     /* its files' path, without the suffix */
     _Atomic uint64_t lost;  /* events that no ring could count */
     _Atomic uint64_t stuck; /* 1 + the ring's tail when a writer last gave up waiting for it to move */
     off_t definitions;      /* bytes of whole definitions in the .names file */
-    _Atomic uint8_t defined[WB_NAMES];
     uint32_t frames, stacks;
     struct wb_frame frame_table[WB_FRAMES];
     struct wb_stack stack_table[WB_STACKS];
@@ -89,7 +99,11 @@ void wb_unlock(struct wb_process *process);
 bool wb_define(struct wb_process *process, enum wb_definition_kind kind, uint32_t id, const void *text, size_t length);
 
 /* Define a name in this process's file, if it is not yet. */
-void wb_define_name(struct wb_process *process, uint32_t id);
+void wb_define_new_name(struct wb_process *process, uint32_t id);
+static inline void wb_define_name(struct wb_process *process, uint32_t id) {
+    uint64_t known = atomic_load_explicit(&process->defined[id / 64 % WB_COUNT(process->defined)], memory_order_acquire);
+    if (id && WB_UNLIKELY(!(known >> id % 64 & 1))) wb_define_new_name(process, id);
+}
 
 /* Record nothing more in this process, because of an errno. */
 void wb_fail(struct wb_process *process, int error);
@@ -159,6 +173,7 @@ struct wb_real {
 };
 extern struct wb_real wb_real;
 
+uint32_t wb_torch_name(void);
 struct wb_record wb_host_event(uint8_t kind, const void *address, size_t bytes, size_t asked);
 bool wb_host_stacks(void);
 bool wb_keeps_stack(size_t bytes);

@@ -51,7 +51,7 @@ static void count_lost(struct wb_process *process) {
     atomic_fetch_add(ring ? &ring->lost : &process->lost, 1);
 }
 
-struct wb_process *wb_enter(void) {
+WB_HOT struct wb_process *wb_enter(void) {
     struct wb_process *process = atomic_load_explicit(&current, memory_order_acquire);
     if (WB_UNLIKELY(!process)) return NULL;
     if (WB_UNLIKELY(wb_thread.inside)) {
@@ -156,7 +156,7 @@ static bool wait_for_room(struct wb_process *process, uint64_t tail, uint64_t *g
     return true;
 }
 
-static struct wb_record *claim(struct wb_process *process, struct wb_ring *ring) {
+WB_HOT static struct wb_record *claim(struct wb_process *process, struct wb_ring *ring) {
     uint64_t give_up_ns = 0;
     for (;;) {
         /* The tail is read first, so it is never past the head read here. */
@@ -177,23 +177,25 @@ static void commit(struct wb_record *place, const struct wb_record *record) {
     atomic_store_explicit(&place->kind, kind, memory_order_release);
 }
 
-static void append(struct wb_process *process, const struct wb_record *record) {
+/* The place of the next record, on its way into the cache; NULL, and the event counted lost, where there is none. */
+WB_HOT static struct wb_record *place_for_next(struct wb_process *process) {
     struct wb_ring *ring = ring_of(process);
-    if (WB_UNLIKELY(!ring)) {
-        count_lost(process);
-        return;
-    }
+    struct wb_record *place = WB_LIKELY(ring) ? claim(process, ring) : NULL;
+    if (WB_LIKELY(place)) __builtin_prefetch(place, 1);
+    else count_lost(process);
+    return place;
+}
+
+WB_HOT static void append(struct wb_process *process, const struct wb_record *record, struct wb_record *place) {
     wb_define_name(process, record->owner);
     wb_define_name(process, record->tag);
-    struct wb_record *place = claim(process, ring);
     if (WB_LIKELY(place)) commit(place, record);
-    else count_lost(process);
 }
 
 WB_PUBLIC void wb_write_many(const struct wb_record *records, size_t count) {
     struct wb_process *process = wb_enter();
     if (!process) return;
-    for (size_t i = 0; i < count; i++) append(process, &records[i]);
+    for (size_t i = 0; i < count; i++) append(process, &records[i], place_for_next(process));
     wb_leave();
 }
 
@@ -207,19 +209,19 @@ static uint32_t thread_id(const struct wb_process *process) {
     return wb_thread.id;
 }
 
-void wb_emit(struct wb_record *event, bool stack) {
+WB_HOT void wb_emit(struct wb_record *event, bool stack) {
     struct wb_process *process = wb_enter();
     if (!process) return;
+    struct wb_record *place = place_for_next(process);
     event->time_ns = wb_now();
     event->thread = thread_id(process);
     event->tag = wb_thread.tag;
     if (stack) event->stack = wb_stack_of(process);
-    append(process, event);
+    append(process, event, place);
     wb_leave();
 }
 
-WB_PUBLIC void wb_tag(uint16_t name) { wb_thread.tag = name; }
-WB_PUBLIC uint16_t wb_current_tag(void) { return wb_thread.tag; }
+WB_PUBLIC uint16_t *wb_tag_place(void) { return &wb_thread.tag; }
 WB_PUBLIC void wb_driver_on(int on) { atomic_store(&wb_settings.driver, on); }
 WB_PUBLIC void wb_set_stacks(int mode) { atomic_store(&wb_settings.stacks, mode); }
 
@@ -260,6 +262,12 @@ static struct wb_process *new_process(void) {
     return memory;
 }
 
+WB_PUBLIC size_t wb_record_from(size_t threshold) {
+    size_t before = atomic_exchange(&wb_threshold, threshold);
+    wb_choose_least();
+    return before;
+}
+
 WB_PUBLIC int wb_open(const char *spool_folder, uint64_t threshold) {
     if (wb_limit() != SIZE_MAX) return -EBUSY;
     char *folder = realpath(spool_folder, NULL);
@@ -272,16 +280,14 @@ WB_PUBLIC int wb_open(const char *spool_folder, uint64_t threshold) {
     if (!process) return -ENOMEM;
     wb_find_python();
     atomic_store(&current, process);
-    atomic_store(&wb_threshold, threshold < 1 ? 1 : threshold);
+    wb_record_from(threshold < 1 ? 1 : threshold);
     return 0;
 }
 
 /* Writers may still be inside: the ring is replaced by memory that nobody reads, so that they find ground and the file
  * can go; the process's own memory stays. */
-WB_PUBLIC size_t wb_record_from(size_t threshold) { return atomic_exchange(&wb_threshold, threshold); }
-
 WB_PUBLIC void wb_close(void) {
-    atomic_store(&wb_threshold, SIZE_MAX);
+    wb_record_from(SIZE_MAX);
     struct wb_process *process = atomic_exchange(&current, NULL);
     struct wb_ring *ring = process ? atomic_load(&process->ring) : NULL;
     if (ring)

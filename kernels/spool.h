@@ -15,7 +15,9 @@
 #include <stdint.h>
 
 #define WB_RING_MAGIC 0x31474e4952425721ull
-#define WB_RING_RECORDS (1u << 19) /* 32 MiB of records; pages are touched only as they are used */
+/* 4 MiB of records. Not more, so that they come round soon: a page that is written to for the first time, or after the
+ * kernel has saved it, costs some 20 us. */
+#define WB_RING_RECORDS (1u << 16)
 
 enum wb_kind { WB_ALLOC = 1, WB_FREE = 2, WB_MEASURE = 3, WB_COPY = 4, WB_REFUSED = 5 };
 enum wb_layer { WB_DRIVER = 1, WB_ALLOCATOR = 2, WB_HOST = 3 };
@@ -95,8 +97,7 @@ size_t wb_record_from(size_t threshold);                   /* SIZE_MAX: nothing,
 void wb_write(const struct wb_record *record);             /* `kind` of the argument is the kind to commit */
 void wb_write_many(const struct wb_record *records, size_t count);
 uint32_t wb_name(const char *text); /* the id of a name, below 65536 and valid in forked children too; 0: no room */
-void wb_tag(uint16_t name);         /* what the calling thread allocates from here on is for; 0: nobody says */
-uint16_t wb_current_tag(void);
+uint16_t *wb_tag_place(void); /* of the calling thread: the name of what it allocates from here on is for, 0: nobody says */
 uint32_t wb_python_stack(void); /* id of the calling thread's Python stack, 0: none */
 void wb_set_stacks(int mode);   /* 0 none, 1 large, 2 all */
 void wb_driver_on(int on);  /* whether the CUDA driver's events are recorded: off, unless the environment has a spool */

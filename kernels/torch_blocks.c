@@ -21,9 +21,16 @@ static void *(*real_alloc)(size_t);
 static void (*real_free)(void *);
 static void (*real_report)(void *, int64_t, size_t, size_t, struct device);
 
+uint32_t wb_torch_name(void) {
+    static _Atomic uint32_t known;
+    uint32_t id = atomic_load_explicit(&known, memory_order_relaxed);
+    if (WB_UNLIKELY(!id)) atomic_store(&known, id = wb_name("torch"));
+    return id;
+}
+
 static struct wb_record block(uint8_t kind, int16_t device, const void *address, size_t bytes) {
     return (struct wb_record){.kind = kind, .layer = WB_ALLOCATOR, .tier = WB_GPU, .device = device,
-                              .address = (uintptr_t)address, .bytes = bytes, .asked = bytes, .owner = wb_name("torch")};
+                              .address = (uintptr_t)address, .bytes = bytes, .asked = bytes, .owner = wb_torch_name()};
 }
 
 static bool recording(void) { return wb_limit() != SIZE_MAX; }
@@ -40,7 +47,7 @@ static void find(const void *caller) {
 
 /* On the CPU a block of torch's is a request to the host's allocator, so it is one event, of the host's hooks below these,
  * which take torch for its owner. Where libc10 brings an allocator of its own (mimalloc), they see what that one maps. */
-static void *wb_alloc_cpu(size_t bytes) {
+WB_HOT static void *wb_alloc_cpu(size_t bytes) {
     if (WB_UNLIKELY(!real_alloc)) find(__builtin_return_address(0));
     wb_thread.torch = true;
     void *memory = real_alloc(bytes);
@@ -48,14 +55,17 @@ static void *wb_alloc_cpu(size_t bytes) {
     return memory;
 }
 
-static void wb_free_cpu(void *memory) {
+WB_HOT static void wb_free_cpu(void *memory) {
     if (WB_UNLIKELY(!real_free)) find(__builtin_return_address(0));
     wb_thread.torch = true;
     real_free(memory);
     wb_thread.torch = false;
 }
 
-WB_PUBLIC void wb_torch_from(size_t minimum) { wb_settings.torch_minimum = minimum; }
+WB_PUBLIC void wb_torch_from(size_t minimum) {
+    wb_settings.torch_minimum = minimum;
+    wb_choose_least();
+}
 
 WB_PUBLIC void wb_torch_detail(uint64_t address, uint64_t asked, uint64_t stream) {
     wb_thread.detail_address = address;
@@ -71,7 +81,7 @@ static void add_detail(struct wb_record *event) {
 }
 
 /* Called for each block that the CUDA allocator hands out, and, with its size below zero, takes back. */
-static void wb_report(void *memory, int64_t bytes, size_t allocated, size_t reserved, struct device device) {
+WB_HOT static void wb_report(void *memory, int64_t bytes, size_t allocated, size_t reserved, struct device device) {
     if (memory && bytes && recording() && device.type == CUDA) {
         bool taken = bytes > 0;
         size_t size = (size_t)(taken ? bytes : -bytes);

@@ -62,7 +62,7 @@ def _process(path: Path) -> Process:
     names = {each.id: each.text for each in definitions if each.kind == native.NAME} | {0: ""}
     frames = {each.id: each.text for each in definitions if each.kind == native.FRAME}
     stacks = {each.id: tuple(frames[i] for i in each.numbers) for each in definitions if each.kind == native.STACK}
-    rows = ring.drain(1 << 19)
+    rows = ring.drain(1 << 16)
     events = [
         Event(
             "alloc" if row["kind"] == native.ALLOC else "free",

@@ -294,7 +294,7 @@ def test_reports_of_gpu_blocks(tmp_path: Path) -> None:
     """torch's report function, called here as its CUDA library calls it."""
     run_python(REPORTS, tmp_path / "spool")
     [path] = (tmp_path / "spool").glob("*.ring")
-    rows = Ring(path).drain(1 << 19)
+    rows = Ring(path).drain(1 << 16)
     rows = rows[rows["tier"] == native.GPU]
     fields = ["kind", "address", "bytes", "asked", "stream", "device", "layer"]
     expected = [

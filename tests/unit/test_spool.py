@@ -16,7 +16,7 @@ from workbench.record import native
 from workbench.record.native import Names, Spool
 from workbench.record.rings import RECORD, Records, Ring, write
 
-CAPACITY = 1 << 19
+CAPACITY = 1 << 16
 
 
 @pytest.fixture

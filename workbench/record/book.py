@@ -25,8 +25,8 @@ from workbench.units import format_bytes
 
 BEFORE = "before the run"
 SECOND = 10**9
+RARELY = 500  # between phase edges these readings, for which the kernel holds programs up, take this part of the time
 GROWN = 64 << 20  # bytes of change after which who holds the pages is read again, also between phase edges
-MANY = 1 << 16  # records taken at once; where it was more, the next look comes at once
 TRY_AGAIN = ("libc10_cuda.so",)  # who frees its cache where the driver has none, and says so if that did not help
 MOST_SHORTAGES = 20  # a program that tries again and again has told enough by then
 
@@ -54,9 +54,8 @@ class Book:
         self._open_phases: list[tuple[Teller, dict[str, Any]]] = []
         self._gone_lost = 0
         self.shortages: list[dict[str, Any]] = []
-        self.is_behind = False
         self._measured = 0  # bytes resident at the last measurement
-        self._measured_ns = 0
+        self._measure_after_ns = 0
         self._begin()
 
     def _begin(self) -> None:
@@ -86,27 +85,28 @@ class Book:
         resident = self._resident(now)
         self._write_totals(self._used(now) + resident)
         size = sum(int(row["bytes"]) for row in resident)
-        if abs(size - self._measured) > max(GROWN, self._measured // 10) and now - self._measured_ns > SECOND:
+        if abs(size - self._measured) > max(GROWN, self._measured // 10) and now > self._measure_after_ns:
             self._measure(now)
 
     def _measure(self, time_ns: int) -> None:
         """Read the truth, and who holds the pages: at phase edges, and where much has changed since."""
+        begin = time.monotonic_ns()
         resident = self._resident(time_ns)
         self._write_totals(self._used(time_ns) + resident + self._pageable(time_ns))
-        self._measured, self._measured_ns = sum(int(row["bytes"]) for row in resident), time.monotonic_ns()
+        self._measured = sum(int(row["bytes"]) for row in resident)
+        end = time.monotonic_ns()
+        self._measure_after_ns = end + max(SECOND, RARELY * (end - begin))
 
     def _take(self, last: bool = False) -> None:
         self._discover()
-        taken = 0
         for path, process in list(self._processes.items()):
             alive = process.is_alive
-            taken += self._take_from(process, last or not alive)
+            self._take_from(process, last or not alive)
             if not alive and not self._is_first(process):
                 self._bury(path, process)
-        self.is_behind = taken > MANY
 
-    def _take_from(self, process: Recorded, last: bool) -> int:
-        """Take what a process has recorded since; returns how many records that were."""
+    def _take_from(self, process: Recorded, last: bool) -> None:
+        """Take what a process has recorded since."""
         rows = process.drain(last)
         self._tag_mappings(rows)
         self._write_copies(rows[rows["kind"] == COPY], process.pid)
@@ -116,7 +116,6 @@ class Book:
         self._write_events(events, process.pid)
         self._unrecorded.add(process.pid, rows[rows["kind"] == MEASURE], events)
         self._note_refusals(rows[rows["kind"] == REFUSED])
-        return len(rows)
 
     def _discover(self) -> None:
         for path in sorted((self.folder / "spool").glob("*.ring")):
@@ -315,6 +314,11 @@ class Book:
             "time_s": moment / 1e9,
             "alive": {ledger.tier: ledger.by_owner() for ledger in ledgers if ledger.entries},
         }
+
+    @property
+    def is_filling(self) -> bool:
+        """Whether a process writes faster than the next tick can take."""
+        return any(process.is_filling for process in self._processes.values())
 
     @property
     def lost(self) -> int:

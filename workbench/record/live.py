@@ -41,6 +41,8 @@ class Live:
         (it was unmapped behind the library's back): the free is put before it. A part of a mapping that is given back
         becomes a free of the whole and an allocation of what stays.
         """
+        if not len(batch):
+            return batch
         both = np.concatenate([self.rows, batch])
         order, follows_alloc = _pairs(both)
         if _has_parts(both, order, follows_alloc):
@@ -49,8 +51,10 @@ class Live:
             order, follows_alloc = _pairs(both)
         is_free = both["kind"][order] == FREE
         matched = np.flatnonzero(is_free & follows_alloc)
+        frees, allocations = both[order[matched]], both[order[matched - 1]]
         for field in OF_THE_ALLOCATION:
-            both[field][order[matched]] = both[field][order[matched - 1]]
+            frees[field] = allocations[field]
+        both[order[matched]] = frees
         unknown = order[is_free & ~follows_alloc]
         self.unknown_frees += int((both["flags"][unknown] & RANGE == 0).sum())
         written = _with_unseen_frees(both, order, np.flatnonzero(~is_free & follows_alloc), len(self.rows), unknown)

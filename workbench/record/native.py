@@ -10,6 +10,7 @@ import functools
 import os
 import struct
 import sys
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,7 +44,7 @@ def library() -> ctypes.CDLL:
         "wb_base": (ctypes.c_char_p, []),
         "wb_write_many": (None, [pointer, ctypes.c_size_t]),
         "wb_name": (ctypes.c_uint32, [ctypes.c_char_p]),
-        "wb_tag": (None, [ctypes.c_uint16]),
+        "wb_tag_place": (pointer, []),
         "wb_python_stack": (ctypes.c_uint32, []),
         "wb_set_stacks": (None, [ctypes.c_int]),
         "wb_record_from": (ctypes.c_size_t, [ctypes.c_size_t]),
@@ -74,12 +75,38 @@ def now() -> int:
     return time.monotonic_ns()
 
 
+class _Thread(threading.local):
+    """The place of the calling thread's tag: written to directly, since an engine does so a hundred times a token."""
+
+    def __init__(self) -> None:
+        self.tag = ctypes.c_uint16.from_address(library().wb_tag_place())
+
+
+class Tagged:
+    """A block in which the thread's memory is for one thing."""
+
+    __slots__ = ("_name", "_outer", "_place", "_thread")
+
+    def __init__(self, thread: _Thread, name: int) -> None:
+        self._thread = thread
+        self._name = name
+
+    def __enter__(self) -> None:
+        self._place = self._thread.tag
+        self._outer = self._place.value
+        self._place.value = self._name
+
+    def __exit__(self, *_: object) -> None:
+        self._place.value = self._outer
+
+
 class Spool:
     """Where this process hands its events to the scribe. One a process, whatever the number of these objects."""
 
     def __init__(self) -> None:
         self._library = library()
         self._names: dict[str, int] = {}
+        self._thread = _Thread()
 
     def open(self, folder: Path, threshold: int) -> None:
         """Record into `folder`; where a preloaded library has begun to, it goes on with its own threshold."""
@@ -111,7 +138,11 @@ class Spool:
 
     def tag(self, text: str | None) -> None:
         """Say what the calling thread allocates from here on is for; None: nobody says."""
-        self._library.wb_tag(0 if text is None else self.name(text))
+        self._thread.tag.value = 0 if text is None else self.name(text)
+
+    def tagged(self, text: str) -> Tagged:
+        """The same for a block, after which what held before holds again."""
+        return Tagged(self._thread, self.name(text))
 
     def python_stack(self) -> int:
         """The id of the calling thread's Python stack; 0 where it cannot be read."""

@@ -16,6 +16,7 @@ from workbench.record.rows import Rows, none, renamed
 from workbench.run.streams import Names
 
 DRAIN = 1 << 16  # records taken from a ring at a time
+FULL_ENOUGH = 0.25
 
 
 class Stacks:
@@ -65,6 +66,11 @@ class Recorded:
         return self._ring.lost
 
     @property
+    def is_filling(self) -> bool:
+        """Whether the ring should be drained before its time."""
+        return self._ring.filled > FULL_ENOUGH
+
+    @property
     def is_alive(self) -> bool:
         """Whether the process still runs."""
         try:
@@ -81,8 +87,10 @@ class Recorded:
         if not parts:
             return none()
         self._define()
-        rows = renamed(np.concatenate(parts), self._name_ids, self._stack_ids)
-        return rows[np.argsort(rows["time_ns"], kind="stable")]
+        records = parts[0] if len(parts) == 1 else np.concatenate(parts)
+        rows = renamed(records, self._name_ids, self._stack_ids)
+        times = rows["time_ns"].copy()
+        return rows if (times[1:] >= times[:-1]).all() else rows[np.argsort(times, kind="stable")]
 
     def _define(self) -> None:
         """Learn what was defined since: names come before what refers to them."""

@@ -23,12 +23,6 @@ from workbench.record.wire import Line
 TOKENS_HELD = 256  # tokens kept back before they are told, so that telling costs nothing a token
 
 
-class _TagStack(threading.local):
-    """The tag that holds on a thread; the ones around it are kept by the blocks that set them."""
-
-    top: str | None = None
-
-
 class Recorder:
     """The probe of a process that is recorded."""
 
@@ -39,7 +33,6 @@ class Recorder:
         self._lock = threading.RLock()
         self._line = Line(folder)
         self._spool = Spool()
-        self._tags = _TagStack()
         self._tokens: list[list[int]] = []
         self.attached: list[Source] = []
         self._spool.open(folder / SPOOL, settings.threshold)
@@ -101,16 +94,9 @@ class Recorder:
             self._spool.close()
             print(f"workbench: {error}", file=sys.stderr)
 
-    @contextmanager
-    def tag(self, name: str) -> Iterator[None]:
+    def tag(self, name: str) -> AbstractContextManager[None]:
         """What the memory that this thread asks for inside the block is for."""
-        outer, self._tags.top = self._tags.top, name
-        self._spool.tag(name)
-        try:
-            yield
-        finally:
-            self._tags.top = outer
-            self._spool.tag(outer)
+        return self._spool.tagged(name)
 
     def tokens(self, request: int, position: int, count: int = 1) -> None:
         """That `count` tokens of a request's output came out now, the first of them at `position`."""

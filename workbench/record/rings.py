@@ -40,7 +40,7 @@ RECORD = np.dtype(
 
 _MAGIC = 0x31474E4952425721
 _HEADER = 4096  # bytes before the records of a ring
-_RECORDS = 1 << 19
+_RECORDS = 1 << 16
 
 
 def write(records: Records) -> None:
@@ -77,15 +77,20 @@ class Ring:
         return int(self._header[3])
 
     @property
+    def filled(self) -> float:
+        """The part of the slots that waits to be drained."""
+        return (self.head - self.tail) / _RECORDS
+
+    @property
     def lost(self) -> int:
         """How many events the process dropped."""
         return int(self._header[4])
 
     def drain(self, most: int, skip: bool = False) -> Records:
         """Take up to `most` records; `skip` steps over those whose writer died before they were whole."""
-        out: Records = np.empty(most, RECORD)
-        taken = self._library.wb_drain(self._header.ctypes.data, out.ctypes.data, most, skip)
-        return out[:taken].copy() if taken < most // 2 else out[:taken]
+        out: Records = np.empty(min(most, self.head - self.tail), RECORD)
+        taken = self._library.wb_drain(self._header.ctypes.data, out.ctypes.data, len(out), skip)
+        return out[:taken]
 
     def close(self) -> None:
         """Let go of the ring and delete the process's files."""

@@ -33,7 +33,9 @@ from workbench.run.manifest import Manifest
 from workbench.run.run import LOCK
 from workbench.run.sealing import seal
 
-TICK_S = 0.25
+TICK_S = 0.8  # a recording that is killed lacks no more than this
+LOOK_S = 0.2  # between looks at how full the rings are
+NICE = 10  # where it competes for a processor, the recorded program comes first
 PACKAGES = (
     "memory-workbench",
     "torch",
@@ -70,13 +72,13 @@ class Scribe:
         """Work until the run is finished, or the program that asked for it is gone."""
         next_tick = time.monotonic()
         while not self._finished:
-            for key, _ in self._selector.select(max(0.0, next_tick - time.monotonic())):
+            for key, _ in self._selector.select(min(max(0.0, next_tick - time.monotonic()), LOOK_S)):
                 self._read(key)
             if self._root is None and os.getppid() != self._parent:
                 self._abandon()
-            if not self._finished and time.monotonic() >= next_tick:
+            if not self._finished and (time.monotonic() >= next_tick or self._book.is_filling):
                 self._guarded(self._book.tick)
-                next_tick = time.monotonic() + (0 if self._book.is_behind else TICK_S)
+                next_tick = time.monotonic() + TICK_S
 
     def _read(self, key: selectors.SelectorKey) -> None:
         if key.data is None:
@@ -250,6 +252,7 @@ def main() -> int:
         print(f"error {error}", flush=True)
         return error.exit_code
     print("ready", flush=True)
+    os.nice(NICE)
     scribe.serve()
     return 0
 

@@ -16,6 +16,7 @@ from workbench.errors import RunError
 from workbench.run import schema
 
 OPENING = b"\xff\xff\xff\xff"  # of every message of a stream
+ENDING = OPENING + bytes(4)  # an empty message ends it
 NAMES = pa.schema([("id", pa.int32()), ("text", pa.string())])
 
 
@@ -77,12 +78,18 @@ class Stream:
         self.schema = table
         self.rows = 0
         self._file = path.open("xb", buffering=0)
-        self._writer = pa.ipc.new_stream(self._file, table)
+        self._append(table.serialize())
 
     def write(self, batch: pa.RecordBatch) -> None:
         """Append `batch`; readers see it when this returns."""
-        self._writer.write_batch(batch)
+        self._append(batch.serialize())
         self.rows += batch.num_rows
+
+    def _append(self, message: pa.Buffer) -> None:
+        """Write a message at once, which is mostly one call."""
+        rest = memoryview(message)
+        while rest:
+            rest = rest[self._file.write(rest) :]
 
     def write_rows(self, rows: Sequence[dict[str, object]]) -> None:
         """Append rows given one by one: for tables of few rows."""
@@ -90,7 +97,7 @@ class Stream:
             self.write(pa.RecordBatch.from_pylist(list(rows), schema=self.schema))
 
     def close(self) -> None:
-        self._writer.close()
+        self._append(pa.py_buffer(ENDING))
         self._file.close()
 
     def __enter__(self) -> Stream:
