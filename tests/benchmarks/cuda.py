@@ -15,7 +15,7 @@ from pathlib import Path
 from statistics import median
 
 PROGRAMS = Path("tests/gpu/programs")  # from the project's folder, so that recorded runs name no other
-ROUNDS = 30
+ROUNDS = 60
 
 
 def command_of(program: list[str], options: list[str] | None, store: str) -> list[str]:
@@ -51,8 +51,8 @@ def generation(store: str, model: str) -> None:
     ways: dict[str, list[str] | None] = {
         "plain": None,
         "recorded": [],
-        "recorded without driver": ["--without", "driver"],
         "recorded without stacks": ["--stacks", "none"],
+        "plain again": None,
     }
     engines = {way: Engine(options, store, [model, "--on-demand"]) for way, options in ways.items()}
     speeds: dict[str, list[int]] = {way: [] for way in ways}
