@@ -2,7 +2,7 @@
 
 arms        records the process-group arms of the H200's measurements, the bare ones and vLLM's, into STORE
 generation  tokens/s of vLLM, plain and recorded in turn
-blocks      nanoseconds of a torch block's allocation and free, plain, recorded, and with torch's own history
+blocks      nanoseconds of an allocation and its free, by torch and by hand, plain, recorded, with torch's history
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 from statistics import median
 
 PROGRAMS = Path("tests/gpu/programs")  # from the project's folder, so that recorded runs name no other
-ROUNDS = 60
+ROUNDS = 80
 
 
 def command_of(program: list[str], options: list[str] | None, store: str) -> list[str]:
@@ -47,24 +47,29 @@ def arms(store: str, model: str) -> None:
 
 
 def generation(store: str, model: str) -> None:
-    """Compare tokens/s of engines that live side by side and generate in turn, so that all see the same machine."""
-    ways: dict[str, list[str] | None] = {
-        "plain": None,
-        "recorded": [],
-        "recorded without stacks": ["--stacks", "none"],
-        "plain again": None,
-    }
+    """Compare tokens/s of engines that live side by side and generate in turn, so that all see the same machine.
+
+    Two processes of one kind differ by some percent, so the recorded ones also do rounds that are not recorded.
+    """
+    ways: dict[str, list[str] | None] = {"plain": None, "recorded": [], "without stacks": ["--stacks", "none"]}
     engines = {way: Engine(options, store, [model, "--on-demand"]) for way, options in ways.items()}
-    speeds: dict[str, list[int]] = {way: [] for way in ways}
-    for _ in range(ROUNDS):
+    speeds: dict[tuple[str, str], list[int]] = {(way, order): [] for way in ways for order in ("on", "off")}
+    for number in range(ROUNDS):
         for way, one in engines.items():
-            speeds[way].append(one.round())
+            for order in ("on", "off") if number % 2 else ("off", "on"):
+                speeds[way, order].append(one.round(order))
     for one in engines.values():
         one.end()
-    for way, found in speeds.items():
-        pairs = sorted(mine / plain for mine, plain in zip(found, speeds["plain"], strict=True))
-        quartiles = [round(pairs[len(pairs) * part // 4], 4) for part in (1, 2, 3)]
-        print(json.dumps({"way": way, "tokens_per_s": median(found), "of plain, quartiles": quartiles}), flush=True)
+    tell = {
+        "recorded, of the same process not recorded": (("recorded", "on"), ("recorded", "off")),
+        "without stacks, of the same process not recorded": (("without stacks", "on"), ("without stacks", "off")),
+        "recorded, of a plain process": (("recorded", "on"), ("plain", "on")),
+        "a plain process, of itself": (("plain", "on"), ("plain", "off")),
+    }
+    for what, (mine, other) in tell.items():
+        ratios = sorted(a / b for a, b in zip(speeds[mine], speeds[other], strict=True))
+        quartiles = [round(ratios[len(ratios) * part // 4], 4) for part in (1, 2, 3)]
+        print(json.dumps({"what": what, "tokens_per_s": median(speeds[mine]), "quartiles": quartiles}), flush=True)
 
 
 class Engine:
@@ -75,10 +80,10 @@ class Engine:
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self._say("{")
 
-    def round(self) -> int:
-        """Tokens/s of one round."""
+    def round(self, order: str) -> int:
+        """Tokens/s of one round, recorded or not."""
         assert self._process.stdin is not None
-        self._process.stdin.write("go\n")
+        self._process.stdin.write(f"{order}\n")
         self._process.stdin.flush()
         return int(self._say("tokens_per_s").split()[1])
 
@@ -95,14 +100,9 @@ class Engine:
 
 
 def blocks(store: str, _: str) -> None:
-    """Compare what a block costs the thread that allocates it."""
+    """Compare what memory costs the thread that asks for it."""
     command = ["block_cost.py"]
-    for way, options in (
-        ("plain", None),
-        ("recorded", []),
-        ("recorded without stacks", ["--stacks", "none"]),
-        ("plain again", None),
-    ):
+    for way, options in (("plain", None), ("recorded", []), ("recorded without stacks", ["--stacks", "none"])):
         print(way, run(command, options, store), flush=True)
     print("torch's history", run([*command, "--history"]), flush=True)
 

@@ -2,7 +2,7 @@
 
 ARM is a process group of one: nccl-lazy (vLLM's own), nccl-eager (initialised beforehand with a device) or gloo.
 Prints a JSON object: tokens/s of a round of 64 prompts x 128 tokens, and the first text. On demand it goes on with a
-round, and its tokens/s, for each line of its input.
+round, and its tokens/s, for each line of its input; where the line is `off`, the round is not recorded.
 """
 
 from __future__ import annotations
@@ -33,6 +33,8 @@ def main(arm: str, model: str, on_demand: bool) -> None:
     """Load, generate, and say how fast."""
     sys.path.insert(0, str(Path(__file__).parent))  # where vLLM finds the worker
     os.environ |= {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "PROCESS_GROUP": arm}
+    from switch import Switch
+
     import workbench
 
     with tempfile.TemporaryDirectory() as folder:
@@ -62,7 +64,10 @@ def main(arm: str, model: str, on_demand: bool) -> None:
             speed = round_of_prompts()
         print(json.dumps({"arm": arm, "tokens_per_s": round(speed), "text": texts[-1]}), flush=True)
         if on_demand:
-            for _ in sys.stdin:
+            switch = Switch.of_this_process()
+            for line in sys.stdin:
+                if switch is not None:
+                    switch.set(line.strip() != "off")
                 print("tokens_per_s", round(round_of_prompts()), flush=True)
 
 
