@@ -15,7 +15,7 @@ from pathlib import Path
 from statistics import median
 
 PROGRAMS = Path("tests/gpu/programs")  # from the project's folder, so that recorded runs name no other
-ROUNDS = 80
+ROUNDS = 60
 
 
 def command_of(program: list[str], options: list[str] | None, store: str) -> list[str]:

@@ -196,7 +196,7 @@ class Scribe:
 
 
 def _step_back() -> None:
-    """Let the recorded program come first, where both want a processor. One that waits for the scribe leaves its own."""
+    """Let the recorded program come first where both want a processor; one that waits for an answer leaves its own."""
     os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))  # wakes without taking a processor from anyone
     os.nice(19)
 

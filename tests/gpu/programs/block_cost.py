@@ -17,7 +17,7 @@ from statistics import median
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
-from switch import Switch
+from switch import Switch  # type: ignore[import-not-found]
 
 WINDOWS = 41
 

@@ -33,7 +33,7 @@ def main(arm: str, model: str, on_demand: bool) -> None:
     """Load, generate, and say how fast."""
     sys.path.insert(0, str(Path(__file__).parent))  # where vLLM finds the worker
     os.environ |= {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "PROCESS_GROUP": arm}
-    from switch import Switch
+    from switch import Switch  # type: ignore[import-not-found]
 
     import workbench
 
