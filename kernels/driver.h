@@ -56,6 +56,9 @@ void wb_driver_emit(struct wb_record event);
 void wb_driver_took(struct wb_record event, wb_status status);
 void wb_driver_gives(uint64_t address);
 
+/* Record virtual memory that has no mapping yet: a reading counts it. */
+void wb_record_unmapped(void);
+
 /* Read a device's used memory: what has changed since the last reading belongs to `owner`, or to nobody (NULL). */
 enum { WB_CURRENT_DEVICE = -1, WB_ALL_DEVICES = -2 };
 void wb_measure(const char *owner, int device);

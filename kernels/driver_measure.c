@@ -68,29 +68,31 @@ static void read_device(const char *owner, int device) {
 
 void wb_measure(const char *owner, int device) {
     if (!wb_records_driver()) return;
+    wb_record_unmapped();
     if (device == WB_CURRENT_DEVICE && wb_driver.current_device && wb_driver.current_device(&device)) device = WB_ALL_DEVICES;
     if (device >= 0) read_device(owner, device);
     for (int each = 0; device < 0 && each < atomic_load(&nvml.count); each++) read_device(owner, each);
 }
 
 /* Once the driver is initialised, which is when it knows the devices. */
-static void first_reading(void) {
+static void first_reading(const char *owner) {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
     if (!wb_records_driver() || !wb_find_driver()) return;
     pthread_once(&once, start_nvml);
-    wb_measure(NULL, WB_ALL_DEVICES);
+    wb_measure(owner, WB_ALL_DEVICES);
 }
 
 WB_PUBLIC int wb_driver_measures(void) {
     int count = 0;
-    if (wb_find_driver() && wb_driver.device_count(&count) == WB_SUCCESS) first_reading();
+    if (wb_find_driver() && wb_driver.device_count(&count) == WB_SUCCESS) first_reading(NULL);
     return atomic_load(&nvml.count);
 }
 
 WB_DRIVER_HOOK(cuInit, (unsigned flags)) {
     WB_NEEDS(cuInit);
     wb_status status = real_cuInit(flags);
-    if (status == WB_SUCCESS) first_reading();
+    static _Atomic bool done; /* every library that uses CUDA asks for it */
+    if (status == WB_SUCCESS && !atomic_exchange(&done, true)) first_reading("context"); /* some is taken before it is made */
     return status;
 }
 

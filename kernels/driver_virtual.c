@@ -1,6 +1,6 @@
 /* Memory that is taken without an address and mapped afterwards: cuMemCreate and its own. The driver keeps it until
- * every handle is released and every mapping is gone, so both are counted here. Its events carry the address of its
- * first mapping, and the handle for as long as there is none. */
+ * every handle is released and every mapping is gone, so both are counted here. It is recorded when it is first mapped,
+ * under that address, which mostly follows at once; what is not mapped when a device is read goes by its handle. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <pthread.h>
@@ -20,7 +20,7 @@ enum { ON_DEVICE = 1 };
 struct memory {
     handle handle; /* 0: a free place */
     size_t bytes;
-    uint64_t address; /* what its allocation was recorded under */
+    uint64_t address; /* what its allocation was recorded under, 0: it was not yet */
     uint32_t owner;
     int handles, mappings;
     int16_t device;
@@ -88,8 +88,7 @@ static struct wb_record event_of(const struct memory *memory) {
     return event;
 }
 
-static void move(struct memory *memory, uint64_t address) {
-    if (memory->address == address) return;
+static void record_at(struct memory *memory, uint64_t address) {
     wb_driver_gives(memory->address);
     memory->address = address;
     wb_driver_emit(event_of(memory));
@@ -107,12 +106,10 @@ static void created(handle made, size_t bytes, const struct property *property) 
     bool device = property->location == ON_DEVICE;
     *memory = (struct memory){.handle = made,
                               .bytes = bytes,
-                              .address = made,
                               .owner = wb_owner_of_driver(),
                               .handles = 1,
                               .device = device ? (int16_t)property->location_id : -1,
                               .tier = device ? WB_GPU : WB_PINNED};
-    wb_driver_emit(event_of(memory));
 }
 
 static void refused(size_t bytes, const struct property *property) {
@@ -125,7 +122,7 @@ static void mapped(uint64_t address, size_t bytes, handle of) {
     struct mapping *mapping = memory ? append(&mappings) : NULL;
     if (!mapping) return; /* another process's memory, or taken before the recording began */
     *mapping = (struct mapping){.address = address, .bytes = bytes, .handle = of};
-    if (!memory->mappings++) move(memory, address);
+    if (!memory->mappings++ && (!memory->address || memory->address == memory->handle)) record_at(memory, address);
 }
 
 static void unmapped(uint64_t address, size_t bytes) {
@@ -134,7 +131,7 @@ static void unmapped(uint64_t address, size_t bytes) {
         struct memory *memory = memory_of(mapping->handle);
         drop(&mappings, mapping);
         if (!memory) continue;
-        if (!--memory->mappings && memory->handles > 0) move(memory, memory->handle);
+        memory->mappings--;
         let_go(memory);
     }
 }
@@ -144,6 +141,14 @@ static void released(handle of) {
     if (!memory) return;
     memory->handles--;
     let_go(memory);
+}
+
+void wb_record_unmapped(void) {
+    pthread_mutex_lock(&guard);
+    struct memory *first = memories.places;
+    for (size_t i = 0; i < memories.used; i++)
+        if (!first[i].address) record_at(&first[i], first[i].handle);
+    pthread_mutex_unlock(&guard);
 }
 
 /* --- the hooks. What gives memory back is recorded before it does, what takes some after. -------------------------- */

@@ -115,7 +115,7 @@ static size_t bytes_to_record(void *block) {
 
 /* --- malloc and its family ---------------------------------------------------------------------------------------- */
 
-WB_HOT static void *wb_malloc(size_t size) {
+static void *wb_malloc(size_t size) {
     if (is_small(size)) return wb_real.malloc(size);
     void *block = wb_real.malloc(size);
     took(block, size, CALLER);
@@ -130,7 +130,7 @@ static void *wb_calloc(size_t count, size_t size) {
     return block;
 }
 
-WB_HOT static void wb_free(void *block) {
+static void wb_free(void *block) {
     size_t bytes = bytes_to_record(block);
     if (WB_UNLIKELY(bytes)) gives(block, bytes);
     wb_real.free(block);
@@ -156,7 +156,7 @@ static void *wb_reallocarray(void *old, size_t count, size_t size) {
     return NULL;
 }
 
-WB_HOT static int wb_posix_memalign(void **block, size_t alignment, size_t size) {
+static int wb_posix_memalign(void **block, size_t alignment, size_t size) {
     int error = wb_real.posix_memalign(block, alignment, size);
     if (!is_small(size)) took(error ? NULL : *block, size, CALLER);
     return error;

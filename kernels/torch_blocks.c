@@ -47,7 +47,7 @@ static void find(const void *caller) {
 
 /* On the CPU a block of torch's is a request to the host's allocator, so it is one event, of the host's hooks below these,
  * which take torch for its owner. Where libc10 brings an allocator of its own (mimalloc), they see what that one maps. */
-WB_HOT static void *wb_alloc_cpu(size_t bytes) {
+static void *wb_alloc_cpu(size_t bytes) {
     if (WB_UNLIKELY(!real_alloc)) find(__builtin_return_address(0));
     wb_thread.torch = true;
     void *memory = real_alloc(bytes);
@@ -55,7 +55,7 @@ WB_HOT static void *wb_alloc_cpu(size_t bytes) {
     return memory;
 }
 
-WB_HOT static void wb_free_cpu(void *memory) {
+static void wb_free_cpu(void *memory) {
     if (WB_UNLIKELY(!real_free)) find(__builtin_return_address(0));
     wb_thread.torch = true;
     real_free(memory);
@@ -81,7 +81,7 @@ static void add_detail(struct wb_record *event) {
 }
 
 /* Called for each block that the CUDA allocator hands out, and, with its size below zero, takes back. */
-WB_HOT static void wb_report(void *memory, int64_t bytes, size_t allocated, size_t reserved, struct device device) {
+static void wb_report(void *memory, int64_t bytes, size_t allocated, size_t reserved, struct device device) {
     if (memory && bytes && recording() && device.type == CUDA) {
         bool taken = bytes > 0;
         size_t size = (size_t)(taken ? bytes : -bytes);

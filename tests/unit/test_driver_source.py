@@ -132,29 +132,55 @@ cuda.cuMemHostUnregister(own)
     assert {(each["tier"], each["device"]) for each in found[:2]} == {(native.PINNED, -1)}
 
 
-def test_virtual_memory_lives_until_its_last_handle_and_mapping_are_gone(recorded: Any) -> None:
-    found = recorded("""
+VIRTUAL = """
 runtime.rt_start()
-handle, again, size = word(), word(), ctypes.c_size_t(6 * MIB)
+handle, again, size, stream = word(), word(), ctypes.c_size_t(6 * MIB), ctypes.c_void_p()
 device = (ctypes.c_int * 4)(1, 0, 1, 0)
 cuda.cuMemCreate(byref(handle), size, device, word(0))
+"""
+
+
+def test_virtual_memory_lives_until_its_last_handle_and_mapping_are_gone(recorded: Any) -> None:
+    found = recorded(
+        VIRTUAL
+        + """
 first = word(handle.value + 0x1000)  # the driver of the tests finds the handle by it
 cuda.cuMemMap(first, size, word(0), handle, word(0))
 cuda.cuMemRetainAllocationHandle(byref(again), ctypes.c_void_p(first.value))
 assert again.value == handle.value
 cuda.cuMemRelease(handle)
 cuda.cuMemUnmap(first, size)
+cuda.cuStreamCreate(byref(stream), 0)
 cuda.cuMemMap(word(0x9000), size, word(0), handle, word(0))
 cuda.cuMemRelease(handle)
+cuda.cuStreamCreate(byref(stream), 0)
 cuda.cuMemUnmap(word(0x8000), ctypes.c_size_t(12 * MIB))
-""")
-    found = allocations(found)
-    handle = found[0]["address"]
-    steps = [(handle,), (handle, handle + 0x1000), (handle + 0x1000, handle), (handle, 0x9000), (0x9000,)]
-    assert [each["address"] for each in found] == [address for step in steps for address in step]
-    kinds = "".join("A" if each["kind"] == native.ALLOC else "F" for each in found)
-    assert kinds == "A" + "FA" * 3 + "F"
-    assert {each["bytes"] for each in found if each["kind"] == native.ALLOC} == {6 * MIB}
+"""
+    )
+    readings = [place for place, record in enumerate(found) if record["owner"] == "streams"]
+    (taken, given) = allocations(found)
+    assert (taken["kind"], taken["bytes"], given["kind"]) == (native.ALLOC, 6 * MIB, native.FREE)
+    assert taken["address"] == given["address"]
+    assert found.index(taken) < readings[0] < readings[1] < found.index(given)
+
+
+def test_virtual_memory_that_is_not_mapped_is_known_when_a_device_is_read(recorded: Any) -> None:
+    found = recorded(
+        VIRTUAL
+        + """
+cuda.cuStreamCreate(byref(stream), 0)
+cuda.cuMemMap(word(0x9000), size, word(0), handle, word(0))
+cuda.cuMemUnmap(word(0x9000), size)
+cuda.cuMemRelease(handle)
+"""
+    )
+    handle = allocations(found)[0]["address"]
+    assert [(each["kind"], each["address"]) for each in allocations(found)] == [
+        (native.ALLOC, handle),
+        (native.FREE, handle),
+        (native.ALLOC, 0x9000),
+        (native.FREE, 0x9000),
+    ]
 
 
 def test_growth_belongs_to_what_was_just_made(recorded: Any) -> None:
@@ -173,7 +199,7 @@ for _ in range(3):
     readings = [record for record in found if record["kind"] == native.MEASURE]
     sizes = [(each["owner"], each["flags"], each["bytes"] // MIB) for each in readings]
     assert sizes == [
-        ("", 1, 3),
+        ("context", 0, 3),
         ("context", 0, 503),
         ("streams", 0, 505),
         ("modules", 0, 509),
@@ -193,6 +219,43 @@ cuda.cuMemcpyAsync(word(ctypes.addressof(host) & 0xfffffff), device, ctypes.c_si
     copies = [record for record in found if record["kind"] == native.COPY]
     assert told(copies, "flags", "bytes", "stream", "address") == [(1, MIB, 0x5550, 0), (2, 4096, 0x5550, 0)]
     assert 0 < copies[0]["time_ns"] <= copies[1]["time_ns"]
+
+
+def test_copies_of_every_kind_are_told_by_direction_and_bytes(recorded: Any) -> None:
+    found = recorded(
+        """
+runtime.rt_start()
+size = ctypes.c_size_t
+device, other, host = word(ask(MIB)), word(ask(MIB)), word(0x1000)
+cuda.cuMemcpyDtoH_v2(ctypes.c_void_p(0x1000), device, size(10))
+cuda.cuMemcpy(device, host, size(20))
+cuda.cuMemcpyPeerAsync(device, none, other, none, size(30), none)
+class Rows(ctypes.Structure):  # CUDA_MEMCPY2D
+    _fields_ = [(name, kind) for side in ("from", "to") for name, kind in (
+        (side + "_x", size), (side + "_y", size), (side + "_type", ctypes.c_int), (side + "_host", size),
+        (side + "_device", word_type), (side + "_array", size), (side + "_pitch", size))] + [
+        ("width", size), ("height", size)]
+HOST, DEVICE, UNIFIED = 1, 2, 4
+for kinds in ((HOST, DEVICE), (DEVICE, DEVICE), (UNIFIED, UNIFIED)):
+    rows = Rows(from_type=kinds[0], to_type=kinds[1], from_device=device.value, to_device=0x1000, width=8, height=5)
+    cuda.cuMemcpy2DAsync_v2(byref(rows), none)
+many = ctypes.c_uint64 * 2
+cuda.cuMemcpyBatchAsync_v2(many(device.value, 0x1000), many(0x1000, other.value), many(50, 60), size(2), none, none,
+                           size(2), none)
+""".replace("word_type", "ctypes.c_uint64")
+    )
+    to_device, to_host, within, peer = 1, 2, 3, 5
+    copies = [record for record in found if record["kind"] == native.COPY]
+    assert told(copies, "flags", "bytes") == [
+        (to_host, 10),
+        (to_device, 20),
+        (peer, 30),
+        (to_device, 40),
+        (within, 40),
+        (to_host, 40),
+        (to_device, 50),
+        (to_host, 60),
+    ]
 
 
 def test_what_becomes_part_of_a_graph_is_not_done_now(recorded: Any) -> None:

@@ -25,6 +25,7 @@ from workbench.units import format_bytes
 
 BEFORE = "before the run"
 SECOND = 10**9
+MOMENT = 2_000_000  # ns in which a program that waited for its answer has hardly run on
 RARELY = 500  # between phase edges these readings, for which the kernel holds programs up, take this part of the time
 GROWN = 64 << 20  # bytes of change after which who holds the pages is read again, also between phase edges
 TRY_AGAIN = ("libc10_cuda.so",)  # who frees its cache where the driver has none, and says so if that did not help
@@ -55,6 +56,7 @@ class Book:
         self._gone_lost = 0
         self.shortages: list[dict[str, Any]] = []
         self._measured = 0  # bytes resident at the last measurement
+        self._read_until_ns = 0
         self._measure_after_ns = 0
         self._begin()
 
@@ -90,12 +92,15 @@ class Book:
 
     def _measure(self, time_ns: int) -> None:
         """Read the truth, and who holds the pages: at phase edges, and where much has changed since."""
+        if time_ns - self._read_until_ns < MOMENT:  # one phase ends and the next begins: the kernel was just asked
+            self._write_totals(self._used(time_ns))
+            return
         begin = time.monotonic_ns()
         resident = self._resident(time_ns)
         self._write_totals(self._used(time_ns) + resident + self._pageable(time_ns))
         self._measured = sum(int(row["bytes"]) for row in resident)
-        end = time.monotonic_ns()
-        self._measure_after_ns = end + max(SECOND, RARELY * (end - begin))
+        self._read_until_ns = time.monotonic_ns()
+        self._measure_after_ns = self._read_until_ns + max(SECOND, RARELY * (self._read_until_ns - begin))
 
     def _take(self, last: bool = False) -> None:
         self._discover()

@@ -66,15 +66,16 @@ def held_by(pid: int, live: Rows, below: str) -> Held:
     starts, ends = _pages(rows)
     pages = np.zeros(len(rows), np.int64)
     named: dict[tuple[str, str | None], int] = defaultdict(int)
-    for area, rest in _areas(pid):
-        private = _private_pages(pid, area)
-        total = int(private.sum())
-        if area.is_file:
-            named[os.path.basename(area.path), "file"] += total * PAGE
-        elif total:
-            left = total - _give_pages(area, private, starts, ends, pages)
-            if rest and left > 0:
-                named[rest if rest != HEAP else (HEAP[0], below)] += left * PAGE
+    with open(f"/proc/{pid}/pagemap", "rb", buffering=0) as pagemap:
+        for area, rest in _areas(pid):
+            private = _private_pages(pagemap.fileno(), area)
+            total = int(np.count_nonzero(private))
+            if area.is_file:
+                named[os.path.basename(area.path), "file"] += total * PAGE
+            elif total:
+                left = total - _give_pages(area, private, starts, ends, pages)
+                if rest and left > 0:
+                    named[rest if rest != HEAP else (HEAP[0], below)] += left * PAGE
     locked = _is_registered(rows)
     return Held(
         _by_holder(rows[~locked], pages[~locked]),
@@ -129,11 +130,10 @@ def _give_pages(
     return int(given.sum())
 
 
-def _private_pages(pid: int, area: Area) -> npt.NDArray[np.bool_]:
+def _private_pages(pagemap: int, area: Area) -> npt.NDArray[np.bool_]:
     """Which pages of an area only this process holds."""
     count = min(area.end - area.start, LARGEST_AREA) // PAGE
-    with open(f"/proc/{pid}/pagemap", "rb", buffering=0) as file:
-        entries = os.pread(file.fileno(), count * 8, area.start // PAGE * 8)
+    entries = os.pread(pagemap, count * 8, area.start // PAGE * 8)
     flags = np.frombuffer(entries[: len(entries) // 8 * 8], np.uint64)
     wanted = PRESENT | EXCLUSIVE
     return np.asarray((flags & wanted) == wanted)

@@ -75,6 +75,16 @@ int cuPointerGetAttribute(unsigned *value, int attribute, ptr pointer) {
     return *value = pointer >= 0x700000000000 ? 2 : 1, attribute != 2;
 }
 int cuMemcpyAsync(ptr to, ptr from, size_t bytes, void *stream) { return (void)stream, !to | !from | !bytes; }
+int cuMemcpy(ptr to, ptr from, size_t bytes) { return !to | !from | !bytes; }
+int cuMemcpyDtoH_v2(void *to, ptr from, size_t bytes) { return !to | !from | !bytes; }
+int cuMemcpyPeerAsync(ptr to, void *a, ptr from, void *b, size_t bytes, void *stream) {
+    return (void)a, (void)b, (void)stream, !to | !from | !bytes;
+}
+int cuMemcpy2DAsync_v2(const size_t *rows, void *stream) { return (void)stream, !rows; }
+int cuMemcpyBatchAsync_v2(ptr *to, ptr *from, size_t *bytes, size_t count, void *attributes, size_t *of, size_t number,
+                          void *stream) {
+    return (void)to, (void)from, (void)bytes, (void)attributes, (void)of, (void)stream, count != number;
+}
 
 void test_capture(int on) { is_capturing = on; }
 
