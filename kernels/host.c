@@ -101,9 +101,7 @@ WB_HOT __attribute__((noinline)) static void gives(const void *block, size_t byt
 }
 
 /* An allocator rounds up, never to more than twice: below half of the threshold nothing can reach it. */
-static bool is_small(size_t size) {
-    return WB_LIKELY(size < atomic_load_explicit(&wb_least.request, memory_order_relaxed)) || size < limit() / 2;
-}
+static bool is_small(size_t size) { return WB_LIKELY(size < limit() / 2); }
 
 static size_t bytes_to_record(void *block) {
     if (WB_LIKELY(is_surely_small(block))) return 0;
@@ -115,11 +113,20 @@ static size_t bytes_to_record(void *block) {
 
 /* --- malloc and its family ---------------------------------------------------------------------------------------- */
 
-static void *wb_malloc(size_t size) {
-    if (is_small(size)) return wb_real.malloc(size);
+/* malloc and free are called a hundred thousand times a token: what is not recorded is passed on by a jump, and what
+ * needs registers is elsewhere. */
+static bool is_surely_small_request(size_t size) {
+    return WB_LIKELY(size < atomic_load_explicit(&wb_least.request, memory_order_relaxed));
+}
+
+__attribute__((noinline)) static void *malloc_large(size_t size, const void *caller) {
     void *block = wb_real.malloc(size);
-    took(block, size, CALLER);
+    if (!is_small(size)) took(block, size, caller);
     return block;
+}
+
+static void *wb_malloc(size_t size) {
+    return is_surely_small_request(size) ? wb_real.malloc(size) : malloc_large(size, CALLER);
 }
 
 static void *wb_calloc(size_t count, size_t size) {
@@ -130,10 +137,15 @@ static void *wb_calloc(size_t count, size_t size) {
     return block;
 }
 
-static void wb_free(void *block) {
+__attribute__((noinline)) static void free_large(void *block) {
     size_t bytes = bytes_to_record(block);
-    if (WB_UNLIKELY(bytes)) gives(block, bytes);
+    if (bytes) gives(block, bytes);
     wb_real.free(block);
+}
+
+static void wb_free(void *block) {
+    if (WB_LIKELY(is_surely_small(block))) wb_real.free(block);
+    else free_large(block);
 }
 
 /* A free and an allocation, also where the block stays in its place. */
@@ -156,10 +168,15 @@ static void *wb_reallocarray(void *old, size_t count, size_t size) {
     return NULL;
 }
 
-static int wb_posix_memalign(void **block, size_t alignment, size_t size) {
+__attribute__((noinline)) static int memalign_large(void **block, size_t alignment, size_t size, const void *caller) {
     int error = wb_real.posix_memalign(block, alignment, size);
-    if (!is_small(size)) took(error ? NULL : *block, size, CALLER);
+    if (!is_small(size)) took(error ? NULL : *block, size, caller);
     return error;
+}
+
+static int wb_posix_memalign(void **block, size_t alignment, size_t size) {
+    return is_surely_small_request(size) ? wb_real.posix_memalign(block, alignment, size)
+                                         : memalign_large(block, alignment, size, CALLER);
 }
 
 static void *wb_aligned_alloc(size_t alignment, size_t size) {

@@ -71,11 +71,14 @@ static bool follows_call(const uint8_t *code) {
 /* The name of the library that called the one that passes on: that of the next return address up the stack. The frames
  * between are those of operator new, a few words each, so the search is short. */
 static const char *caller_above(const void *code, void *const *frame, struct dl_find_object *found) {
+    struct dl_find_object self;
     void *const *word = frame, *const *end = frame + 64;
+    if (_dl_find_object((void *)caller_above, &self)) return NULL;
     while (word < end && *word != code) word++;
     for (end = word + 48; word < end; word++) {
         const char *name = library(*word, found);
-        if (name && !passes_on(name) && is_code(found, (uintptr_t)*word) && follows_call(*word)) return name;
+        if (!name || passes_on(name) || found->dlfo_map_start == self.dlfo_map_start) continue;
+        if (is_code(found, (uintptr_t)*word) && follows_call(*word)) return name;
     }
     return NULL;
 }
