@@ -282,8 +282,8 @@ def test_an_event_has_the_tag_of_its_thread(recorded: Any) -> None:
         recorded("""
 from workbench.record import native
 runtime.rt_start()
-native.Spool().tag("kv_cache")
-ask(MIB)
+with native.Spool().tagged("kv_cache"):
+    ask(MIB)
 """)
     )
     assert taken["tag"] == "kv_cache"

@@ -25,7 +25,6 @@ def spool(tmp_path: Path) -> Iterator[Spool]:
     opened = Spool()
     opened.open(tmp_path, 1 << 16)
     yield opened
-    opened.tag(None)
     opened.close()
 
 
@@ -183,15 +182,14 @@ import ctypes, os, threading
 from workbench.record.native import Spool
 libc = ctypes.CDLL(None)
 spool = Spool()
-spool.tag("weights")
-libc.malloc(200_001)
-thread = threading.Thread(target=libc.malloc, args=(200_002,))
-thread.start(), thread.join()
-if os.fork() == 0:
-    libc.malloc(200_003)
-    os._exit(0)
-os.wait()
-spool.tag(None)
+with spool.tagged("weights"):
+    libc.malloc(200_001)
+    thread = threading.Thread(target=libc.malloc, args=(200_002,))
+    thread.start(), thread.join()
+    if os.fork() == 0:
+        libc.malloc(200_003)
+        os._exit(0)
+    os.wait()
 libc.malloc(200_004)
 """
     run_python(script, tmp_path / "spool")

@@ -136,12 +136,8 @@ class Spool:
             known = self._names[text] = int(self._library.wb_name(text.replace("\0", " ").encode()))
         return known
 
-    def tag(self, text: str | None) -> None:
-        """Say what the calling thread allocates from here on is for; None: nobody says."""
-        self._thread.tag.value = 0 if text is None else self.name(text)
-
     def tagged(self, text: str) -> Tagged:
-        """The same for a block, after which what held before holds again."""
+        """A block in which what the calling thread allocates is for this; after it, what held before holds again."""
         return Tagged(self._thread, self.name(text))
 
     def python_stack(self) -> int:
