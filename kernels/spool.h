@@ -126,4 +126,20 @@ size_t wb_unpatch(void);
  * claimed and never committed (their thread died); they count as lost. */
 size_t wb_drain(struct wb_ring *ring, struct wb_record *out, size_t most, int skip);
 
+/* What a process has in use; NULL where there is no memory for it. */
+struct wb_live;
+struct wb_live_out {
+    struct wb_record *rows; /* room for two a taken event */
+    uint64_t count;
+    uint64_t unknown_frees; /* of memory that was handed out before the recording began */
+};
+struct wb_live *wb_live_new(void);
+void wb_live_delete(struct wb_live *live);
+size_t wb_live_rows(const struct wb_live *live, struct wb_record *out); /* copies them; NULL: only tells how many */
+/* Take events in the order of time, and append to `out` what goes into the run: an allocation as it is, after a free of
+ * what was in use in its place, for that free was not seen; a free with what its allocation knew; an unknown free not.
+ * Returns how many were taken: it stops before a free of addresses that are not those of one mapping, and at the end
+ * of memory. */
+size_t wb_live_apply(struct wb_live *live, const struct wb_record *events, size_t count, struct wb_live_out *out);
+
 #endif

@@ -1,7 +1,7 @@
-"""What needs a CUDA device: python tests/benchmarks/cuda.py arms|generation|blocks STORE [MODEL]
+"""What needs a CUDA device: python tests/benchmarks/cuda.py arms|generation|blocks STORE [MODEL [ROUNDS [WAY …]]]
 
 arms        records the process-group arms of the H200's measurements, the bare ones and vLLM's, into STORE
-generation  tokens/s of vLLM, plain and recorded in turn
+generation  tokens/s of vLLM, plain and recorded in turn: ROUNDS of every WAY (all ways)
 blocks      nanoseconds of an allocation and its free, by torch and by hand, plain, recorded, with torch's history
 """
 
@@ -11,11 +11,11 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 
 PROGRAMS = Path("tests/gpu/programs")  # from the project's folder, so that recorded runs name no other
-ROUNDS = 60
 
 
 def command_of(program: list[str], options: list[str] | None, store: str) -> list[str]:
@@ -36,7 +36,7 @@ def run(program: list[str], options: list[str] | None = None, store: str = "") -
     return next((line for line in done.stdout.splitlines() if line.startswith("{") and '"run"' not in line), "{}")
 
 
-def arms(store: str, model: str) -> None:
+def arms(store: str, model: str, *_: str) -> None:
     """Record every arm."""
     for arm in ("context", "nccl-lazy", "nccl-eager", "gloo"):
         run(["process_group.py", arm], ["--name", f"group-{arm}"], store)
@@ -46,15 +46,16 @@ def arms(store: str, model: str) -> None:
         print(text, flush=True)
 
 
-def generation(store: str, model: str) -> None:
+def generation(store: str, model: str, rounds: str = "60", *chosen: str) -> None:
     """Compare tokens/s of engines that live side by side and generate in turn, so that all see the same machine.
 
     Two processes of one kind differ by some percent, so the recorded ones also do rounds that are not recorded.
     """
     ways: dict[str, list[str] | None] = {"plain": None, "recorded": [], "without stacks": ["--stacks", "none"]}
-    engines = {way: Engine(options, store, [model, "--on-demand"]) for way, options in ways.items()}
-    speeds: dict[tuple[str, str], list[int]] = {(way, order): [] for way in ways for order in ("on", "off")}
-    for number in range(ROUNDS):
+    chosen = chosen or tuple(ways)
+    engines = {way: Engine(ways[way], store, [model, "--on-demand"]) for way in chosen}
+    speeds: dict[tuple[str, str], list[int]] = {(way, order): [] for way in chosen for order in ("on", "off")}
+    for number in range(int(rounds)):
         for way, one in engines.items():
             for order in ("on", "off") if number % 2 else ("off", "on"):
                 speeds[way, order].append(one.round(order))
@@ -67,6 +68,8 @@ def generation(store: str, model: str) -> None:
         "a plain process, of itself": (("plain", "on"), ("plain", "off")),
     }
     for what, (mine, other) in tell.items():
+        if not {mine, other} <= speeds.keys():
+            continue
         ratios = sorted(a / b for a, b in zip(speeds[mine], speeds[other], strict=True))
         quartiles = [round(ratios[len(ratios) * part // 4], 4) for part in (1, 2, 3)]
         print(json.dumps({"what": what, "tokens_per_s": median(speeds[mine]), "quartiles": quartiles}), flush=True)
@@ -99,7 +102,7 @@ class Engine:
         self._process.communicate()
 
 
-def blocks(store: str, _: str) -> None:
+def blocks(store: str, *_: str) -> None:
     """Compare what memory costs the thread that asks for it."""
     command = ["block_cost.py"]
     for way, options in (("plain", None), ("recorded", []), ("recorded without stacks", ["--stacks", "none"])):
@@ -109,5 +112,5 @@ def blocks(store: str, _: str) -> None:
 
 if __name__ == "__main__":
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
-    what = {"arms": arms, "generation": generation, "blocks": blocks}
-    what[sys.argv[1]](sys.argv[2], sys.argv[3] if len(sys.argv) > 3 else "")
+    what: dict[str, Callable[..., None]] = {"arms": arms, "generation": generation, "blocks": blocks}
+    what[sys.argv[1]](*(sys.argv[2:] if len(sys.argv) > 3 else [*sys.argv[2:], ""]))

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 from workbench.launch.session import record_program
+from workbench.record.settings import Settings
 from workbench.run.run import Run
 from workbench.run.store import Store
 
@@ -22,9 +23,9 @@ MIB = 1 << 20
 FIRST_MEASURED = 1 << 56  # no driver hands addresses out from here on
 
 
-def recorded(folder: Path, program: str, *arguments: str) -> Run:
+def recorded(folder: Path, program: str, *arguments: str, settings: Settings | None = None) -> Run:
     command = [sys.executable, str(PROGRAMS / program), *arguments]
-    return record_program(command, name=program, store=Store(folder))
+    return record_program(command, name=program, store=Store(folder), settings=settings)
 
 
 def at_end_of(run: Run, phase: str) -> dict[str, int]:
@@ -106,3 +107,19 @@ def test_graphs_replay_and_a_profiler_sees_cuda_while_recorded(tmp_path: Path) -
     driver = events[(events["layer"] == "driver") & (events["tier"] == "gpu")]
     after = phases.loc["after"]
     assert driver["time_ns"].between(after["start_ns"], after["end_ns"]).any()
+
+
+@pytest.mark.parametrize("device_times", [False, True])
+def test_copies_tell_when_they_were_submitted_or_on_request_when_they_ran(tmp_path: Path, device_times: bool) -> None:
+    if device_times:
+        pytest.importorskip("cupti")
+    run = recorded(tmp_path, "copies.py", settings=Settings(copies=device_times))
+    phase = run.phases().set_index("name").loc["copies"]
+    copies = run.table("copies").to_pandas()
+    copies = copies[(copies["bytes"] == 32 * MIB) & copies["time_ns"].between(phase["start_ns"], phase["end_ns"])]
+    assert copies["direction"].value_counts().to_dict() == {"host to device": 3, "device to host": 3}
+    assert copies["stream"].nunique() == 2
+    assert copies["start_ns"].notna().tolist() == [device_times] * 6
+    if device_times:
+        assert (copies["end_ns"] <= phase["end_ns"]).all()
+        assert (32 * MIB / (copies["end_ns"] - copies["start_ns"])).between(5, 100).all()  # GB/s: what a bus can do

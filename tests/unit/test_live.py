@@ -3,6 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -93,3 +94,46 @@ def test_however_events_are_cut_into_batches_the_sums_are_the_same(steps: list[t
         written = live.apply(made[start : start + size])
         change += sum(10 if row["kind"] == ALLOC else -10 for row in written)
     assert change == in_use(live) == 10 * len(expected)
+
+
+def twin(made: Rows) -> tuple[list[tuple[int, int, int, int]], dict[int, int]]:
+    """The same in plain Python: what goes into the run, and what is in use."""
+    written: list[tuple[int, int, int, int]] = []
+    used: dict[int, int] = {}
+    for time_ns, kind, address, size in told(made):
+        if address in used:
+            written.append((time_ns, FREE, address, used.pop(address)))
+        elif kind == FREE:
+            continue
+        if kind == ALLOC:
+            used[address] = size
+            written.append((time_ns, ALLOC, address, size))
+    return written, used
+
+
+@pytest.mark.parametrize("addresses", [3, 700, 20_000])
+def test_many_events_are_paired_as_by_the_plain_twin(addresses: int) -> None:
+    random = np.random.default_rng(addresses)
+    made = rows(*((time, ALLOC, 0, time) for time in range(60_000)))
+    made["kind"] = random.choice([ALLOC, FREE], len(made))
+    made["address"] = random.integers(1, addresses, len(made)) << random.choice([0, 12, 40])
+    live, written = Live(), []
+    for batch in np.array_split(made, 7):
+        written += told(live.apply(batch))
+    expected, used = twin(made)
+    assert written == expected
+    assert dict(zip(live.rows["address"].tolist(), live.rows["bytes"].tolist(), strict=True)) == used
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, 15), st.integers(1, 6)), max_size=40))
+def test_whatever_is_mapped_and_unmapped_the_bytes_in_use_are_those_of_its_pages(
+    steps: list[tuple[bool, int, int]],
+) -> None:
+    live, pages = Live(), set[int]()
+    for time_ns, (maps, first, count) in enumerate(steps):
+        span = set(range(first, first + count))
+        if maps and pages & span:
+            continue  # the kernel gives no addresses twice
+        live.apply(rows((time_ns, ALLOC if maps else FREE, first << 12, count << 12), flags=0 if maps else RANGE))
+        pages = pages | span if maps else pages - span
+        assert in_use(live) == len(pages) << 12

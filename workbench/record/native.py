@@ -63,6 +63,10 @@ def library() -> ctypes.CDLL:
         "wb_patch": (ctypes.c_size_t, []),
         "wb_unpatch": (ctypes.c_size_t, []),
         "wb_drain": (ctypes.c_size_t, [pointer, pointer, ctypes.c_size_t, ctypes.c_int]),
+        "wb_live_new": (pointer, []),
+        "wb_live_delete": (None, [pointer]),
+        "wb_live_rows": (ctypes.c_size_t, [pointer, pointer]),
+        "wb_live_apply": (ctypes.c_size_t, [pointer, pointer, ctypes.c_size_t, pointer]),
     }
     for name, (result, arguments) in signatures.items():
         function = getattr(loaded, name)
