@@ -1,4 +1,4 @@
-"""What pyproject.toml can not say: `kernels/` is packaged as `workbench.kernels`, with one native library in it."""
+"""What pyproject.toml can not say: `kernels/` is `workbench.kernels`, with a native library, `data/models/` is `workbench.shapes`."""
 
 from pathlib import Path
 
@@ -26,8 +26,8 @@ recorder = Extension(
 )
 
 setup(
-    packages=[*find_packages(include=["workbench", "workbench.*"]), "workbench.kernels"],
-    package_dir={"workbench": "workbench", "workbench.kernels": "kernels"},
+    packages=[*find_packages(include=["workbench", "workbench.*"]), "workbench.kernels", "workbench.shapes"],
+    package_dir={"workbench": "workbench", "workbench.kernels": "kernels", "workbench.shapes": "data/models"},
     ext_modules=[recorder] if recorder.sources else [],
     cmdclass={"build_ext": BuildLibrary},
 )

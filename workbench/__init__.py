@@ -9,14 +9,18 @@ if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
     from workbench.compare.comparison import Comparison as Comparison
+    from workbench.compare.evidence import evidence as evidence
     from workbench.config import EngineConfig as EngineConfig
     from workbench.config import Workload as Workload
     from workbench.config import axes as axes
     from workbench.errors import WorkbenchError as WorkbenchError
     from workbench.launch.feed import Feed as Feed
+    from workbench.launch.generation import Generation as Generation
+    from workbench.launch.generation import generate as generate
+    from workbench.launch.programs import record_program as record_program
     from workbench.launch.recording import recording as recording
-    from workbench.launch.session import record as record
-    from workbench.launch.session import record_program as record_program
+    from workbench.launch.session import Answer as Answer
+    from workbench.launch.session import Session as Session
     from workbench.record.recorder import phase as phase
     from workbench.record.recorder import tag as tag
     from workbench.record.settings import Settings as Settings
@@ -27,21 +31,25 @@ if TYPE_CHECKING:
     from workbench.run.timeline import Timeline as Timeline
 
 _HOMES = {
+    "Answer": "launch.session",
     "Comparison": "compare.comparison",
     "EngineConfig": "config",
     "Feed": "launch.feed",
+    "Generation": "launch.generation",
     "Ledger": "run.ledger",
     "Run": "run.run",
+    "Session": "launch.session",
     "Settings": "record.settings",
     "Store": "run.store",
     "Timeline": "run.timeline",
     "WorkbenchError": "errors",
     "Workload": "config",
     "axes": "config",
+    "evidence": "compare.evidence",
+    "generate": "launch.generation",
     "import_snapshot": "run.interchange",
     "phase": "record.recorder",
-    "record": "launch.session",
-    "record_program": "launch.session",
+    "record_program": "launch.programs",
     "recording": "launch.recording",
     "tag": "record.recorder",
 }

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from workbench.launch.session import record_program
+from workbench.launch.programs import record_program
 from workbench.run.store import Store
 
 HEAVY = {"IPython", "duckdb", "numpy", "pandas", "pyarrow", "rich", "torch", "transformers", "vllm"}

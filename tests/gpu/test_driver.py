@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from workbench.launch.session import record_program
+from workbench.launch.programs import record_program
 from workbench.record.settings import Settings
 from workbench.run.run import Run
 from workbench.run.store import Store

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from workbench.launch.session import record_program
+from workbench.launch.programs import record_program
 from workbench.run import schema
 from workbench.run.interchange import import_snapshot
 from workbench.run.ledger import ledger_at

@@ -120,7 +120,7 @@ def test_a_setting_from_the_command_line_is_read_by_its_type() -> None:
         ("limits.max_length", "three", "limits.max_length is a whole number, not 'three'"),
         ("limits.max_length", "-5", "limits.max_length"),
         ("graphs.mode", "full", "'stock' of axis 'graphs' has no 'mode' to set: there are none"),
-        ("graphs", "full", "axis 'graphs' has no value 'full'"),
+        ("graphs", "ful", "axis 'graphs' has no value 'ful': did you mean 'full'?"),
         ("model.name", "x", "'model' has no fields to set: set 'model' itself"),
         ("", "x", "config has no ''"),
     ],

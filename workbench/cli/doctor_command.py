@@ -12,7 +12,7 @@ from typing import Any
 from workbench.cli.output import print_json, print_table, say
 from workbench.engines import engines
 from workbench.launch.checkup import SIZE, TORCH_CPU, TORCH_GPU, WAYS
-from workbench.launch.session import record_program
+from workbench.launch.programs import record_program
 from workbench.run.run import Run
 from workbench.run.store import Store, home
 

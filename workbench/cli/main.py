@@ -13,12 +13,14 @@ from workbench.errors import UsageError, WorkbenchError, nearest
 
 COMMANDS = {
     "doctor": "what can be recorded on this machine, and what can not",
-    "record": "record a generation, or any program after `--`",
+    "generate": "answer prompts by an engine under a config, recorded",
+    "record": "record any program after `--`",
     "runs": "list the recorded runs, newest first",
     "show": "where the memory of a run went",
     "compare": "what differs between runs, by owner and phase",
     "import": "make a run from a PyTorch memory snapshot",
     "export": "write a run for Perfetto, PyTorch's viewer, CSV or Parquet",
+    "models": "list the models that have names, or fetch one",
     "axes": "what can be chosen, and its values",
 }
 INTERRUPTED = 130

@@ -22,15 +22,18 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the manifest, phases, peaks and ledgers of one run."""
+    from workbench.compare.evidence import evidence
     from workbench.run.store import Store
     from workbench.run.summary import summary
 
     opened = Store(arguments.store).open(arguments.run)
-    document = summary(opened, _moment(arguments.at))
+    document = summary(opened, _moment(arguments.at)) | {"evidence": [vars(one) for one in evidence(opened)]}
     if arguments.json:
         print_json(document)
         return 0
     _print_head(document["manifest"])
+    for one in document["evidence"]:
+        say(f"{one['setting']}: {one['verdict']}: {one['why']}")
     tiers = list(document["peak"])
     if document["phases"]:
         _print_phases(document["phases"], tiers)

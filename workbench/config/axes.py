@@ -25,6 +25,27 @@ class Stock:
 
 
 @dataclass(frozen=True)
+class NoGraphs:
+    """Every step is launched kernel by kernel."""
+
+    name: ClassVar[str] = "none"
+
+
+@dataclass(frozen=True)
+class PiecewiseGraphs:
+    """What lies between attentions is replayed from graphs, a piece a layer."""
+
+    name: ClassVar[str] = "piecewise"
+
+
+@dataclass(frozen=True)
+class FullGraphs:
+    """A decode step is replayed whole, from one graph a batch size."""
+
+    name: ClassVar[str] = "full"
+
+
+@dataclass(frozen=True)
 class KvBudget:
     """How much the KV cache may take: `2GiB`, `4096 tokens`, or `90%` of the device's memory."""
 
@@ -70,6 +91,7 @@ class Limits:
 
     name: ClassVar[str] = "limits"
     max_sequences: int = 8  # requests in one forward pass
+    max_batched_tokens: int | None = None  # in one forward pass; none: 2048
     max_length: int | None = None  # tokens of a prompt and its answer together; none: what the model was made for
     kv_budget: KvBudget | None = dataclasses.field(default=None, metadata={"form": _BudgetForm()})
 
@@ -77,6 +99,11 @@ class Limits:
         """Refuses limits under which nothing could run."""
         if self.max_sequences < 1:
             raise UsageError(f"limits.max_sequences must be at least 1, not {self.max_sequences}")
+        if self.max_batched_tokens is not None and self.max_batched_tokens < self.max_sequences:
+            raise UsageError(
+                f"limits.max_batched_tokens must be at least limits.max_sequences ({self.max_sequences}), "
+                f"not {self.max_batched_tokens}"
+            )
         if self.max_length is not None and self.max_length < 2:
             raise UsageError(f"limits.max_length must be at least 2 (a prompt and an answer), not {self.max_length}")
 

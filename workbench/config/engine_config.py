@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import yaml
 
-from workbench.config.axes import Axis, Limits, Stock
+from workbench.config.axes import Axis, FullGraphs, Limits, NoGraphs, PiecewiseGraphs, Stock
 from workbench.config.fields import build, plain, read_field
 from workbench.errors import UsageError, nearest
 
@@ -26,7 +26,7 @@ def _axis(name: str, question: str, *values: type[Any]) -> Any:
 class EngineConfig:
     """One value on each axis, plus engine and model; equal ones are equal, and can be keys."""
 
-    engine: str = "transformers"
+    engine: str = "reference"
     model: str = "smollm2"
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"  # of weights; auto: as the model was saved
     limits: Limits = _axis("limits", "How much may the engine take on at once?", Limits)
@@ -34,7 +34,9 @@ class EngineConfig:
     weight_offload: Stock = _axis("weight_offload", "Which weights live outside the GPU, and how are they read?", Stock)
     kv_offload: Stock = _axis("kv_offload", "Where do KV blocks go that the GPU has no room for?", Stock)
     device_pool: Stock = _axis("device_pool", "Who cuts the GPU's memory into blocks?", Stock)
-    graphs: Stock = _axis("graphs", "Which steps are replayed as CUDA graphs?", Stock)
+    graphs: Stock | NoGraphs | PiecewiseGraphs | FullGraphs = _axis(
+        "graphs", "Which steps are replayed as CUDA graphs?", Stock, NoGraphs, PiecewiseGraphs, FullGraphs
+    )
 
     @classmethod
     def from_dict(cls, given: Mapping[str, object]) -> EngineConfig:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import importlib.resources
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +21,7 @@ import platformdirs
 
 from workbench.errors import EngineError, UsageError, nearest
 
+HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 CONVERT = (sys.executable, "-m", "workbench.config.convert_gguf")
 
 
@@ -47,23 +50,34 @@ def models_folder() -> Path:
     return (Path(home).expanduser() if home else platformdirs.user_cache_path("memory-workbench")) / "models"
 
 
+def shapes() -> dict[str, str]:
+    """Gives the models of which only the shape is known, each with its config.json: they run with random weights."""
+    files = importlib.resources.files("workbench.shapes").iterdir()
+    return {file.name.removesuffix(".json"): file.read_text() for file in files if file.name.endswith(".json")}
+
+
 def resolve(model: str) -> Path:
-    """Gives the folder to load a model from; a known name is fetched and converted at its first use.
+    """Gives the folder to load a model from; what is not on this machine is fetched and converted at its first use.
 
     Takes memory and time of other processes only, but call it before a recording starts, so that the recording has none
     of it.
     """
     if model in MODELS:
-        return _fetched(model)
+        return _kept(model, lambda folder: _fetch(model, folder))
+    if model in (known := shapes()):
+        return _kept(f"shape-{model}", lambda folder: _unfold(known[model], folder))
     folder = Path(model).expanduser()
     if (folder / "config.json").is_file():
         return folder.resolve()
     if folder.exists():
         raise UsageError(f"{model!r} is no model folder: it has no config.json")
-    raise UsageError(f"there is no model or folder {model!r}: {nearest(model, MODELS)}")
+    if HUB_ID.fullmatch(model):
+        return _from_hub(model)
+    raise UsageError(f"there is no model or folder {model!r}: {nearest(model, [*MODELS, *known])}")
 
 
-def _fetched(name: str) -> Path:
+def _kept(name: str, make: Callable[[Path], None]) -> Path:
+    """The folder of a model that was made once."""
     folder = models_folder() / name
     if folder.is_dir():
         return folder
@@ -71,7 +85,7 @@ def _fetched(name: str) -> Path:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with _alone(folder):
             if not folder.is_dir():
-                _fetch(name, folder)
+                make(folder)
     except OSError as error:
         raise EngineError(f"can not keep {name!r} in {folder.parent}: {error.strerror}; set WORKBENCH_HOME") from error
     return folder
@@ -83,6 +97,27 @@ def _alone(folder: Path) -> Iterator[None]:
     with (folder.parent / f".{folder.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
+
+
+def _unfold(config: str, folder: Path) -> None:
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as temporary:
+        work = Path(temporary) / "made"
+        work.mkdir()
+        (work / "config.json").write_text(config)
+        work.rename(folder)
+
+
+def _from_hub(name: str) -> Path:
+    """The folder where the hub's own library keeps a model; what is there already needs no hub."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.model", "*.txt"]))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        known = ", ".join([*MODELS, *shapes()])
+        raise EngineError(f"can not fetch {name!r} from the hub: {reason} (without a hub: {known})") from None
 
 
 def _fetch(name: str, folder: Path) -> None:

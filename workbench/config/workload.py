@@ -16,7 +16,10 @@ class Workload:
     prompts: tuple[str, ...]
     max_tokens: int = 64  # of an answer
     temperature: float = 0.0  # 0: always the likeliest token
-    seed: int = 0  # of sampling
+    top_k: int | None = None  # only the likeliest so many tokens; none: all
+    top_p: float = 1.0  # only the likeliest tokens that together have this probability
+    seed: int = 0  # of sampling: of each request's own random numbers, together with its index
+    stop: tuple[str, ...] = ()  # an answer ends before the first of these texts
     stop_at_end: bool = True  # false: go on past the model's end token, so that every answer has `max_tokens`
 
     def __post_init__(self) -> None:
@@ -27,6 +30,12 @@ class Workload:
             raise UsageError(f"max_tokens must be at least 1, not {self.max_tokens}")
         if self.temperature < 0:
             raise UsageError(f"temperature must be 0 or more, not {self.temperature}")
+        if self.top_k is not None and self.top_k < 1:
+            raise UsageError(f"top_k must be at least 1, not {self.top_k}")
+        if not 0 < self.top_p <= 1:
+            raise UsageError(f"top_p must be above 0 and at most 1, not {self.top_p}")
+        if not all(self.stop):
+            raise UsageError("stop has an empty text: every answer would end at once")
 
     @classmethod
     def from_dict(cls, given: Mapping[str, object]) -> Workload:

@@ -1,33 +1,67 @@
-"""What is observed: engines by name, imported only when one is asked for."""
+"""What is observed: engines by name, imported only when one is asked for, and what each can not do here."""
 
 from __future__ import annotations
 
+import dataclasses
 from importlib import import_module
+from typing import Any, Protocol, cast
 
+from workbench.config import EngineConfig, axes
 from workbench.engines.base import Engine, Token
+from workbench.engines.host import Host
 from workbench.errors import UsageError, nearest
 
-__all__ = ["Engine", "Token", "engine", "engines"]
+__all__ = ["Engine", "Host", "Token", "engine", "engines", "refuse", "why_not"]
 
-_CLASSES = {
-    "transformers": "workbench.engines.transformers:TransformersEngine",
+_PACKAGES = {
+    "reference": "workbench.engines.reference",
+    "vllm": "workbench.engines.vllm",
 }
+
+
+class _Support(Protocol):
+    """The module `support` of an engine's package: it is imported without what the engine itself needs."""
+
+    CLASS: str  # module:class of the engine
+
+    def missing(self) -> str | None:
+        """Why this engine can not run here at all."""
+
+    def why_not(self, axis: str, value: Any, host: Host) -> str | None:
+        """Why it can not run with this value on this axis."""
 
 
 def engines() -> tuple[str, ...]:
     """Gives the names of all engines."""
-    return tuple(_CLASSES)
+    return tuple(_PACKAGES)
 
 
-def require(name: str) -> None:
-    """Refuses an engine that there is not; loads none."""
-    if name not in _CLASSES:
-        raise UsageError(f"there is no engine {name!r}: {nearest(name, _CLASSES)}")
+def why_not(engine: str, axis: str | None = None, value: object = None, host: Host | None = None) -> str | None:
+    """Gives the reason why an engine can not run here, or not with a value on an axis; None: it can."""
+    support = _support(engine)
+    return support.missing() if axis is None else support.why_not(axis, value, host or Host.here())
+
+
+def refuse(config: EngineConfig) -> None:
+    """Refuses what can not run here, before anything is started; loads no engine."""
+    if reason := why_not(config.engine):
+        raise UsageError(f"engine {config.engine!r} can not run here: {reason}")
+    host = Host.here()
+    for axis in axes():
+        value = getattr(config, axis)
+        if reason := why_not(config.engine, axis, value, host):
+            chosen = value.name if not dataclasses.fields(value) else axis
+            raise UsageError(f"engine {config.engine!r} can not run with {axis} {chosen!r}: {reason}")
 
 
 def engine(name: str) -> type[Engine]:
     """Gives the class of an engine."""
-    require(name)
-    module, _, attribute = _CLASSES[name].partition(":")
+    module, _, attribute = _support(name).CLASS.partition(":")
     found: type[Engine] = getattr(import_module(module), attribute)
     return found
+
+
+def _support(name: str) -> _Support:
+    if name not in _PACKAGES:
+        raise UsageError(f"there is no engine {name!r}: {nearest(name, _PACKAGES)}")
+    return cast(_Support, import_module(f"{_PACKAGES[name]}.support"))

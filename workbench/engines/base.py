@@ -14,10 +14,11 @@ from workbench.record.probe import Probe
 class Token:
     """One token of an answer."""
 
-    request: int  # index of its prompt in the workload
+    request: int  # its number in the run
     position: int  # in the answer, from 0
     id: int
-    text: str  # what it adds to the answer; empty while a character is still incomplete
+    text: str  # what it adds to the answer; empty while a character, or what may be a stop text, is incomplete
+    end: str | None = None  # of an answer's last token: why it is the last, `stop` or `length`
 
 
 class Engine(Protocol):
@@ -26,8 +27,11 @@ class Engine(Protocol):
     def load(self, config: EngineConfig, probe: Probe) -> None:
         """Brings the model up; refuses what the config asks and this engine does not do."""
 
-    def generate(self, workload: Workload) -> Iterator[Token]:
-        """Gives the tokens of every answer as they come out."""
+    def generate(self, workload: Workload, first: int = 0) -> Iterator[Token]:
+        """Gives the tokens of every answer as they come out; `first` is the first request's number in the run.
+
+        An iterator that is closed early cancels what is not answered yet.
+        """
 
     def close(self) -> None:
         """Gives back all that `load` took; also when `load` failed half-way, also twice."""

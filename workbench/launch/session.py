@@ -1,4 +1,4 @@
-"""Runs that get a process of their own: an engine under a config, or any program."""
+"""An engine in a process of its own, that answers for as long as the session lasts, and leaves a run."""
 
 from __future__ import annotations
 
@@ -6,87 +6,233 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, overload
 
 from workbench.config import EngineConfig, Workload
 from workbench.config.models import resolve
-from workbench.engines import require
-from workbench.errors import UsageError
+from workbench.engines import Token, refuse
+from workbench.errors import EngineError, UsageError, WorkbenchError
+from workbench.launch.channel import Channel, Message
+from workbench.launch.endings import ending, largest_then
+from workbench.launch.feed import Feed
 from workbench.launch.recording import Scribing, create
 from workbench.record.settings import Settings
 from workbench.run import manifest as manifests
 from workbench.run.run import Run
 from workbench.run.store import Store
 
-
-def record(
-    config: EngineConfig,
-    workload: Workload,
-    *,
-    name: str | None = None,
-    store: Store | None = None,
-    settings: Settings | None = None,
-) -> Run:
-    """Run `workload` on the engine of `config`, in a fresh process, and give back the recorded run."""
-    require(config.engine)
-    resolve(config.model)  # fetched and converted before the run, not in it
-    name = name or f"{config.engine}-{Path(config.model).name}"
-    folder = create(name, store, config=config.to_dict(), workload=workload.to_dict())
-    return _launch(folder, [sys.executable, "-m", "workbench.launch.worker", str(folder)], settings)
+CLOSES_WITHIN_S = 60.0  # an engine that was asked to; then it is ended
+ENDS_WITHIN_S = 5.0  # a process that was asked to; then it is killed
 
 
-def record_program(
-    command: Sequence[str],
-    *,
-    name: str | None = None,
-    store: Store | None = None,
-    settings: Settings | None = None,
-) -> Run:
-    """Run any program and give back the recorded run; its output goes where this process's goes."""
-    if not command:
-        raise UsageError("there is no program to record: give one after `--`")
-    folder = create(name or Path(_main_part(command)).stem, store, command=list(command))
-    return _launch(folder, command, settings)
+@dataclass(frozen=True)
+class Answer:
+    """What an engine answered to one prompt."""
+
+    prompt: str
+    text: str
+    tokens: tuple[int, ...]
+    end: str | None  # stop | length; none: it was cancelled
 
 
-def _main_part(command: Sequence[str]) -> str:
-    """The part of a command that names the run: the script of a Python, else the program."""
-    is_script = len(command) > 1 and Path(command[0]).name.startswith("python") and not command[1].startswith("-")
-    return command[1 if is_script else 0]
+class Session:
+    """`with Session(config) as s: for token in s.generate("…", stream=True): …`; then `s.run` is what was recorded."""
 
+    def __init__(
+        self,
+        config: EngineConfig,
+        *,
+        name: str | None = None,
+        store: Store | None = None,
+        settings: Settings | None = None,
+    ) -> None:
+        self.config = config
+        self.run: Run | None = None
+        self._name = name or f"{config.engine}-{Path(config.model).name}"
+        self._store = store
+        self._settings = settings or Settings()
+        self._is_loaded = False
+        self._is_generating = False
 
-def _launch(folder: Path, command: Sequence[str], settings: Settings | None) -> Run:
-    scribing = Scribing(folder)
-    environment = os.environ | (settings or Settings()).environment(folder)
-    try:
-        program = subprocess.Popen(command, env=environment)
-    except OSError as failure:
-        what = f"{command[0]} can not be started: {failure.strerror}"
-        scribing.finish(manifests.FAILED, 127, what)
-        raise UsageError(what) from None
-    code = _wait(program)
-    status, error = _ending(code)
-    return scribing.finish(status, 128 - code if code < 0 else code, error)
-
-
-def _wait(program: subprocess.Popen[bytes]) -> int:
-    """Wait for the program; a Ctrl-C is the program's to answer, a second one ends it."""
-    for stop in (None, program.terminate, program.kill):
+    def __enter__(self) -> Session:
+        """Starts the engine; it is loaded when this returns."""
+        refuse(self.config)
+        resolve(self.config.model)  # fetched and converted before the run, not in it
+        self._scribing = Scribing(create(self._name, self._store, config=self.config.to_dict()))
+        self._channel, other = Channel.pair()
+        with other:
+            self._process = self._start(other.fileno())
         try:
-            if stop:
-                stop()
-            return program.wait()
-        except KeyboardInterrupt:
-            continue
-    return program.wait()
+            self._expect("ready")
+            self._is_loaded = True
+        except BaseException as error:
+            self._end(error)
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._end(error)
+
+    @property
+    def feed(self) -> Feed:
+        """What is being recorded, live."""
+        return Feed(self._scribing.folder)
+
+    @overload
+    def generate(
+        self, prompts: str | Sequence[str] | Workload, *, stream: Literal[False] = False, **rules: Any
+    ) -> list[Answer]: ...
+    @overload
+    def generate(
+        self, prompts: str | Sequence[str] | Workload, *, stream: Literal[True], **rules: Any
+    ) -> Iterator[Token]: ...
+    def generate(
+        self, prompts: str | Sequence[str] | Workload, *, stream: bool = False, **rules: Any
+    ) -> list[Answer] | Iterator[Token]:
+        """Answers prompts, by the rules of a `Workload`; with `stream` gives the tokens as they come out.
+
+        A stream that is closed, dropped or interrupted cancels what is not answered yet.
+        """
+        workload = workload_of(prompts, rules)
+        tokens = self._stream(workload)
+        return tokens if stream else answers_of(workload, tokens)
+
+    def _start(self, socket: int) -> subprocess.Popen[bytes]:
+        """The engine's process leads a group of its own: a Ctrl-C of the terminal is the session's to answer."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "workbench.launch.worker", str(self._scribing.folder), str(socket)],
+            env=os.environ | self._settings.environment(self._scribing.folder),
+            pass_fds=[socket],
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
+    def _stream(self, workload: Workload) -> Iterator[Token]:
+        if self.run is not None:
+            raise UsageError("this session has ended: begin another one")
+        if self._is_generating:
+            raise UsageError("this session is generating: read its stream to the end, or close it, before the next one")
+        self._is_generating = True
+        self._say({"do": "generate", "workload": workload.to_dict()})
+        is_done = False
+        try:
+            while not is_done:
+                message = self._expect("tokens", "done")
+                is_done = message["is"] == "done"
+                for written in message.get("tokens", ()):
+                    yield Token(*written)
+        except UsageError:
+            is_done = True
+            raise
+        finally:
+            if not is_done and self.run is None:
+                self._cancel()
+            self._is_generating = False
+
+    def _cancel(self) -> None:
+        """Ends what is being answered; the engine is free for the next workload when this returns."""
+        self._say({"do": "cancel"})
+        while self._expect("tokens", "done")["is"] != "done":
+            pass
+
+    def _say(self, message: Message) -> None:
+        with suppress(OSError):  # that it is gone shows where its answer is waited for
+            self._channel.send(message)
+
+    def _expect(self, *kinds: str) -> Message:
+        """The engine's next message, which must be one of these."""
+        message = self._channel.receive()
+        if message is None or message["is"] == "failed":
+            raise self._failed(message or {})
+        if message["is"] == "refused":
+            raise UsageError(message["what"])
+        assert message["is"] in kinds, message
+        return message
+
+    def _failed(self, message: Message) -> WorkbenchError:
+        """The engine is gone, or about to be: what the run says of it."""
+        if message.get("code") == UsageError.exit_code:
+            self._end(UsageError(message["what"]))
+            return UsageError(message["what"])
+        code = self._wait(ENDS_WITHIN_S)
+        run = self._finish(code)
+        error = run.manifest.error or {}
+        return EngineError(
+            f"{error.get('what', 'the engine ended')}{largest_then(error)}; the run is kept: {run.folder}"
+        )
+
+    def _end(self, error: BaseException | None) -> None:
+        """Closes the engine and seals the run; after a failure both are done already."""
+        if self.run is not None:
+            return
+        if self._is_loaded:
+            self._say({"do": "close"})
+            code = self._wait(CLOSES_WITHIN_S if error is None else ENDS_WITHIN_S)
+        else:
+            code = self._stop()
+        if error is None:
+            self._finish(code)
+            return
+        self.run = self._scribing.finish(manifests.FAILED, _exit_code(error), _line(error))
+        self._channel.close()
+
+    def _finish(self, code: int) -> Run:
+        status, error = ending(code, "the engine")
+        self.run = self._scribing.finish(status, 128 - code if code < 0 else code, error)
+        self._channel.close()
+        return self.run
+
+    def _wait(self, seconds: float) -> int:
+        try:
+            return self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return self._stop()
+
+    def _stop(self) -> int:
+        """Ends the engine's process, and those that it started."""
+        for sign in (signal.SIGTERM, signal.SIGKILL):
+            with suppress(ProcessLookupError):
+                os.killpg(self._process.pid, sign)
+            with suppress(subprocess.TimeoutExpired):
+                return self._process.wait(ENDS_WITHIN_S)
+        return self._process.wait()
 
 
-def _ending(code: int) -> tuple[str, str | None]:
-    """The status and the error of a run whose program ended with `code`."""
-    if code == 0:
-        return manifests.COMPLETE, None
-    if code > 0:
-        return manifests.FAILED, f"the program ended with exit code {code}"
-    hint = ": the host may have been out of memory" if -code == signal.SIGKILL else ""
-    return manifests.INCOMPLETE, f"the program was killed by {signal.Signals(-code).name}{hint}"
+def _exit_code(error: BaseException) -> int:
+    return 130 if isinstance(error, KeyboardInterrupt) else getattr(error, "exit_code", 1)
+
+
+def _line(error: BaseException) -> str:
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted"
+    return " ".join((str(error) if isinstance(error, WorkbenchError) else f"{type(error).__name__}: {error}").split())
+
+
+def workload_of(prompts: str | Sequence[str] | Workload, rules: dict[str, Any]) -> Workload:
+    """Gives the workload of prompts and rules such as `max_tokens=64`."""
+    if isinstance(prompts, Workload):
+        if rules:
+            raise UsageError(f"a workload has its rules in it: set {', '.join(rules)} there")
+        return prompts
+    several = (prompts,) if isinstance(prompts, str) else tuple(prompts)
+    return Workload.from_dict({"prompts": several, **rules})
+
+
+def answers_of(workload: Workload, tokens: Iterator[Token]) -> list[Answer]:
+    """Gives the answers that tokens add up to, one a prompt."""
+    texts: list[list[str]] = [[] for _ in workload.prompts]
+    ids: list[list[int]] = [[] for _ in workload.prompts]
+    ends: list[str | None] = [None] * len(workload.prompts)
+    for token in tokens:
+        texts[token.request].append(token.text)
+        ids[token.request].append(token.id)
+        ends[token.request] = token.end
+    parts = zip(workload.prompts, texts, ids, ends, strict=True)
+    return [Answer(prompt, "".join(text), tuple(numbers), end) for prompt, text, numbers, end in parts]

@@ -1,58 +1,117 @@
-"""The child's side: loads the engine that the run's manifest names and runs its workload.
+"""The engine's process: loads the engine of the run's config, and answers workloads until its session ends.
 
-`python -m workbench.launch.worker FOLDER`, started by `session` in an environment that records it.
+`python -m workbench.launch.worker FOLDER SOCKET`, started by `session` in an environment that records it.
 """
 
 from __future__ import annotations
 
-import ctypes
+import os
+import queue
 import signal
+import socket
 import sys
-from contextlib import closing
+import threading
+import time
+from contextlib import closing, suppress
 from pathlib import Path
+from typing import Any
 
 from workbench.config import EngineConfig, Workload
-from workbench.engines import engine
-from workbench.errors import WorkbenchError
+from workbench.engines import Engine, Token, engine
+from workbench.errors import UsageError, WorkbenchError
+from workbench.launch.channel import Channel, Message
+from workbench.record.probe import Probe
 from workbench.record.recorder import Recorder, current
-from workbench.record.wire import FAILURE
 from workbench.run.manifest import Manifest
 
-PR_SET_PDEATHSIG = 1
+TOGETHER_S = 0.005  # tokens that come out within this time are told together
 
 
-def work(folder: Path) -> None:
-    """Run the workload of the run in `folder`; the texts go into its manifest."""
-    manifest = Manifest.read(folder)
-    config, workload = EngineConfig.from_dict(manifest.config or {}), Workload.from_dict(manifest.workload or {})
-    probe = current()
-    texts = [""] * len(workload.prompts)
-    with closing(engine(config.engine)()) as running:
-        running.load(config, probe)
-        for token in running.generate(workload):
-            texts[token.request] += token.text
-    if isinstance(probe, Recorder):
-        probe.note("outputs", texts)
+class Worker:
+    """An engine, and the session that gives it orders."""
+
+    def __init__(self, channel: Channel, probe: Probe) -> None:
+        self._channel = channel
+        self._probe = probe
+        self._orders: queue.Queue[Message] = queue.Queue()
+        self._is_cancelled = threading.Event()
+        self._asked = 0  # requests so far
+        self._texts: list[str] = []
+        threading.Thread(target=self._listen, daemon=True).start()
+
+    def serve(self, config: EngineConfig) -> None:
+        """Loads the engine, then carries out orders until there are no more."""
+        with closing(engine(config.engine)()) as running:
+            try:
+                running.load(config, self._probe)
+                self._channel.send({"is": "ready"})
+                while (order := self._orders.get())["do"] != "close":
+                    self._answer(running, Workload.from_dict(order["workload"]))
+            except BaseException as error:
+                self._fail(error)  # before the engine gives back what it holds
+                raise
+
+    def _listen(self) -> None:
+        """Takes orders while the engine works. Where the session is gone the engine is nobody's."""
+        while message := self._channel.receive():
+            if message["do"] == "cancel":
+                self._is_cancelled.set()
+            else:
+                self._orders.put(message)
+        os.killpg(os.getpgrp(), signal.SIGTERM)  # with whatever processes the engine started
+
+    def _answer(self, running: Engine, workload: Workload) -> None:
+        self._is_cancelled.clear()
+        first = self._asked
+        try:
+            with closing(running.generate(workload, first)) as tokens:  # type: ignore[type-var]
+                self._tell(tokens, first, len(workload.prompts))
+        except UsageError as error:
+            self._channel.send({"is": "refused", "what": str(error)})
+            return
+        self._asked += len(workload.prompts)
+        self._channel.send({"is": "done"})
+
+    def _tell(self, tokens: Any, first: int, requests: int) -> None:
+        """Tells tokens as they come out; keeps the texts in the run."""
+        texts = [""] * requests
+        held: list[list[Any]] = []
+        told = time.monotonic()
+        for token in tokens:
+            texts[token.request - first] += token.text
+            held.append(_written(token, first))
+            if (now := time.monotonic()) - told > TOGETHER_S:
+                self._channel.send({"is": "tokens", "tokens": held})
+                held, told = [], now
+            if self._is_cancelled.is_set():
+                break
+        self._channel.send({"is": "tokens", "tokens": held})
+        self._texts += texts
+        if isinstance(self._probe, Recorder):
+            self._probe.note("outputs", self._texts)
+
+    def _fail(self, error: BaseException) -> None:
+        what = str(error) if isinstance(error, WorkbenchError) else f"{type(error).__name__}: {error}"
+        line = " ".join(what.split())
+        if isinstance(self._probe, Recorder):
+            self._probe.failure(line)
+        with suppress(OSError):
+            self._channel.send({"is": "failed", "what": line, "code": getattr(error, "exit_code", 1)})
+
+
+def _written(token: Token, first: int) -> list[Any]:
+    return [token.request - first, token.position, token.id, token.text, token.end]
 
 
 def main() -> int:
-    """Work, and say in one line what went wrong."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)  # no engine outlives the session that asked for it
+    """Work. What goes wrong has been told when this returns."""
+    config = EngineConfig.from_dict(Manifest.read(Path(sys.argv[1])).config or {})
+    channel = Channel(socket.socket(fileno=int(sys.argv[2])))
     try:
-        work(Path(sys.argv[1]))
+        Worker(channel, current()).serve(config)
     except WorkbenchError as error:
-        _say(str(error))
         return error.exit_code
     return 0
-
-
-def _say(error: str) -> None:
-    """Tell the session why, through the run."""
-    probe = current()
-    if isinstance(probe, Recorder):
-        probe.note(FAILURE, error)
-    else:
-        print(f"workbench: {error}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -232,11 +232,16 @@ class Book:
         """The innermost phase that is open."""
         return {"phase": self._open_phases[-1][1]["name"]} if self._open_phases else {}
 
-    def tokens(self, rows: list[list[int]]) -> None:
-        """Tokens that came out: time, request, position, count."""
-        names = schema.TOKENS.names
-        shifted = [dict(zip(names, [t - self._started_ns, *rest], strict=True)) for t, *rest in rows]
-        self._streams["tokens"].write_rows(shifted)
+    def rows(self, table: str, rows: list[dict[str, Any]]) -> None:
+        """What an engine tells of itself: rows of `tokens`, `requests` or `steps`."""
+        for row in rows:
+            for column, value in row.items():
+                if column.endswith("_ns") and value is not None:
+                    row[column] = value - self._started_ns
+                elif isinstance(value, str):
+                    row[column] = self._names.id(value)
+        self._names.flush()
+        self._streams[table].write_rows(rows)
 
     def _used(self, time_ns: int) -> list[dict[str, Any]]:
         return [self._total(time_ns, 0, "gpu", device, "used", used) for device, used in enumerate(self.devices.used())]

@@ -1,4 +1,4 @@
-"""What an engine tells about itself while it runs: phases, what memory is for, tokens. All of it is optional."""
+"""What an engine tells about itself while it runs: phases, what memory is for, tokens, steps. All of it is optional."""
 
 from __future__ import annotations
 
@@ -18,6 +18,15 @@ class Probe(Protocol):
     def tokens(self, request: int, position: int, count: int = 1) -> None:
         """That `count` tokens of a request's output came out now, the first of them at `position`."""
 
+    def request(self, **facts: int | str | None) -> None:
+        """That a request has ended: the columns of the run's table `requests`, with times on the one clock."""
+
+    def step(self, **facts: int) -> None:
+        """That a forward pass has ended: the columns of the run's table `steps`, with times on the one clock."""
+
+    def facts(self, what: str, values: dict[str, object]) -> None:
+        """What the engine says of itself that no event shows; kept in the run's manifest under `what`."""
+
 
 class NullProbe:
     """The probe of a run that nobody records."""
@@ -29,3 +38,9 @@ class NullProbe:
         return nullcontext()
 
     def tokens(self, request: int, position: int, count: int = 1) -> None: ...
+
+    def request(self, **facts: int | str | None) -> None: ...
+
+    def step(self, **facts: int) -> None: ...
+
+    def facts(self, what: str, values: dict[str, object]) -> None: ...

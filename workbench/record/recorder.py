@@ -8,7 +8,8 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,8 @@ from workbench.record.settings import SPOOL, Settings
 from workbench.record.sources import Source, Unavailable, all_sources
 from workbench.record.wire import Line
 
-TOKENS_HELD = 256  # tokens kept back before they are told, so that telling costs nothing a token
+HELD = 256  # rows kept back before they are told, so that telling costs nothing a token,
+HELD_NS = 500_000_000  # but none for longer than this
 
 
 class Recorder:
@@ -33,7 +35,9 @@ class Recorder:
         self._lock = threading.RLock()
         self._line = Line(folder)
         self._spool = Spool()
-        self._tokens: list[list[int]] = []
+        self._rows: dict[str, list[dict[str, Any]]] = defaultdict(list)  # by table
+        self._told_ns = time.monotonic_ns()
+        self._failed_in: str | None = None  # the innermost phase that an error left
         self.attached: list[Source] = []
         self._spool.open(folder / SPOOL, settings.threshold)
         limits = self._attach(settings, late)
@@ -43,7 +47,7 @@ class Recorder:
     def reconnect(self) -> None:
         """Talk to the scribe over a line of one's own, and forget what the parent still had to tell."""
         self._lock = threading.RLock()
-        self._tokens = []
+        self._rows.clear()
         self._line = Line(self.folder)
         self._line.ask("hello", pid=os.getpid(), sources={})
 
@@ -64,12 +68,15 @@ class Recorder:
         self._edge(name, "start")
         try:
             yield
+        except BaseException:
+            self._failed_in = self._failed_in or name
+            raise
         finally:
             self._edge(name, "end")
 
     def _edge(self, name: str, edge: str) -> None:
         self._flush()
-        self._tell_tokens()
+        self._tell_rows()
         thread = threading.get_ident()
         self._say(
             self._line.ask, "phase", name=name, time_ns=time.monotonic_ns(), edge=edge, pid=os.getpid(), thread=thread
@@ -100,20 +107,41 @@ class Recorder:
 
     def tokens(self, request: int, position: int, count: int = 1) -> None:
         """That `count` tokens of a request's output came out now, the first of them at `position`."""
-        with self._lock:
-            self._tokens.append([time.monotonic_ns(), request, position, count])
-        if len(self._tokens) >= TOKENS_HELD:
-            self._tell_tokens()
+        self._keep("tokens", {"time_ns": time.monotonic_ns(), "request": request, "position": position, "count": count})
 
-    def _tell_tokens(self) -> None:
+    def request(self, **facts: int | str | None) -> None:
+        """That a request has ended: the columns of the run's table `requests`, with times on the one clock."""
+        self._keep("requests", facts)
+
+    def step(self, **facts: int) -> None:
+        """That a forward pass has ended: the columns of the run's table `steps`, with times on the one clock."""
+        self._keep("steps", facts)
+
+    def _keep(self, table: str, row: Mapping[str, int | str | None]) -> None:
         with self._lock:
-            held, self._tokens = self._tokens, []
-        if held:
-            self._say(self._line.tell, "tokens", rows=held)
+            self._rows[table].append(dict(row))
+        if len(self._rows[table]) >= HELD or time.monotonic_ns() - self._told_ns > HELD_NS:
+            self._tell_rows()
+
+    def _tell_rows(self) -> None:
+        with self._lock:
+            held, self._rows = self._rows, defaultdict(list)
+            self._told_ns = time.monotonic_ns()
+        for table, rows in held.items():
+            self._say(self._line.tell, "rows", table=table, rows=rows)
+
+    def facts(self, what: str, values: dict[str, object]) -> None:
+        """What the engine says of itself that no event shows; kept in the run's manifest under `what`."""
+        self.note(what, values)
 
     def note(self, key: str, value: object) -> None:
         """Keep a fact about the run in its manifest."""
         self._say(self._line.tell, "note", key=key, value=value)
+
+    def failure(self, what: str) -> None:
+        """Why this process is about to end, in better words than its exit code, while it still holds its memory."""
+        self._flush()
+        self._say(self._line.ask, "failure", what=what, phase=self._failed_in, time_ns=time.monotonic_ns())
 
     def ran_out(self, what: str, tier: str) -> None:
         """That memory of a tier ran out: what was alive then is kept in the manifest."""
@@ -130,7 +158,7 @@ class Recorder:
     def leave(self) -> None:
         """Stop the sources, with all that they saw handed over."""
         self._flush()
-        self._tell_tokens()
+        self._tell_rows()
         limits = {source.name: source.detach() for source in reversed(self.attached)}
         self._say(self._line.tell, "limits", sources=limits)
         self._spool.close()

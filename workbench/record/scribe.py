@@ -154,8 +154,8 @@ class Scribe:
     def _do_phase(self, name: str, time_ns: int, edge: str, pid: int, thread: int) -> None:
         self._book.phase(name, time_ns, edge, (pid, thread))
 
-    def _do_tokens(self, rows: list[list[int]]) -> None:
-        self._book.tokens(rows)
+    def _do_rows(self, table: str, rows: list[dict[str, Any]]) -> None:
+        self._book.rows(table, rows)
 
     def _do_note(self, key: str, value: object) -> None:
         self.manifest.notes[key] = value
@@ -168,11 +168,19 @@ class Scribe:
         self.manifest.shortages = self._book.shortages
         self.manifest.write(self.folder)
 
+    def _do_failure(self, what: str, phase: str | None, time_ns: int) -> None:
+        self._book.tick()
+        self.manifest.error = self._what_happened(what, phase, time_ns)
+
+    def _what_happened(self, what: str, phase: str | None, time_ns: int) -> dict[str, Any]:
+        where = {"phase": phase} if phase else self._book.open_phase()
+        return {"what": what} | where | self._book.alive(time_ns)
+
     def _do_finish(self, status: str, exit_code: int | None = None, error: str | None = None) -> wire.Message:
         if error:
             self._book.tick()
-            what = self.manifest.notes.pop(wire.FAILURE, error)
-            self.manifest.error = {"what": what} | self._book.open_phase() | self._book.alive(time.monotonic_ns())
+            if self.manifest.error is None:
+                self.manifest.error = self._what_happened(error, None, time.monotonic_ns())
         self._finish(status, exit_code)
         self._finished = True
         return {"status": self.manifest.status, "counts": self.manifest.counts}

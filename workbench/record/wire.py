@@ -18,8 +18,6 @@ from workbench.errors import RunError
 
 Message = dict[str, Any]
 ANSWER_WITHIN_S = 60.0
-FAILURE = "failure"
-"""The note by which a recorded process says why it is about to end, in better words than its exit code."""
 
 
 def address(folder: Path) -> str:

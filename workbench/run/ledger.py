@@ -6,6 +6,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from workbench.run.columns import Ints, Mask, codes, equals, numbers
@@ -155,7 +156,8 @@ def _alive(events: pa.Table, rows: Mask) -> Ints:
             changed |= key[order][1:] != key[order][:-1]
         last[:-1] = changed
     ends = np.sort(chosen[order[last]])
-    return ends[equals(events, "kind", "alloc")[ends]]
+    allocated: npt.NDArray[np.int64] = ends[equals(events, "kind", "alloc")[ends]]
+    return allocated
 
 
 def _containers(events: pa.Table, outer: Ints, blocks: Ints) -> Ints:

@@ -15,11 +15,13 @@ from workbench.errors import RunError
 if TYPE_CHECKING:  # a recorded process reads its manifest, and must not be made to hold pyarrow
     import pyarrow as pa
 
-VERSION = 1
-"""Of the tables and the manifest. Grows by one whenever a column or a field changes its name, type or meaning."""
+VERSION = 2
+"""Of the tables and the manifest. Grows by one when a table comes, or a column or field changes its name or meaning."""
 
-MANIFEST_STEPS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
-TABLE_STEPS: dict[int, Callable[[str, pa.Table], pa.Table]] = {}
+MANIFEST_STEPS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {
+    1: lambda document: document,  # two tables came: `requests` and `steps`
+}
+TABLE_STEPS: dict[int, Callable[[str, pa.Table], pa.Table]] = {1: lambda _, table: table}
 
 
 def migrate(document: dict[str, Any], folder: Path) -> dict[str, Any]:

@@ -52,7 +52,7 @@ class Run:
         return self.manifest.id
 
     def table(self, name: str) -> pa.Table:
-        """One of the tables `events, stacks, phases, totals, copies, tokens`, in the order of time."""
+        """One of the tables of `schema.TABLES`, in the order of time."""
         if name not in schema.TABLES:
             raise RunError(f"a run has no table {name!r}; it has {', '.join(schema.TABLES)}")
         if name not in self._tables:
@@ -63,6 +63,8 @@ class Run:
     def sealed(self, name: str) -> Path | None:
         """The Parquet file of a table, once it is looked at; None while the table is still a stream."""
         path = self.folder / f"{name}.parquet"
+        if self.manifest.schema < schema.SINCE.get(name, 1):
+            return None
         if not path.exists():
             if self.manifest.status in (manifests.RECORDING, manifests.INCOMPLETE):
                 return None

@@ -86,6 +86,30 @@ TOKENS = pa.schema(
     ]
 )
 
+REQUESTS = pa.schema(
+    [
+        ("request", pa.int32()),
+        ("arrived_ns", pa.int64()),
+        ("started_ns", pa.int64()),  # when it was first in a step; null: never
+        ("ended_ns", pa.int64()),
+        ("prompt_tokens", pa.int32()),
+        ("answer_tokens", pa.int32()),
+        ("end", TEXT),  # stop | length | cancelled
+    ]
+)
+
+STEPS = pa.schema(
+    [
+        ("start_ns", pa.int64()),
+        ("end_ns", pa.int64()),
+        ("tokens", pa.int32()),  # that went through the model
+        ("requests", pa.int32()),  # in the batch
+        ("waiting", pa.int32()),  # requests
+        ("blocks", pa.int32()),  # of the KV cache, in use
+        ("all_blocks", pa.int32()),  # that there are
+    ]
+)
+
 TABLES = {
     "events": EVENTS,
     "stacks": STACKS,
@@ -93,4 +117,9 @@ TABLES = {
     "totals": TOTALS,
     "copies": COPIES,
     "tokens": TOKENS,
+    "requests": REQUESTS,
+    "steps": STEPS,
 }
+
+SINCE = {"requests": 2, "steps": 2}
+"""The version that a table is there from, where it is not 1: a run of an older one has none of its rows."""

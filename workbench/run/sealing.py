@@ -25,6 +25,8 @@ TIME_COLUMN = {
     "totals": "time_ns",
     "copies": "time_ns",
     "tokens": "time_ns",
+    "requests": "ended_ns",
+    "steps": "end_ns",
 }
 
 

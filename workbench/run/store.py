@@ -83,7 +83,7 @@ class Store:
         shutil.rmtree(opened.folder)
 
     def sql(self, query: str) -> pd.DataFrame:
-        """The answer to a SQL query over the views `runs, events, stacks, phases, totals, copies, tokens` of all runs.
+        """The answer to a SQL query over the views `runs, events, phases …` of all runs.
 
         Every view has a column `run`, the id of the run that a row is of.
         """

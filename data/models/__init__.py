@@ -1,0 +1,1 @@
+"""Shapes of models: their config.json, as they were published, without weights."""

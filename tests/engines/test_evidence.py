@@ -1,0 +1,76 @@
+"""What a run's events say of its settings: held to runs of the real engine, and to runs made to say otherwise."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import workbench
+from workbench.compare.evidence import evidence
+from workbench.config import EngineConfig
+from workbench.run.evidence import CANNOT_TELL, NOT_OBSERVED, OBSERVED
+from workbench.run.run import Run
+from workbench.run.store import Store
+
+
+@pytest.fixture(scope="module")
+def run(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    config = EngineConfig(model=str(tiny_model), dtype="float32").with_setting("limits.kv_budget", "1MiB")
+    store = Store(tmp_path_factory.mktemp("runs"))
+    return workbench.generate(config.with_setting("graphs", "none"), "a", store=store, max_tokens=3).run
+
+
+def asked(run: Run, name: str, value: str) -> Run:
+    """The same run, as if another value had been asked for."""
+    config = EngineConfig.from_dict(run.manifest.config or {}).with_setting(name, value)
+    other = Run.open(run.folder)
+    other.manifest = replace(other.manifest, config=config.to_dict())
+    return other
+
+
+def verdict(run: Run, setting: str) -> str:
+    [found] = [one.verdict for one in evidence(run) if one.setting.startswith(setting)]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("budget", "says"),
+    [
+        ("1MiB", OBSERVED),
+        ("1027KiB", OBSERVED),  # less than a block more than there is: a block of this model is 4 KiB
+        ("1028KiB", NOT_OBSERVED),
+        ("1000KiB", NOT_OBSERVED),
+        ("4096 tokens", OBSERVED),
+        ("4095 tokens", OBSERVED),
+        ("4097 tokens", NOT_OBSERVED),
+        ("50%", CANNOT_TELL),
+    ],
+)
+def test_a_budget_is_observed_to_a_block(run: Run, budget: str, says: str) -> None:
+    assert verdict(asked(run, "limits.kv_budget", budget), "limits.kv_budget") == says
+
+
+def test_the_numbers_are_in_it(run: Run) -> None:
+    [budget] = [one for one in evidence(run) if one.setting.startswith("limits")]
+    assert "1048576 bytes) tagged kv_cache, 256 blocks: 0 bytes less than asked" in budget.why
+
+
+def test_nothing_is_said_of_what_was_not_asked(run: Run) -> None:
+    quiet = asked(asked(run, "limits.kv_budget", "none"), "graphs", "stock")
+    assert evidence(quiet) == []
+
+
+RECORDED = Path(__file__).parents[2] / "data" / "runs"
+
+
+@pytest.mark.parametrize(("value", "says"), [("full", OBSERVED), ("piecewise", OBSERVED), ("none", NOT_OBSERVED)])
+def test_graphs_show_in_the_driver_s_memory(value: str, says: str) -> None:
+    [recorded] = [run for run in Store(RECORDED).runs() if run.manifest.name == "vllm-nccl-lazy"]
+    recorded.manifest = replace(recorded.manifest, config=EngineConfig().with_setting("graphs", value).to_dict())
+    assert verdict(recorded, f"graphs {value}") == says
+
+
+def test_no_graphs_are_observed_where_there_is_no_gpu(run: Run) -> None:
+    assert verdict(run, "graphs none") == OBSERVED

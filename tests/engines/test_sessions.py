@@ -1,0 +1,233 @@
+"""An engine in a process of its own: streams, stops when nobody listens, and says how it died."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import workbench
+from workbench.config import EngineConfig, Limits, Workload
+from workbench.errors import EngineError, UsageError
+from workbench.launch.session import Session
+from workbench.run.metrics import per_request, summary
+from workbench.run.run import Run
+from workbench.run.store import Store
+
+WORDS = ("the quick fox", "a", "jumps over it")
+
+
+def config(model: Path, **limits: int) -> EngineConfig:
+    return EngineConfig(model=str(model), dtype="float32", limits=Limits(**limits))
+
+
+def engine_processes() -> set[int]:
+    found = set()
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if b"workbench.launch.worker" in path.read_bytes():
+                found.add(int(path.parent.name))
+        except OSError:
+            continue
+    return found
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_left() -> object:
+    before = engine_processes()
+    yield
+    deadline = time.monotonic() + 10
+    while engine_processes() - before and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert engine_processes() <= before
+
+
+def test_what_comes_out_alone_comes_out_in_a_session(tiny_model: Path, tmp_path: Path) -> None:
+    with Session(config(tiny_model), store=Store(tmp_path)) as session:
+        streamed = list(session.generate(WORDS, stream=True, max_tokens=20))
+        answers = session.generate(Workload(WORDS, max_tokens=20))
+    for index, answer in enumerate(answers):
+        tokens = [token for token in streamed if token.request == index]
+        assert answer.text == "".join(token.text for token in tokens)
+        assert answer.tokens == tuple(token.id for token in tokens)
+        assert answer.end in ("stop", "length")
+    run = session.run
+    assert run is not None
+    assert (run.manifest.status, run.manifest.lost) == ("complete", 0)
+    assert run.manifest.notes["outputs"] == [answer.text for answer in answers] * 2
+    assert [name for name in run.phases()["name"] if name != "program"] == [
+        "load_weights",
+        "kv_cache",
+        "generate",
+        "generate",
+        "teardown",
+    ]
+    requests = per_request(run)
+    assert requests["request"].tolist() == [0, 1, 2, 3, 4, 5]
+    assert (requests[["queue_s", "first_token_s"]] >= 0).all().all()
+    assert summary(run)["tokens"] == 2 * sum(len(answer.tokens) for answer in answers)
+
+
+def test_memory_can_be_followed_while_it_generates(tiny_model: Path, tmp_path: Path) -> None:
+    with Session(config(tiny_model), store=Store(tmp_path)) as session:
+        feed = session.feed
+        assert feed.is_live
+        session.generate("a", max_tokens=5)
+        assert feed.new("events").num_rows
+    assert not feed.is_live
+
+
+def test_a_stream_that_is_left_is_cancelled_and_the_session_goes_on(tiny_model: Path, tmp_path: Path) -> None:
+    with Session(config(tiny_model), store=Store(tmp_path)) as session:
+        for token in session.generate("a", stream=True, max_tokens=100, stop_at_end=False):
+            if token.position == 3:
+                break
+        [answer] = session.generate("a", max_tokens=5, stop_at_end=False)
+        assert len(answer.tokens) == 5
+    assert session.run is not None
+    ends = session.run.table("requests").column("end").to_pylist()
+    assert ends[0] in ("cancelled", "length")  # this model may have answered before the word came through
+    assert ends[1] == "length"
+
+
+def test_an_interrupt_ends_a_long_generation_at_once(tiny_model: Path, tmp_path: Path) -> None:
+    many = Workload(("a",) * 5000, max_tokens=100, stop_at_end=False)
+    with Session(config(tiny_model), store=Store(tmp_path)) as session:
+        stream = session.generate(many, stream=True)
+        next(stream)
+        signal.setitimer(signal.ITIMER_REAL, 0.2)
+        previous = signal.signal(signal.SIGALRM, lambda *_: signal.raise_signal(signal.SIGINT))
+        start = time.monotonic()
+        with pytest.raises(KeyboardInterrupt):
+            list(stream)
+        signal.signal(signal.SIGALRM, previous)
+        assert time.monotonic() - start < 20
+        assert len(session.generate("a", max_tokens=3, stop_at_end=False)[0].tokens) == 3
+    assert session.run is not None
+    assert "cancelled" in session.run.table("requests").column("end").to_pylist()
+
+
+def test_what_is_refused_costs_no_session(tiny_model: Path, tmp_path: Path) -> None:
+    with Session(config(tiny_model), store=Store(tmp_path)) as session:
+        with pytest.raises(UsageError, match="prompt 0 has 200 tokens"):
+            session.generate("a" * 200)
+        stream = session.generate("a", stream=True, max_tokens=50)
+        next(stream)
+        with pytest.raises(UsageError, match="is generating"):
+            session.generate("a")
+        stream.close()  # type: ignore[attr-defined]
+        assert session.generate("a", max_tokens=2)[0].tokens
+    with pytest.raises(UsageError, match="has ended"):
+        session.generate("a")
+
+
+def test_an_engine_that_is_killed_names_phase_and_owners_and_keeps_the_run(tiny_model: Path, tmp_path: Path) -> None:
+    session = Session(config(tiny_model), store=Store(tmp_path)).__enter__()
+    stream = session.generate(("a",) * 2000, stream=True, max_tokens=100, stop_at_end=False)
+    since = time.monotonic()
+    while time.monotonic() - since < 1.5:
+        next(stream)
+    os.kill(session._process.pid, signal.SIGKILL)
+    with pytest.raises(
+        EngineError, match=r"killed by SIGKILL.* in phase generate; most memory then: .*; the run is kept"
+    ):
+        list(stream)
+    session.__exit__(None, None, None)
+    assert session.run is not None
+    assert session.run.manifest.status == "incomplete"
+    assert len(session.run.table("steps"))
+    assert len(session.run.events())
+
+
+def test_an_engine_that_fails_says_so_while_it_holds_its_memory(tiny_model: Path, tmp_path: Path) -> None:
+    broken = config(tiny_model).with_setting("limits.kv_budget", "900TiB")
+    with pytest.raises(EngineError, match=r"no room for a KV cache .* in phase kv_cache; most memory then"):
+        workbench.generate(broken, "a", store=Store(tmp_path / "runs"))
+    [run] = Store(tmp_path / "runs").runs()
+    assert run.manifest.status == "failed"
+    assert run.manifest.error is not None
+    assert run.manifest.error["phase"] == "kv_cache"
+
+
+def test_what_can_not_run_here_is_refused_before_anything_starts(tiny_model: Path, tmp_path: Path) -> None:
+    store = Store(tmp_path / "runs")
+    for wrong, says in (
+        (EngineConfig(engine="refrence", model=str(tiny_model)), "did you mean 'reference'"),
+        (EngineConfig(model=str(tmp_path / "nothing")), "there is no model or folder"),
+    ):
+        with pytest.raises(UsageError, match=says):
+            workbench.generate(wrong, "a", store=store)
+    assert store.runs() == []
+
+
+def test_no_engine_outlives_the_program_that_wanted_it(tiny_model: Path, tmp_path: Path) -> None:
+    program = (
+        "import sys, workbench\n"
+        "from workbench import EngineConfig, Session, Store\n"
+        "session = Session(EngineConfig(model=sys.argv[1]), store=Store(sys.argv[2])).__enter__()\n"
+        "stream = session.generate(('a',) * 2000, stream=True, max_tokens=100, stop_at_end=False)\n"
+        "next(stream); print('begun', flush=True); list(stream)\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program, str(tiny_model), str(tmp_path)], stdout=subprocess.PIPE, text=True
+    ) as one:
+        assert one.stdout is not None
+        assert one.stdout.readline() == "begun\n"
+        one.kill()
+    deadline = time.monotonic() + 20
+    while engine_processes() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not engine_processes()
+    [run] = Store(tmp_path).runs()
+    assert isinstance(run, Run)
+
+
+def test_generate_prints_the_text_as_it_comes_and_json_has_it_all(tiny_model: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "workbench", "generate", "--model", str(tiny_model), "--out", str(tmp_path)]
+    rules = ["--max-tokens", "9", "--set", "limits.max_length=64", "--temperature", "0.5", "--seed", "3"]
+    done = subprocess.run([*command, *rules, WORDS[0]], capture_output=True, text=True, check=True)
+    text, speed, where, _ = done.stdout.split("\n")
+    assert speed.startswith("9 tokens, ")
+    assert str(tmp_path) in where
+    done = subprocess.run([*command, *rules, *WORDS, "--json"], capture_output=True, text=True, check=True)
+    document = json.loads(done.stdout)
+    assert document["answers"][0]["text"] == text
+    assert [answer["metrics"]["answer_tokens"] for answer in document["answers"]] == [
+        len(answer["tokens"]) for answer in document["answers"]
+    ]
+    assert Run.open(document["folder"]).manifest.config["limits"]["max_length"] == 64  # type: ignore[index]
+
+
+def test_an_interrupt_at_the_terminal_keeps_the_run(tiny_model: Path, tmp_path: Path) -> None:
+    (tmp_path / "many").write_text("a\n" * 5000)
+    command = [
+        sys.executable,
+        "-m",
+        "workbench",
+        "generate",
+        "--model",
+        str(tiny_model),
+        "--out",
+        str(tmp_path / "runs"),
+    ]
+    with subprocess.Popen(
+        [*command, "--prompts", str(tmp_path / "many"), "--max-tokens", "100"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as one:
+        assert one.stdout is not None
+        assert one.stdout.readline().startswith("[")
+        os.killpg(one.pid, signal.SIGINT)
+        one.communicate()
+    assert one.returncode == 130
+    [run] = Store(tmp_path / "runs").runs()
+    assert run.manifest.error == {**(run.manifest.error or {}), "what": "interrupted"}
+    assert len(run.table("tokens"))

@@ -1,0 +1,45 @@
+"""A probe for tests of engines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+
+class Notes:
+    """Keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.phases: list[str] = []
+        self.tags: set[tuple[str, ...]] = set()
+        self.told: list[tuple[int, int, int]] = []
+        self.requests: list[dict[str, Any]] = []
+        self.steps: list[dict[str, Any]] = []
+        self.said: dict[str, dict[str, Any]] = {}
+        self._open: list[str] = []
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        self.phases.append(name)
+        yield
+        self.phases.append(f"end of {name}")
+
+    @contextmanager
+    def tag(self, name: str) -> Iterator[None]:
+        self._open.append(name)
+        self.tags.add(tuple(self._open))
+        yield
+        self._open.pop()
+
+    def tokens(self, request: int, position: int, count: int = 1) -> None:
+        self.told.append((request, position, count))
+
+    def request(self, **facts: Any) -> None:
+        self.requests.append(facts)
+
+    def facts(self, what: str, values: dict[str, Any]) -> None:
+        self.said[what] = values
+
+    def step(self, **facts: Any) -> None:
+        self.steps.append(facts)

@@ -1,0 +1,30 @@
+"""The verdicts on a run's settings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from workbench.config import EngineConfig
+from workbench.errors import UsageError
+from workbench.mechanisms import graphs, kv_budget
+from workbench.run.evidence import CANNOT_TELL, Evidence
+from workbench.run.run import Run
+
+CHECKS: dict[str, Callable[[Run, Any], Evidence | None]] = {
+    "limits": kv_budget.evidence,
+    "graphs": graphs.evidence,
+}
+"""By axis, what must show in the events of a run."""
+
+
+def evidence(run: Run) -> list[Evidence]:
+    """Gives a verdict on every setting of the run's config that asks for something."""
+    if run.manifest.config is None:
+        return []
+    try:
+        config = EngineConfig.from_dict(run.manifest.config)
+    except UsageError as error:  # of another version of the workbench
+        return [Evidence("config", CANNOT_TELL, f"this version can not read it: {error}")]
+    found = (check(run, getattr(config, axis)) for axis, check in CHECKS.items())
+    return [one for one in found if one is not None]

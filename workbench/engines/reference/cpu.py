@@ -1,0 +1,156 @@
+"""The operations of the model on the CPU, in plain torch; matrices are packed the way oneDNN reads them fastest."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch.nn import functional as F  # noqa: N812
+
+from workbench.engines.reference.batch import Batch
+from workbench.engines.reference.blocks import BLOCK_SIZE
+from workbench.engines.reference.model import Linear, Turns
+from workbench.engines.reference.weights import Layer
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A sequence with several tokens in the batch."""
+
+    rows: slice
+    slots: torch.Tensor  # [length] of all its tokens so far
+    mask: torch.Tensor  # [rows, length] what each row may see
+
+
+@dataclass(frozen=True)
+class CpuInputs:
+    """A batch as the CPU's attention takes it: single tokens together, prompts one by one."""
+
+    positions: torch.Tensor  # [T]
+    slots: torch.Tensor  # [T]
+    singles: int
+    seen: torch.Tensor  # [singles * length] slots
+    mask: torch.Tensor | None  # [singles, 1, 1, length]; none: all of it is seen
+    prompts: list[Prompt]
+
+
+class CpuOps:
+    """See `model.Ops`."""
+
+    def inputs(self, batch: Batch) -> CpuInputs:
+        """Gives a batch as tensors."""
+        singles = batch.singles
+        seen, mask = _seen_by_singles(batch)
+        return CpuInputs(
+            positions=torch.from_numpy(batch.positions),
+            slots=torch.from_numpy(batch.slots),
+            singles=singles,
+            seen=seen,
+            mask=mask,
+            prompts=[_prompt(batch, index) for index in range(singles, len(batch.lengths))],
+        )
+
+    def linear(self, matrix: torch.Tensor) -> Linear:
+        has_onednn = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+        return PackedLinear(matrix) if has_onednn else PlainLinear(matrix)
+
+    def norm(self, x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
+        return F.rms_norm(x, weight.shape, weight, eps)
+
+    def gate(self, gate_up: torch.Tensor) -> torch.Tensor:
+        gate, up = gate_up.chunk(2, dim=-1)
+        return F.silu(gate).mul_(up)
+
+    def rotate_and_store(
+        self, qkv: torch.Tensor, layer: Layer, turns: Turns, cache: torch.Tensor, inputs: CpuInputs
+    ) -> torch.Tensor:
+        heads, kv_heads = turns.heads, turns.kv_heads
+        states = qkv.view(len(qkv), heads + 2 * kv_heads, -1)
+        turned, values = states[:, : heads + kv_heads], states[:, heads + kv_heads :]
+        if layer.q_norm is not None and layer.k_norm is not None:
+            queries = self.norm(turned[:, :heads], layer.q_norm, turns.eps)
+            keys = self.norm(turned[:, heads:], layer.k_norm, turns.eps)
+            turned = torch.cat([queries, keys], dim=1)
+        turned = _rotate(turned, turns.cos_sin[inputs.positions].to(qkv.dtype)[:, None])
+        cache[inputs.slots] = torch.stack([turned[:, heads:], values], dim=1)
+        return turned[:, :heads]
+
+    def attend(self, queries: torch.Tensor, cache: torch.Tensor, inputs: CpuInputs) -> torch.Tensor:
+        found = torch.empty_like(queries, memory_format=torch.contiguous_format)
+        if inputs.singles:
+            found[: inputs.singles] = _attend_singles(queries[: inputs.singles], cache, inputs)
+        for prompt in inputs.prompts:
+            found[prompt.rows] = _attend_prompt(queries[prompt.rows], cache, prompt)
+        return found.view(len(queries), -1)
+
+
+def _rotate(x: torch.Tensor, cos_sin: torch.Tensor) -> torch.Tensor:
+    cos, sin = cos_sin.chunk(2, dim=-1)
+    first, second = x.chunk(2, dim=-1)
+    return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
+
+
+def _seen_by_singles(batch: Batch) -> tuple[torch.Tensor, torch.Tensor | None]:
+    lengths = torch.from_numpy(batch.lengths[: batch.singles])
+    if not len(lengths):
+        return lengths, None
+    longest = int(lengths.max())
+    tables = torch.from_numpy(batch.tables[: batch.singles, : -(-longest // BLOCK_SIZE)])
+    slots = _slots(tables)[:, :longest].reshape(-1)
+    if bool((lengths == longest).all()):
+        return slots, None
+    return slots, (torch.arange(longest) < lengths[:, None])[:, None, None]
+
+
+def _slots(tables: torch.Tensor) -> torch.Tensor:
+    """The slots of all tokens of blocks: [S, blocks] -> [S, tokens]."""
+    return (tables[:, :, None] * BLOCK_SIZE + torch.arange(BLOCK_SIZE)).flatten(1)
+
+
+def _prompt(batch: Batch, index: int) -> Prompt:
+    rows = slice(int(batch.starts[index]), int(batch.starts[index + 1]))
+    length = int(batch.lengths[index])
+    slots = _slots(torch.from_numpy(batch.tables[index : index + 1]))[0, :length]
+    positions = torch.from_numpy(batch.positions[rows])
+    return Prompt(rows, slots, torch.arange(length) <= positions[:, None])
+
+
+def _attend_singles(queries: torch.Tensor, cache: torch.Tensor, inputs: CpuInputs) -> torch.Tensor:
+    """The heads that share keys stand in the place of a sequence's tokens, so that no key is repeated for them."""
+    count, heads, size = queries.shape
+    seen = cache[inputs.seen].view(count, -1, *cache.shape[1:])  # [singles, length, 2, kv heads, size]
+    keys, values = seen.permute(2, 0, 3, 1, 4)
+    grouped = queries.reshape(count, keys.shape[1], -1, size)
+    return F.scaled_dot_product_attention(grouped, keys, values, inputs.mask).reshape(count, heads, size)
+
+
+def _attend_prompt(queries: torch.Tensor, cache: torch.Tensor, prompt: Prompt) -> torch.Tensor:
+    keys, values = cache[prompt.slots].permute(1, 2, 0, 3)[:, None]  # [1, kv heads, length, size] each
+    found = F.scaled_dot_product_attention(queries.transpose(0, 1)[None], keys, values, prompt.mask, enable_gqa=True)
+    return found[0].transpose(0, 1)
+
+
+class PlainLinear:
+    """A matrix as it is."""
+
+    def __init__(self, matrix: torch.Tensor) -> None:
+        self._matrix = matrix
+
+    def __call__(self, x: torch.Tensor, plus: torch.Tensor | None = None) -> torch.Tensor:
+        product = F.linear(x, self._matrix)
+        return product if plus is None else product.add_(plus)
+
+
+class PackedLinear:
+    """A matrix in oneDNN's own order, which saves the reordering that every multiplication else begins with."""
+
+    def __init__(self, matrix: torch.Tensor) -> None:
+        self._packed = torch.ops.mkldnn._reorder_linear_weight(matrix.contiguous())
+        self._call = torch.ops.mkldnn._linear_pointwise
+
+    def __call__(self, x: torch.Tensor, plus: torch.Tensor | None = None) -> torch.Tensor:
+        if plus is None:
+            product: torch.Tensor = self._call(x, self._packed, None, "none", [], "")
+        else:
+            product = self._call.binary(x, plus, self._packed, None, "add")
+        return product

@@ -1,0 +1,88 @@
+"""A model in its place: weights, cache, and the way a batch is run on this device."""
+
+from __future__ import annotations
+
+import gc
+from pathlib import Path
+from typing import Protocol
+
+import torch
+
+from workbench.config import EngineConfig
+from workbench.engines.reference import weights
+from workbench.engines.reference.batch import Batch
+from workbench.engines.reference.blocks import BLOCK_SIZE
+from workbench.engines.reference.cpu import CpuInputs, CpuOps
+from workbench.engines.reference.kv_budget import count_blocks
+from workbench.engines.reference.model import Model
+from workbench.engines.reference.shape import Shape
+from workbench.errors import EngineError
+from workbench.record.probe import Probe
+
+
+class Runner(Protocol):
+    """Runs batches."""
+
+    blocks: int  # of its KV cache
+
+    def run(self, batch: Batch) -> torch.Tensor:
+        """Gives the logits after each sequence's last token: [S, V]."""
+
+    def close(self) -> None:
+        """Gives the model and the cache back."""
+
+
+def runner_of(
+    config: EngineConfig, folder: Path, shape: Shape, max_length: int, max_tokens: int, probe: Probe
+) -> Runner:
+    """Loads a model for this machine's device: a GPU where there is one."""
+    return CpuRunner(config, folder, shape, max_length, probe)
+
+
+class CpuRunner:
+    """Runs every batch operation by operation."""
+
+    def __init__(self, config: EngineConfig, folder: Path, shape: Shape, max_length: int, probe: Probe) -> None:
+        device, dtype = torch.device("cpu"), dtype_of(config.dtype, shape)
+        self._probe = probe
+        self._ops = CpuOps()
+        with probe.phase("load_weights"), probe.tag("weights"):
+            loaded = weights.load(folder, shape, dtype, device)
+            self._model: Model[CpuInputs] = Model(shape, loaded, self._ops, max_length)
+        with probe.phase("kv_cache"), probe.tag("kv_cache"):
+            self.blocks = count_blocks(config.limits, max_length, shape.kv_bytes(dtype.itemsize), device, reserve=0)
+            self._caches = new_caches(shape, self.blocks, dtype, device)
+        facts = {"device": "cpu", "dtype": str(dtype).removeprefix("torch."), "graphs": "none"}
+        probe.facts(
+            "engine", facts | {"block_size": BLOCK_SIZE, "blocks": self.blocks, "kv_cache_bytes": self._caches.nbytes}
+        )
+
+    @torch.inference_mode()
+    def run(self, batch: Batch) -> torch.Tensor:
+        with self._probe.tag("activations"):
+            x = self._model.forward(torch.from_numpy(batch.tokens), self._ops.inputs(batch), self._caches)
+            return self._model.logits(x[torch.from_numpy(batch.last_rows)])
+
+    def close(self) -> None:
+        del self._model, self._caches
+        gc.collect()
+
+
+def new_caches(shape: Shape, blocks: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    """Gives the KV cache as one piece of memory: [layers, slots, 2, kv heads, head_dim]."""
+    try:
+        # Zeros: what no token has written yet is read too, behind a mask, and must not be NaN.
+        return torch.zeros(
+            shape.layers, blocks * BLOCK_SIZE, 2, shape.kv_heads, shape.head_dim, dtype=dtype, device=device
+        )
+    except RuntimeError as error:
+        needed = shape.kv_bytes(dtype.itemsize) * blocks * BLOCK_SIZE
+        raise EngineError(
+            f"there is no room for a KV cache of {needed} bytes: lower limits.kv_budget ({error})"
+        ) from None
+
+
+def dtype_of(name: str, shape: Shape) -> torch.dtype:
+    """Gives the torch dtype of a config's name; `auto` is what the weights were saved in."""
+    found: torch.dtype = getattr(torch, shape.dtype if name == "auto" else name)
+    return found

@@ -1,0 +1,122 @@
+"""The shape of a model, out of its config.json."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from workbench.errors import EngineError
+
+FAMILIES = {"llama": False, "qwen3": True}  # by model_type: whether queries and keys are normed, head by head
+ACTIVATIONS = ("silu", "swish")
+
+
+@dataclass(frozen=True)
+class Rotary:
+    """How positions turn queries and keys."""
+
+    theta: float
+    kind: str = "default"  # default | linear | llama3
+    factor: float = 1.0
+    low: float = 1.0  # llama3: wavelengths above context/low are stretched by `factor`,
+    high: float = 4.0  # those below context/high are not, and between them in part
+    context: int = 8192  # llama3: tokens of the first training
+
+
+@dataclass(frozen=True)
+class Shape:
+    """All that decides how much memory a model takes and which operations it is made of."""
+
+    layers: int
+    hidden: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    intermediate: int
+    vocabulary: int
+    max_length: int  # tokens that the model was made for
+    eps: float
+    rotary: Rotary
+    is_tied: bool  # whether the output layer is the embedding
+    has_qk_norm: bool
+    dtype: str
+    ends: frozenset[int]  # tokens that end an answer
+
+    @classmethod
+    def read(cls, folder: Path) -> Shape:
+        """Gives the shape of the model in a folder; refuses a family that this engine does not know."""
+        config = _read(folder / "config.json")
+        family = config.get("model_type")
+        if family not in FAMILIES:
+            known = ", ".join(FAMILIES)
+            raise EngineError(f"{folder}: engine 'reference' has no model family {family!r}, only {known}; use 'vllm'")
+        for name in ("attention_bias", "mlp_bias", "use_sliding_window"):
+            if config.get(name):
+                raise EngineError(f"{folder}: engine 'reference' does not do {name}; use 'vllm'")
+        if config.get("hidden_act", "silu") not in ACTIVATIONS:
+            raise EngineError(
+                f"{folder}: engine 'reference' does not do hidden_act {config['hidden_act']!r}; use 'vllm'"
+            )
+        try:
+            return cls._of(config, FAMILIES[family], _ends(folder, config))
+        except KeyError as error:
+            raise EngineError(f"{folder / 'config.json'} has no {error}") from None
+
+    @classmethod
+    def _of(cls, config: Mapping[str, Any], has_qk_norm: bool, ends: frozenset[int]) -> Shape:
+        heads = int(config["num_attention_heads"])
+        return cls(
+            layers=int(config["num_hidden_layers"]),
+            hidden=int(config["hidden_size"]),
+            heads=heads,
+            kv_heads=int(config.get("num_key_value_heads") or heads),
+            head_dim=int(config.get("head_dim") or config["hidden_size"] // heads),
+            intermediate=int(config["intermediate_size"]),
+            vocabulary=int(config["vocab_size"]),
+            max_length=int(config["max_position_embeddings"]),
+            eps=float(config["rms_norm_eps"]),
+            rotary=_rotary(config),
+            is_tied=bool(config.get("tie_word_embeddings", False)),
+            has_qk_norm=has_qk_norm,
+            dtype=str(config.get("dtype") or config.get("torch_dtype") or "float32"),
+            ends=ends,
+        )
+
+    def kv_bytes(self, itemsize: int) -> int:
+        """Gives the bytes of one token's keys and values in all layers."""
+        return self.layers * 2 * self.kv_heads * self.head_dim * itemsize
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise EngineError(f"{path} can not be read: {error}") from None
+    return found
+
+
+def _ends(folder: Path, config: Mapping[str, Any]) -> frozenset[int]:
+    """The tokens that end an answer: what is said of generation comes before what is said of the model."""
+    path = folder / "generation_config.json"
+    ends = _read(path).get("eos_token_id") if path.is_file() else None
+    ends = config.get("eos_token_id") if ends is None else ends
+    return frozenset(ends if isinstance(ends, list) else [] if ends is None else [ends])
+
+
+def _rotary(config: Mapping[str, Any]) -> Rotary:
+    given = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    theta = float(given.get("rope_theta") or config.get("rope_theta") or 10000.0)
+    kind = given.get("rope_type") or given.get("type") or "default"
+    if kind not in ("default", "linear", "llama3"):
+        raise EngineError(f"engine 'reference' does not do rope_type {kind!r}; use 'vllm'")
+    return Rotary(
+        theta,
+        kind,
+        float(given.get("factor", 1.0)),
+        float(given.get("low_freq_factor", 1.0)),
+        float(given.get("high_freq_factor", 4.0)),
+        int(given.get("original_max_position_embeddings", 8192)),
+    )

@@ -1,0 +1,1 @@
+"""vLLM, as it is, reporting to a probe. The only place that imports vllm."""

@@ -1,0 +1,46 @@
+"""What a session and its engine's process say to each other: JSON lines over a socket of their own."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from typing import Any
+
+Message = dict[str, Any]
+
+
+class Channel:
+    """One end."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._socket = connection
+        self._lines = connection.makefile("rb")
+        self._sending = threading.Lock()
+
+    @classmethod
+    def pair(cls) -> tuple[Channel, socket.socket]:
+        """Gives an end, and the socket of the other one."""
+        mine, other = socket.socketpair()
+        return cls(mine), other
+
+    def send(self, message: Message) -> None:
+        """Says something; raises `OSError` where nobody listens any more."""
+        with self._sending:
+            self._socket.sendall(json.dumps(message).encode() + b"\n")
+
+    def receive(self) -> Message | None:
+        """Waits for what the other end says next; None: it is gone."""
+        try:
+            line = self._lines.readline()
+        except OSError:
+            return None
+        if not line.endswith(b"\n"):
+            return None
+        message: Message = json.loads(line)
+        return message
+
+    def close(self) -> None:
+        """Hangs up."""
+        self._lines.close()
+        self._socket.close()

@@ -1,0 +1,60 @@
+"""The KV budget: what the engine took for keys and values against what was asked."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from workbench.config import KvBudget, Limits
+from workbench.run.columns import equals, numbers
+from workbench.run.evidence import CANNOT_TELL, NOT_OBSERVED, OBSERVED, Evidence
+from workbench.run.run import Run
+from workbench.units import format_bytes
+
+TAG = "kv_cache"
+INNERMOST_FIRST = ("allocator", "driver", "host")  # a block lies in what another layer handed out
+
+
+def evidence(run: Run, limits: Limits) -> Evidence | None:
+    """Gives whether the bytes that are tagged as KV cache are those asked for, to a block; None: nothing was asked."""
+    budget = limits.kv_budget
+    if budget is None:
+        return None
+    setting = f"limits.kv_budget {budget}"
+    taken, blocks = taken_bytes(run), _blocks(run)
+    if not taken or not blocks:
+        return Evidence(setting, CANNOT_TELL, f"no memory is tagged {TAG}" if not taken else "no step was recorded")
+    verdict, why = _judge(budget, taken, blocks, run)
+    return Evidence(setting, verdict, f"{format_bytes(taken)} ({taken} bytes) tagged {TAG}, {blocks} blocks: {why}")
+
+
+def _judge(budget: KvBudget, taken: int, blocks: int, run: Run) -> tuple[str, str]:
+    block = taken // blocks
+    if budget.unit == "bytes":
+        lacks = int(budget.amount) - taken
+        fits = 0 <= lacks < block
+        return OBSERVED if fits else NOT_OBSERVED, f"{abs(lacks)} bytes {'less' if lacks >= 0 else 'more'} than asked"
+    size: Any = run.manifest.notes.get("engine", {}).get("block_size")
+    if budget.unit == "tokens" and isinstance(size, int):
+        tokens = blocks * size
+        return OBSERVED if 0 <= tokens - budget.amount < size else NOT_OBSERVED, f"room for {tokens} tokens"
+    return CANNOT_TELL, "what a share is of is the engine's own reckoning"
+
+
+def taken_bytes(run: Run) -> int:
+    """Gives the bytes tagged as KV cache when its phase ended, as the engine asked for them."""
+    phases = run.table("phases")
+    ends = [end for name, end in zip(*(phases[c].to_pylist() for c in ("name", "end_ns")), strict=True) if name == TAG]
+    if not ends or ends[0] is None:
+        return 0
+    events = run.table("events")
+    tagged = equals(events, "tag", TAG) & (numbers(events, "time_ns") <= ends[0])
+    by_layer = (tagged & equals(events, "layer", layer) for layer in INNERMOST_FIRST)
+    chosen = next((some for some in by_layer if some.any()), tagged)
+    sizes = numbers(events, "asked")[chosen]
+    is_alloc = equals(events, "kind", "alloc")[chosen]
+    return int(sizes[is_alloc].sum() - sizes[~is_alloc].sum())
+
+
+def _blocks(run: Run) -> int:
+    steps = run.table("steps")
+    return max(steps["all_blocks"].to_pylist(), default=0)

@@ -1,0 +1,57 @@
+"""How fast a run's engine answered: of every request, and of all together."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from workbench.run.run import Run
+from workbench.run.schema import TIERS
+
+SECOND = 1e9  # nanoseconds
+
+
+def per_request(run: Run) -> pd.DataFrame:
+    """Gives a row a request, by number.
+
+    queue_s: from its arrival to its first step. first_token_s: from its arrival to its first token. between_s,
+    between_p99_s: from one token to the next, the median and the 99th percentile. tokens_per_s: of its answer, from its
+    first step on. What did not happen is missing.
+    """
+    rows = run.table("requests").to_pandas().sort_values("request", kind="stable").reset_index(drop=True)
+    tokens = run.table("tokens").to_pandas().sort_values(["request", "position"], kind="stable")
+    times = {request: group["time_ns"].to_numpy() for request, group in tokens.groupby("request")}
+    rows["queue_s"] = (rows["started_ns"] - rows["arrived_ns"]) / SECOND
+    taken = [_of_tokens(row.arrived_ns, row.started_ns, times.get(row.request)) for row in rows.itertuples()]
+    names = ["first_token_s", "between_s", "between_p99_s", "tokens_per_s"]
+    return rows.join(pd.DataFrame(taken, columns=names, index=rows.index))
+
+
+def _of_tokens(arrived: int, started: float, times: Any) -> tuple[float, float, float, float]:
+    if times is None or not len(times):
+        return (np.nan,) * 4
+    between = np.diff(times) / SECOND
+    median, late = np.quantile(between, [0.5, 0.99]) if len(between) else (np.nan, np.nan)
+    seconds = (times[-1] - started) / SECOND
+    return (times[0] - arrived) / SECOND, median, late, len(times) / seconds if seconds > 0 else np.nan
+
+
+def summary(run: Run) -> dict[str, Any]:
+    """Gives the whole run's numbers: tokens, tokens_per_s while something was generated, medians, peaks by tier."""
+    requests, steps = per_request(run), run.table("steps").to_pandas()
+    tokens = int(requests["answer_tokens"].sum())
+    busy = float((steps["end_ns"] - steps["start_ns"]).sum() / SECOND)
+    peaks = {tier: run.timeline(tier).peak.bytes for tier in TIERS}
+    return {
+        "tokens": tokens,
+        "tokens_per_s": tokens / busy if busy else float("nan"),
+        "first_token_s": float(requests["first_token_s"].median()),
+        "between_s": float(requests["between_s"].median()),
+        "steps": len(steps),
+        "most_requests": int(steps["requests"].max()) if len(steps) else 0,
+        "most_blocks": int(steps["blocks"].max()) if len(steps) else 0,
+        "all_blocks": int(steps["all_blocks"].max()) if len(steps) else 0,
+        "peak_bytes": {tier: size for tier, size in peaks.items() if size},
+    }
