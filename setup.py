@@ -1,4 +1,4 @@
-"""What pyproject.toml can not say: `kernels/` is `workbench.kernels`, with a native library, `data/models/` is `workbench.shapes`."""
+"""What pyproject.toml can not say: two folders are packages of other names, and one has a native library."""
 
 from pathlib import Path
 

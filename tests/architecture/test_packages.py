@@ -14,7 +14,9 @@ def test_every_source_is_installed(tmp_path: Path) -> None:
     build = ("setup.py", "--quiet", "egg_info", "--egg-base", str(tmp_path), "build_py", "--build-lib", str(tmp_path))
     subprocess.run([sys.executable, *build], cwd=ROOT, check=True, capture_output=True)
     assert files(tmp_path / "workbench") == files(ROOT / "workbench") | {
-        Path("kernels", path) for path in files(ROOT / "kernels")
+        Path(package, path)
+        for package, folder in (("kernels", "kernels"), ("shapes", "data/models"))
+        for path in files(ROOT / folder)
     }
 
 

@@ -17,6 +17,7 @@ BENCHMARKS = {
     "reading": "finishing, opening and reading a recording of a million events and of ten",
     "starting": "how long the command line takes to start",
     "hooks": "nanoseconds of an allocation",
+    "engines": "tokens a second of the engines",
 }
 
 

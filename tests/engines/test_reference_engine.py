@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 import torch
-from probes import Notes
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, Qwen3Config
 
+from tests.probes import Notes
 from workbench.config import EngineConfig, KvBudget, Limits, Workload
 from workbench.config.models import resolve
 from workbench.engines import Token, refuse

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,7 +24,7 @@ from workbench.run.store import Store
 WORDS = ("the quick fox", "a", "jumps over it")
 
 
-def config(model: Path, **limits: int) -> EngineConfig:
+def config(model: Path, **limits: Any) -> EngineConfig:
     return EngineConfig(model=str(model), dtype="float32", limits=Limits(**limits))
 
 

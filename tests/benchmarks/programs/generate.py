@@ -1,4 +1,4 @@
-"""A generation by the real small model: python generate.py TOKENS
+"""A generation by the real small model: python generate.py TOKENS ENGINE
 
 Prints tokens/s of the decoding, the loading and the prompt left out.
 """
@@ -14,10 +14,10 @@ from workbench.engines import engine
 from workbench.record.recorder import current
 
 
-def main(tokens: int) -> None:
+def main(tokens: int, name: str) -> None:
     """Generate, recorded or not: the probe is the one of this process."""
-    running = engine("transformers")()
-    running.load(EngineConfig(), current())
+    running = engine(name)()
+    running.load(EngineConfig(engine=name).with_setting("graphs", "none"), current())
     stream = running.generate(Workload(prompts=("Count the stars.",), max_tokens=tokens, stop_at_end=False))
     next(stream)
     start = time.perf_counter()
@@ -26,4 +26,4 @@ def main(tokens: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    main(int(sys.argv[1]), sys.argv[2])

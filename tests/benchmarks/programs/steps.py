@@ -1,4 +1,4 @@
-"""A generation that is recorded and not, in turn: workbench record -- python steps.py PAIRS WINDOW [--scribe]
+"""A generation that is recorded and not, in turn: workbench record -- python steps.py PAIRS WINDOW ENGINE [--scribe]
 
 Neighbouring windows of WINDOW steps see the same machine, so that what recording costs shows through its noise. Of each
 pair the first is recorded in one, the second in the next: what grows from step to step falls out. With `--scribe` the
@@ -44,6 +44,14 @@ class Switch:
     def tokens(self, request: int, position: int, count: int = 1) -> None:
         self.probe.tokens(request, position, count)
 
+    def request(self, **facts: int | str | None) -> None:
+        self.probe.request(**facts)
+
+    def step(self, **facts: int) -> None:
+        self.probe.step(**facts)
+
+    def facts(self, what: str, values: dict[str, object]) -> None: ...
+
 
 class Recording:
     """Turns on and off what records this process."""
@@ -78,10 +86,11 @@ def scribe_of(run: str) -> int:
     raise SystemExit("the scribe is not there: start this with `workbench record`")
 
 
-def tokens(switch: Switch, needed: int) -> Iterator[Token]:
+def tokens(name: str, switch: Switch, needed: int) -> Iterator[Token]:
     """As many tokens as are needed, in answers one after the other."""
-    running = engine("transformers")()
-    running.load(EngineConfig().with_setting("limits.max_sequences", "1"), switch)
+    running = engine(name)()
+    config = EngineConfig(engine=name).with_setting("limits.max_sequences", "1").with_setting("graphs", "none")
+    running.load(config.with_setting("limits.max_length", "1024"), switch)
     prompts = ("Count the stars.",) * (needed // (ANSWER - 2) + 1)
     answers = running.generate(Workload(prompts=prompts, max_tokens=ANSWER, stop_at_end=False))
     return (token for token in answers if token.position)  # a prompt takes longer than a step
@@ -98,10 +107,10 @@ def window_seconds(stream: Iterator[Token], steps: int) -> float:
     return seconds
 
 
-def main(pairs: int, window: int, with_scribe: bool) -> None:
+def main(pairs: int, window: int, name: str, with_scribe: bool) -> None:
     """Generate, a window recorded, a window not."""
     recording = Recording(with_scribe)
-    stream = tokens(recording.switch, WARM_UP + pairs * window * 2)
+    stream = tokens(name, recording.switch, WARM_UP + pairs * window * 2)
     window_seconds(stream, WARM_UP)
     took: list[list[float]] = []  # recorded, plain
     begin, cpu = time.perf_counter(), recording.scribe_seconds()
@@ -117,4 +126,4 @@ def main(pairs: int, window: int, with_scribe: bool) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]), "--scribe" in sys.argv)
+    main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], "--scribe" in sys.argv)

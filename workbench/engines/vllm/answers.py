@@ -1,0 +1,140 @@
+"""One workload in vLLM: its requests, asked all at once, and their answers as they come out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from workbench.config import Workload
+from workbench.engines.base import Token
+from workbench.engines.vllm.batches import Batches
+from workbench.engines.vllm.core import Core
+from workbench.engines.vllm.refusal import in_one_line
+from workbench.engines.vllm.sampling import sampling
+from workbench.errors import EngineError
+from workbench.record.probe import Probe
+
+
+@dataclass(slots=True)
+class Request:
+    """A request that is not answered yet."""
+
+    number: int  # in the run
+    prompt: list[int]
+    arrived_ns: int
+    started_ns: int | None = None
+    answered: int = 0  # tokens
+
+
+class Answers:
+    """The answers to one workload; drives vLLM's loop itself, a step at a time."""
+
+    def __init__(self, engine: Any, core: Core, batches: Batches, probe: Probe, requests: list[Request]) -> None:
+        self._engine = engine
+        self._core = core
+        self._batches = batches
+        self._probe = probe
+        self._requests = {str(request.number): request for request in requests}  # by what vLLM is told to call them
+        self._has_failed = False
+
+    def tokens(self, workload: Workload, has_text: bool) -> Generator[Token]:
+        """Gives the tokens of every answer; closed early, it cancels what is not answered yet."""
+        with self._probe.phase("generate"):
+            try:
+                with in_one_line("to take the prompts"):
+                    self._ask(workload, has_text)
+                while self._requests:
+                    yield from self._step()
+            finally:
+                self._cancel()
+
+    def _ask(self, workload: Workload, has_text: bool) -> None:
+        from vllm.inputs import tokens_input
+
+        for index, (name, request) in enumerate(self._requests.items()):
+            self._engine.add_request(name, tokens_input(request.prompt), sampling(workload, index, has_text))
+
+    def _step(self) -> list[Token]:
+        with self._failing("in a step"):
+            outputs = self._engine.step()
+        now = time.monotonic_ns()
+        self._report_steps(now)
+        tokens: list[Token] = []
+        for output in outputs:
+            self._tell(output, now, tokens)
+        return tokens
+
+    def _tell(self, output: Any, now: int, tokens: list[Token]) -> None:
+        """Reports what a step added to an answer, before the caller takes the first token of it."""
+        request = self._requests[output.request_id]
+        answer = output.outputs[0]
+        position, ids = request.answered, answer.token_ids
+        request.answered += len(ids)
+        self._probe.tokens(request.number, position, len(ids))
+        end = self._ended(request, answer.finish_reason, now) if output.finished else None
+        for token in ids[:-1]:  # there are any only where vLLM looked ahead
+            tokens.append(Token(request.number, position, token, ""))
+            position += 1
+        tokens.append(Token(request.number, position, ids[-1], answer.text, end))
+
+    def _ended(self, request: Request, why: str, now: int) -> str:
+        if why not in ("stop", "length"):
+            raise EngineError(f"vLLM gave up on request {request.number} after {request.answered} tokens: {why}")
+        del self._requests[str(request.number)]
+        self._report(request, why, now)
+        return why
+
+    def _report_steps(self, now: int) -> None:
+        for batch in self._batches.finished(self._core.in_flight()):
+            for name in batch.new:
+                self._started(name, batch.start_ns)
+            if batch.tokens:
+                self._probe.step(
+                    start_ns=batch.start_ns,
+                    end_ns=now,
+                    tokens=batch.tokens,
+                    requests=batch.requests,
+                    waiting=self._core.waiting(),
+                    blocks=self._core.blocks_in_use(),
+                    all_blocks=self._core.blocks,
+                )
+
+    def _started(self, name: str, start_ns: int) -> None:
+        request = self._requests.get(name.partition("-")[0])  # vLLM adds letters to the name that it was given
+        if request and request.started_ns is None:
+            request.started_ns = start_ns
+
+    def _cancel(self) -> None:
+        """Leaves the engine with nothing to do: also batches that it launched ahead of the last answer's end."""
+        if not self._has_failed:
+            self._engine.abort_request(list(self._requests))
+            while self._core.in_flight():
+                self._engine.step()
+                self._report_steps(time.monotonic_ns())
+        for request in self._requests.values():
+            self._report(request, "cancelled", time.monotonic_ns())
+        self._requests.clear()
+
+    def _report(self, request: Request, end: str, now: int) -> None:
+        self._probe.request(
+            request=request.number,
+            arrived_ns=request.arrived_ns,
+            started_ns=request.started_ns,
+            ended_ns=now,
+            prompt_tokens=len(request.prompt),
+            answer_tokens=request.answered,
+            end=end,
+        )
+
+    @contextmanager
+    def _failing(self, doing: str) -> Iterator[None]:
+        """Keeps in mind that vLLM failed: it is asked for nothing more then."""
+        try:
+            with in_one_line(doing):
+                yield
+        except EngineError:
+            self._has_failed = True
+            raise

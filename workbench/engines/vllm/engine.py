@@ -1,0 +1,122 @@
+"""vLLM under the workbench's config: started, driven and ended from outside, and not changed."""
+
+from __future__ import annotations
+
+import gc
+import inspect
+import sys
+import time
+import weakref
+from collections.abc import Generator, Iterator
+from typing import Any
+
+from workbench.config import EngineConfig, Workload
+from workbench.config.models import resolve
+from workbench.engines.base import Token
+from workbench.engines.vllm import starting, support
+from workbench.engines.vllm.answers import Answers, Request
+from workbench.engines.vllm.core import Core
+from workbench.engines.vllm.refusal import in_one_line
+from workbench.errors import EngineError, UsageError
+from workbench.record.probe import NullProbe, Probe
+from workbench.record.recorder import Recorder
+
+
+class VllmEngine:
+    """See `base.Engine`."""
+
+    def __init__(self) -> None:
+        self._probe: Probe = NullProbe()
+        self._engine: Any = None  # vllm.LLMEngine
+        self._has_begun = False  # to load, so that there may be something to give back
+        self._answering: weakref.ref[Generator[Token]] | None = None
+
+    def load(self, config: EngineConfig, probe: Probe) -> None:
+        """Brings vLLM up in this process; its worker reports the phases."""
+        folder = resolve(config.model)
+        starting.prepare()
+        self._probe = probe
+        self._has_begun = True
+        self._has_text = starting.has_tokenizer(folder)
+        budget = config.limits.kv_budget
+        with in_one_line(f"to load {folder}" + (f" with limits.kv_budget {budget}" if budget else "")):
+            self._engine = starting.start(config, folder)
+            self._core = Core(self._engine)
+            (self._batches,) = self._ask_worker("launched")
+        self._max_length: int = self._engine.model_config.max_model_len
+        if isinstance(probe, Recorder):
+            probe.note("engine", self.what_runs())
+
+    def what_runs(self) -> dict[str, Any]:
+        """Gives which vLLM, runner and attention really run, and what the KV cache is."""
+        (facts,) = self._ask_worker("what_runs")
+        core = self._core
+        return {
+            "vllm": support.installed(),
+            **facts,
+            "block_size": core.block_size,
+            "blocks": core.blocks,
+            "kv_cache_tokens": core.tokens,
+        }
+
+    def generate(self, workload: Workload, first: int = 0) -> Iterator[Token]:
+        """Gives the tokens of every answer as they come out; refuses at once what can not be answered."""
+        if self._engine is None:
+            raise EngineError("vLLM is not loaded")
+        if self._running() is not None:
+            raise UsageError("vLLM is answering a workload: take all of its tokens, or close it")
+        now = time.monotonic_ns()
+        requests = [
+            Request(first + index, self._encode(index, prompt, workload.max_tokens), now)
+            for index, prompt in enumerate(workload.prompts)
+        ]
+        answers = Answers(self._engine, self._core, self._batches, self._probe, requests)
+        tokens = answers.tokens(workload, self._has_text)
+        self._answering = weakref.ref(tokens)
+        return tokens
+
+    def close(self) -> None:
+        """Shuts vLLM down and leaves its groups of processes."""
+        if not self._has_begun:
+            return
+        if tokens := self._running():
+            tokens.close()
+        with self._probe.phase("teardown"):
+            self._shut_down()
+        self._has_begun = False
+
+    def _running(self) -> Generator[Token] | None:
+        """The answers that somebody still takes, if any."""
+        tokens = self._answering() if self._answering else None
+        return tokens if tokens is not None and inspect.getgeneratorstate(tokens) != inspect.GEN_CLOSED else None
+
+    def _ask_worker(self, method: str) -> list[Any]:
+        answers: list[Any] = self._engine.collective_rpc(method)
+        return answers
+
+    def _encode(self, index: int, prompt: str, max_tokens: int) -> list[int]:
+        """The tokens of a prompt, if there is room for them and an answer."""
+        tokens = self._engine.get_tokenizer().encode(prompt) if self._has_text else list(prompt.encode())
+        if not tokens:
+            raise UsageError(f"prompt {index} has no tokens: write something")
+        if len(tokens) >= self._max_length:
+            raise UsageError(
+                f"prompt {index} has {len(tokens)} tokens and leaves no room for an answer within {self._max_length}: "
+                "shorten it, or raise limits.max_length as far as the model goes"
+            )
+        whole = min(len(tokens) + max_tokens, self._max_length)
+        if whole > self._core.tokens:  # vLLM would try for ever
+            raise UsageError(
+                f"prompt {index} and its answer may take {whole} tokens, and the KV budget holds {self._core.tokens}: "
+                "raise limits.kv_budget, or lower max_tokens"
+            )
+        return tokens
+
+    def _shut_down(self) -> None:
+        if self._engine is not None:
+            self._engine.engine_core.shutdown()
+            del self._core, self._batches
+            self._engine = None
+        if state := sys.modules.get("vllm.distributed.parallel_state"):  # not where its import has failed
+            gc.unfreeze()  # vLLM hides what it made from the collector
+            state.cleanup_dist_env_and_memory()

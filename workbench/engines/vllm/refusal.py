@@ -1,0 +1,60 @@
+"""What vLLM says when it gives up, in one line."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from workbench.errors import EngineError
+
+LONGEST = 300  # characters of what vLLM said itself
+
+# By what its message has in it: what to do in our words, since vLLM names its own options.
+_ADVICE = {
+    "requested memory for kv": "lower limits.kv_budget",
+    "max seq len|cache blocks": "raise limits.kv_budget, or lower limits.max_length",
+    "out of memory|can't allocate memory": "lower limits.kv_budget or limits.max_batched_tokens",
+    "GPU memory utilization": "give limits.kv_budget as a smaller share, such as 50%",
+    "architecture": "choose a model of a family that this vLLM knows",
+    "safetensor|JSONDecode|not initialized from checkpoint|any model weights": "a file is damaged or missing: get the "
+    "model again",
+}
+
+
+@contextmanager
+def in_one_line(doing: str) -> Iterator[None]:
+    """Turns whatever vLLM raises in the block into one clear line."""
+    try:
+        yield
+    except EngineError:
+        raise
+    except Exception as error:  # vLLM has no kind of error of its own
+        raise EngineError(f"vLLM failed {doing}: {reason(error)}") from error
+
+
+def reason(error: BaseException) -> str:
+    """Gives the first sentences of what an error says, and what to do about it where that is known."""
+    sentences = _sentences(str(error)) or [type(error).__name__]
+    whole = f"{type(error).__name__} {error}"
+    for words, advice in _ADVICE.items():
+        if re.search(words, whole, re.IGNORECASE):
+            return f"{sentences[0]}; {advice}"
+    return ". ".join(sentences)
+
+
+def _sentences(text: str) -> list[str]:
+    """The sentences of the first line that says something, as many as are not too long together; the first is cut.
+
+    Pydantic counts its errors before that line, and adds its input to it.
+    """
+    lines = (line.strip() for line in text.splitlines())
+    line = next((line for line in lines if line and not re.match(r"\d+ validation errors? for ", line)), "")
+    line = re.sub(r"^(Value|Assertion) error, |\s\[type=.*$", "", line)
+    first, *others = (sentence.rstrip(".") for sentence in re.split(r"(?<=\.)\s+", line))
+    kept = [first if len(first) <= LONGEST else f"{first[:LONGEST]}…"]
+    for sentence in others:
+        if len(". ".join([*kept, sentence])) > LONGEST:
+            break
+        kept.append(sentence)
+    return [sentence for sentence in kept if sentence]

@@ -1,0 +1,33 @@
+"""A workload's sampling in vLLM's terms."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+from workbench.config import Workload
+
+ALL = 0  # as top_k
+
+
+def sampling(workload: Workload, index: int, has_text: bool) -> Any:
+    """Gives the parameters of the request of a workload's prompt `index`."""
+    from vllm import SamplingParams
+    from vllm.sampling_params import RequestOutputKind
+
+    return SamplingParams(
+        output_kind=RequestOutputKind.DELTA,
+        max_tokens=workload.max_tokens,
+        temperature=workload.temperature,
+        top_k=workload.top_k or ALL,
+        top_p=workload.top_p,
+        seed=_seed(workload.seed, index) if workload.temperature else None,  # seeded requests cost vLLM a step each
+        stop=list(workload.stop) if has_text else [],  # no text, no stop in it
+        detokenize=has_text,
+        ignore_eos=not workload.stop_at_end,
+    )
+
+
+def _seed(seed: int, index: int) -> int:
+    """Of a request: neighbouring ones have nothing in common, and vLLM has 63 bits for it."""
+    return int.from_bytes(hashlib.blake2b(f"{seed} {index}".encode(), digest_size=8).digest()) >> 1

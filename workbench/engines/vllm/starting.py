@@ -1,0 +1,88 @@
+"""From a config to a vLLM engine, through vLLM's public arguments."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from workbench.config import EngineConfig
+from workbench.engines.vllm.kv_budget import kv_cache_bytes
+
+WORKER = "workbench.engines.vllm.worker.RecordedWorker"
+MAX_BATCHED_TOKENS = 2048  # where limits.max_batched_tokens says nothing
+WEIGHTS = ("*.safetensors*", "*.bin", "*.pt", "*.gguf")  # also an index of files that are missing
+
+ENVIRONMENT = {
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # the engine core lives in this process
+    "VLLM_USE_FLASHINFER_SAMPLER": "0",  # it is compiled at its first use, which needs a CUDA toolkit
+    "VLLM_LOGGING_LEVEL": "WARNING",
+    "VLLM_LOGGING_STREAM": "ext://sys.stderr",  # standard output is the caller's
+    "VLLM_NO_USAGE_STATS": "1",
+    "DO_NOT_TRACK": "1",
+    "TQDM_DISABLE": "1",  # one of vLLM's progress bars has no other switch
+}
+
+GRAPHS: dict[str, dict[str, Any]] = {
+    "stock": {},
+    "none": {"enforce_eager": True},
+    "piecewise": {"compilation_config": {"cudagraph_mode": "PIECEWISE"}},
+    "full": {"compilation_config": {"cudagraph_mode": "FULL"}},
+}
+
+
+def prepare() -> None:
+    """Sets what vLLM reads from the environment when it is imported, where nobody has set it otherwise."""
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+
+
+def start(config: EngineConfig, folder: Path) -> Any:
+    """Gives vLLM's engine, with the model in it."""
+    from vllm import EngineArgs, LLMEngine
+    from vllm.platforms import current_platform
+
+    vllm_config = EngineArgs(**arguments(config, folder)).create_engine_config()
+    # Known only now: what a token takes, and how many are a block.
+    if budget := kv_cache_bytes(config.limits, vllm_config, current_platform.is_cpu()):
+        vllm_config.cache_config.kv_cache_memory_bytes = budget
+    return LLMEngine.from_vllm_config(vllm_config, disable_log_stats=True)
+
+
+def arguments(config: EngineConfig, folder: Path) -> dict[str, Any]:
+    """Gives the arguments of vLLM's engine that a config stands for."""
+    limits = config.limits
+    chosen: dict[str, Any] = {
+        "model": str(folder),
+        "dtype": config.dtype,
+        "max_num_seqs": limits.max_sequences,
+        "max_num_batched_tokens": limits.max_batched_tokens or max(MAX_BATCHED_TOKENS, limits.max_sequences),
+        "max_model_len": _max_length(limits.max_length, folder),
+        "worker_cls": WORKER,
+        "use_tqdm_on_load": False,
+        "disable_log_stats": True,
+    }
+    if limits.kv_budget and limits.kv_budget.unit == "share":
+        chosen["gpu_memory_utilization"] = limits.kv_budget.amount / 100
+    if not has_weights(folder):
+        chosen["load_format"] = "dummy"
+    if not has_tokenizer(folder):
+        chosen["skip_tokenizer_init"] = True
+    return chosen | GRAPHS[config.graphs.name]
+
+
+def has_weights(folder: Path) -> bool:
+    """Whether a model's folder holds, or should hold, more than its shape."""
+    return any(any(folder.glob(pattern)) for pattern in WEIGHTS)
+
+
+def has_tokenizer(folder: Path) -> bool:
+    """Whether a model's folder says how text becomes tokens."""
+    return (folder / "tokenizer.json").exists()
+
+
+def _max_length(asked: int | None, folder: Path) -> int | None:
+    """None, the length that the model was made for, where more is asked: vLLM refuses that."""
+    made_for = json.loads((folder / "config.json").read_text()).get("max_position_embeddings")
+    return None if asked is None or (made_for and asked >= made_for) else asked

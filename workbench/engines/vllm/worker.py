@@ -1,0 +1,84 @@
+"""vLLM's worker, reporting what it does. Named to vLLM by `worker_cls`, which makes it in a process of its choice."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from vllm.platforms import current_platform
+
+from workbench.engines.vllm.batches import Batches
+from workbench.record.recorder import current
+
+
+def _stock_worker() -> Any:
+    """Gives vLLM's own worker for this platform; importing the other one's fails."""
+    if current_platform.is_cpu():
+        from vllm.v1.worker.cpu_worker import CPUWorker
+
+        return CPUWorker
+    from vllm.v1.worker.gpu_worker import Worker
+
+    return Worker
+
+
+class RecordedWorker(_stock_worker()):  # type: ignore[misc]
+    """Adds to every step of vLLM's own worker that it is reported, and nothing else. In the order of their calls."""
+
+    def __init__(self, *given: Any, **named: Any) -> None:
+        super().__init__(*given, **named)
+        self.batches = Batches()
+
+    def init_device(self, *given: Any, **named: Any) -> Any:
+        with current().phase("init_device"):
+            return super().init_device(*given, **named)
+
+    def load_model(self, *given: Any, **named: Any) -> Any:
+        probe = current()
+        with probe.phase("load_weights"), probe.tag("weights"):
+            return super().load_model(*given, **named)
+
+    def determine_available_memory(self, *given: Any, **named: Any) -> Any:
+        probe = current()
+        with probe.phase("profile"), probe.tag("activations"):
+            return super().determine_available_memory(*given, **named)
+
+    def initialize_from_config(self, *given: Any, **named: Any) -> Any:
+        probe = current()
+        with probe.phase("kv_cache"), probe.tag("kv_cache"):
+            return super().initialize_from_config(*given, **named)
+
+    def compile_or_warm_up_model(self, *given: Any, **named: Any) -> Any:
+        probe = current()
+        with probe.phase("capture"), probe.tag("graphs"):
+            return super().compile_or_warm_up_model(*given, **named)
+
+    def execute_model(self, scheduled: Any, *given: Any, **named: Any) -> Any:
+        self.batches.launch(scheduled, time.monotonic_ns())
+        with current().tag("activations"):
+            return super().execute_model(scheduled, *given, **named)
+
+    def sample_tokens(self, *given: Any, **named: Any) -> Any:
+        with current().tag("activations"):
+            return super().sample_tokens(*given, **named)
+
+    def launched(self) -> Batches:
+        """Gives the very object that this worker notes its batches in; of use in its own process only."""
+        return self.batches
+
+    def what_runs(self) -> dict[str, Any]:
+        """Gives what this worker really runs and took, whatever was asked for."""
+        layers = self.vllm_config.compilation_config.static_forward_context.values()
+        backends = {layer.get_attn_backend().get_name() for layer in layers if hasattr(layer, "get_attn_backend")}
+        storages = [cache.untyped_storage() for cache in _tensors(self.model_runner.kv_caches)]
+        return {
+            "runner": f"{'V2' if self.use_v2_model_runner else 'V1'} {type(self.model_runner).__name__}",
+            "attention": ", ".join(sorted(backends)),
+            "device": current_platform.get_device_name(),
+            "kv_cache_bytes": sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values()),
+        }
+
+
+def _tensors(caches: Any) -> list[Any]:
+    """Gives the tensors in the runner's list of caches, in which some kinds of layer have a list of their own."""
+    return [tensor for cache in caches for tensor in (cache if isinstance(cache, list | tuple) else [cache])]
