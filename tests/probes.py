@@ -1,10 +1,19 @@
-"""A probe for tests of engines."""
+"""What tests of engines share: a probe, and all tokens of a workload."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import chain
 from typing import Any
+
+from workbench.config import Workload
+from workbench.engines import Engine, Token
+
+
+def generated(engine: Engine, workload: Workload, **known: Any) -> list[Token]:
+    """All tokens of a workload, in the order in which they came out."""
+    return list(chain.from_iterable(engine.generate(workload, **known)))
 
 
 class Notes:

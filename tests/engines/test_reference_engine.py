@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, Qwen3Config
 
-from tests.probes import Notes
+from tests.probes import Notes, generated
 from workbench.config import EngineConfig, KvBudget, Limits, Workload
 from workbench.config.models import resolve
 from workbench.engines import Token, refuse
@@ -35,7 +34,7 @@ def loaded(model: Path, probe: Probe | None = None, dtype: Any = "float32", **li
     return made
 
 
-def answers(tokens: Iterator[Token] | list[Token]) -> list[list[int]]:
+def answers(tokens: list[Token]) -> list[list[int]]:
     by_request: dict[int, list[int]] = {}
     for token in tokens:
         by_request.setdefault(token.request, []).append(token.id)
@@ -43,7 +42,7 @@ def answers(tokens: Iterator[Token] | list[Token]) -> list[list[int]]:
     return [by_request[request] for request in sorted(by_request)]
 
 
-def texts(tokens: Iterator[Token] | list[Token]) -> list[str]:
+def texts(tokens: list[Token]) -> list[str]:
     by_request: dict[int, str] = {}
     for token in tokens:
         by_request[token.request] = by_request.get(token.request, "") + token.text
@@ -69,7 +68,7 @@ def library_s(model: Path, prompts: tuple[str, ...], most: int) -> list[list[int
 
 def test_greedy_answers_of_the_real_model_are_the_library_s_own(smollm2: Path) -> None:
     engine = loaded(smollm2, max_sequences=8, max_length=256)
-    assert answers(engine.generate(Workload(PROMPTS, max_tokens=64))) == library_s(smollm2, PROMPTS, 64)
+    assert answers(generated(engine, Workload(PROMPTS, max_tokens=64))) == library_s(smollm2, PROMPTS, 64)
 
 
 def logits_of(engine: ReferenceEngine, tokens: list[int]) -> torch.Tensor:
@@ -139,14 +138,14 @@ WAYS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("way", WAYS)
 def test_no_way_through_the_engine_changes_a_token(tiny_model: Path, way: str) -> None:
-    tokens = list(loaded(tiny_model, **WAYS[way]).generate(Workload(WORDS, max_tokens=40)))
+    tokens = generated(loaded(tiny_model, **WAYS[way]), Workload(WORDS, max_tokens=40))
     assert answers(tokens) == library_s(tiny_model, WORDS, 40)
 
 
 def test_requests_are_put_back_and_their_prefix_is_found_again(tiny_model: Path) -> None:
     notes = Notes()
     engine = loaded(tiny_model, notes, max_sequences=8, kv_budget=KvBudget(112, "tokens"))
-    list(engine.generate(Workload(WORDS, max_tokens=40)))
+    generated(engine, Workload(WORDS, max_tokens=40))
     running = [step["requests"] for step in notes.steps]
     assert any(later < earlier for earlier, later in pairwise(running) if later)
     assert max(step["blocks"] for step in notes.steps) == 7
@@ -156,8 +155,8 @@ def test_requests_are_put_back_and_their_prefix_is_found_again(tiny_model: Path)
 def test_a_prefix_in_the_cache_is_not_computed_again(tiny_model: Path) -> None:
     notes = Notes()
     engine = loaded(tiny_model, notes, max_sequences=1)
-    first = answers(engine.generate(Workload((WORDS[-1],), max_tokens=8)))
-    again = answers(engine.generate(Workload((WORDS[-1],), max_tokens=8), first=1))
+    first = answers(generated(engine, Workload((WORDS[-1],), max_tokens=8)))
+    again = answers(generated(engine, Workload((WORDS[-1],), max_tokens=8), first=1))
     assert first == again
     prompt = len(WORDS[-1])
     prefills = [step["tokens"] for step in notes.steps if step["tokens"] > 1]
@@ -166,7 +165,7 @@ def test_a_prefix_in_the_cache_is_not_computed_again(tiny_model: Path) -> None:
 
 def test_sampling_keeps_to_its_rules_and_its_seed_whatever_the_batch(tiny_model: Path) -> None:
     def asked(engine: ReferenceEngine, **rules: Any) -> list[list[int]]:
-        return answers(engine.generate(Workload(WORDS, max_tokens=12, stop_at_end=False, **rules)))
+        return answers(generated(engine, Workload(WORDS, max_tokens=12, stop_at_end=False, **rules)))
 
     one, many = loaded(tiny_model, max_sequences=1), loaded(tiny_model, max_sequences=8)
     hot = asked(many, temperature=1.0, seed=1)
@@ -180,9 +179,9 @@ def test_sampling_keeps_to_its_rules_and_its_seed_whatever_the_batch(tiny_model:
 
 def test_an_answer_ends_before_a_stop_text_even_one_of_several_tokens(tiny_model: Path) -> None:
     engine = loaded(tiny_model)
-    [whole] = texts(engine.generate(Workload((WORDS[0],), max_tokens=30)))
+    [whole] = texts(generated(engine, Workload((WORDS[0],), max_tokens=30)))
     stop = whole[10:14]
-    tokens = list(engine.generate(Workload((WORDS[0],), max_tokens=30, stop=("never", stop))))
+    tokens = generated(engine, Workload((WORDS[0],), max_tokens=30, stop=("never", stop)))
     assert texts(tokens) == [whole[: whole.index(stop)]]
     assert tokens[-1].end == "stop"
     assert len(tokens) == whole.index(stop) + len(stop)
@@ -190,15 +189,15 @@ def test_an_answer_ends_before_a_stop_text_even_one_of_several_tokens(tiny_model
 
 def test_the_end_token_ends_an_answer_unless_it_shall_not(tiny_model: Path) -> None:
     engine = loaded(tiny_model)
-    free = list(engine.generate(Workload(WORDS, max_tokens=100, stop_at_end=False)))
-    held = list(engine.generate(Workload(WORDS, max_tokens=100)))
+    free = generated(engine, Workload(WORDS, max_tokens=100, stop_at_end=False))
+    held = generated(engine, Workload(WORDS, max_tokens=100))
     for whole, cut in zip(answers(free), answers(held), strict=True):
         assert cut == (whole[: whole.index(0) + 1] if 0 in whole else whole)
     assert {token.end for token in held if token.end} <= {"stop", "length"}
 
 
 def test_an_answer_ends_at_the_longest_length(tiny_model: Path) -> None:
-    tokens = list(loaded(tiny_model, max_length=20).generate(Workload((WORDS[0],), max_tokens=100, stop_at_end=False)))
+    tokens = generated(loaded(tiny_model, max_length=20), Workload((WORDS[0],), max_tokens=100, stop_at_end=False))
     assert len(tokens) == 20 - len(WORDS[0])
     assert tokens[-1].end == "length"
 
@@ -206,7 +205,7 @@ def test_an_answer_ends_at_the_longest_length(tiny_model: Path) -> None:
 def test_what_it_tells_its_probe(tiny_model: Path) -> None:
     notes = Notes()
     engine = loaded(tiny_model, notes, max_sequences=2)
-    tokens = list(engine.generate(Workload(WORDS, max_tokens=9, stop_at_end=False), first=5))
+    tokens = generated(engine, Workload(WORDS, max_tokens=9, stop_at_end=False), first=5)
     engine.close()
     engine.close()
     phases = ["load_weights", "kv_cache", "generate", "teardown"]
@@ -225,18 +224,17 @@ def test_a_generation_that_nobody_wants_any_more_leaves_the_engine_free(tiny_mod
     notes = Notes()
     engine = loaded(tiny_model, notes, max_sequences=2)
     stream = engine.generate(Workload(WORDS, max_tokens=50, stop_at_end=False))
-    for _ in range(3):
-        next(stream)
+    assert sorted(token.request for _ in range(3) for token in next(stream)) == [0, 0, 0, 1, 1, 1]
     stream.close()  # type: ignore[attr-defined]
     assert [one["end"] for one in notes.requests] == ["cancelled"] * 5
     assert engine._pool.held == 0
-    assert answers(engine.generate(Workload(WORDS, max_tokens=20))) == library_s(tiny_model, WORDS, 20)
+    assert answers(generated(engine, Workload(WORDS, max_tokens=20))) == library_s(tiny_model, WORDS, 20)
 
 
 def test_ten_thousand_prompts_wait_their_turn(tiny_model: Path) -> None:
     engine = loaded(tiny_model, max_sequences=64)
     letters = random.Random(0).choices("abcdefgh", k=10_000)
-    tokens = list(engine.generate(Workload(tuple(letters), max_tokens=2, stop_at_end=False)))
+    tokens = generated(engine, Workload(tuple(letters), max_tokens=2, stop_at_end=False))
     by_letter = dict(zip(letters, answers(tokens), strict=True))
     assert len(tokens) == 20_000
     assert all(by_letter[letter] == answer for letter, answer in zip(letters, answers(tokens), strict=True))
@@ -255,8 +253,8 @@ def test_what_can_not_be_answered_is_refused_whole(
 ) -> None:
     engine = loaded(tiny_model, **limits)
     with pytest.raises(UsageError, match=says):
-        next(engine.generate(workload))
-    assert answers(engine.generate(Workload(("a",), max_tokens=4))) == library_s(tiny_model, ("a",), 4)
+        generated(engine, workload)
+    assert answers(generated(engine, Workload(("a",), max_tokens=4))) == library_s(tiny_model, ("a",), 4)
 
 
 def damaged(model: Path, folder: Path, what: str) -> Path:
@@ -299,8 +297,8 @@ def test_the_cache_takes_what_its_budget_says_to_a_block(smollm2: Path) -> None:
 
 def test_a_shape_without_weights_runs_with_random_ones(tiny_model: Path, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_bytes((tiny_model / "config.json").read_bytes())
-    tokens = list(loaded(tmp_path).generate(Workload(("\n\t\a",), max_tokens=5, stop_at_end=False)))
-    again = list(loaded(tmp_path).generate(Workload(("\n\t\a",), max_tokens=5, stop_at_end=False)))
+    tokens = generated(loaded(tmp_path), Workload(("\n\t\a",), max_tokens=5, stop_at_end=False))
+    again = generated(loaded(tmp_path), Workload(("\n\t\a",), max_tokens=5, stop_at_end=False))
     assert [token.id for token in tokens] == [token.id for token in again]
     assert texts(tokens) == [""]
 

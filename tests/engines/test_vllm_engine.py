@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.probes import Notes
+from tests.probes import Notes, generated
 from tests.vllm_alone import reporting_to
 from workbench.config import EngineConfig, KvBudget, Limits, NoGraphs, Workload
 from workbench.config.models import resolve
@@ -67,7 +67,7 @@ def tokenizer() -> Any:
     return AutoTokenizer.from_pretrained(resolve("smollm2"))
 
 
-def by_request(tokens: Iterator[Token]) -> list[list[Token]]:
+def by_request(tokens: list[Token]) -> list[list[Token]]:
     answers: defaultdict[int, list[Token]] = defaultdict(list)
     for token in tokens:
         answers[token.request].append(token)
@@ -109,7 +109,7 @@ def test_greedy_answers_are_those_of_transformers(engine: VllmEngine, model: Any
     """Each token is the likeliest after all before it: by induction, the answer that transformers gives."""
     import torch
 
-    answers = by_request(engine.generate(Workload(PROMPTS, max_tokens=64)))
+    answers = by_request(generated(engine, Workload(PROMPTS, max_tokens=64)))
     for prompt, answer in zip(PROMPTS, answers, strict=True):
         start = tokenizer.encode(prompt)
         with torch.inference_mode():
@@ -120,13 +120,13 @@ def test_greedy_answers_are_those_of_transformers(engine: VllmEngine, model: Any
 
 
 def test_an_answer_does_not_depend_on_its_company(engine: VllmEngine) -> None:
-    together = by_request(engine.generate(Workload(PROMPTS[:4], max_tokens=12)))
-    alone = [by_request(engine.generate(Workload((prompt,), max_tokens=12)))[0] for prompt in PROMPTS[:4]]
+    together = by_request(generated(engine, Workload(PROMPTS[:4], max_tokens=12)))
+    alone = [by_request(generated(engine, Workload((prompt,), max_tokens=12)))[0] for prompt in PROMPTS[:4]]
     assert [ids(answer) for answer in together] == [ids(answer) for answer in alone]
 
 
 def test_what_a_workload_reports(engine: VllmEngine, told: Notes) -> None:
-    answers = by_request(engine.generate(Workload(PROMPTS, max_tokens=3, stop_at_end=False), first=30))
+    answers = by_request(generated(engine, Workload(PROMPTS, max_tokens=3, stop_at_end=False), first=30))
     assert told.phases == ["generate", "end of generate"]
     assert told.tags == {("activations",)}
     assert sorted(told.told) == [(request, position, 1) for request in range(30, 50) for position in range(3)]
@@ -140,7 +140,7 @@ def test_what_a_workload_reports(engine: VllmEngine, told: Notes) -> None:
 
 def test_what_steps_report(engine: VllmEngine, told: Notes) -> None:
     prompts = tuple(f"{number}: {prompt}" for number, prompt in enumerate(PROMPTS))
-    list(engine.generate(Workload(prompts, max_tokens=3, stop_at_end=False)))
+    generated(engine, Workload(prompts, max_tokens=3, stop_at_end=False))
     through_the_model = sum(request["prompt_tokens"] + 2 for request in told.requests)  # the last token is not read
     assert sum(step["tokens"] for step in told.steps) == through_the_model
     assert max(step["requests"] for step in told.steps) == SEQUENCES
@@ -155,35 +155,52 @@ def test_what_steps_report(engine: VllmEngine, told: Notes) -> None:
 def test_closed_early_it_lets_go_of_everything(engine: VllmEngine, told: Notes) -> None:
     workload = Workload(PROMPTS, max_tokens=100)
     tokens = engine.generate(workload)
-    some = [next(tokens) for _ in range(2 * SEQUENCES)]
+    some = [*next(tokens), *next(tokens)]
     tokens.close()  # type: ignore[attr-defined]
     assert {request["end"] for request in told.requests} == {"cancelled"}
     assert len(told.requests) == len(PROMPTS)
     assert sum(request["started_ns"] is not None for request in told.requests) == SEQUENCES
-    again = by_request(engine.generate(Workload(PROMPTS[:2], max_tokens=2)))
+    again = by_request(generated(engine, Workload(PROMPTS[:2], max_tokens=2)))
     assert [answer[0].id for answer in again] == [token.id for token in some[:2]]
     assert told.steps[-1]["blocks"] == 1
+
+
+def test_answers_that_are_told_at_their_end_are_the_same(engine: VllmEngine, told: Notes) -> None:
+    workload = Workload(PROMPTS, max_tokens=20)
+    streamed = by_request(generated(engine, workload))
+    numbers = {request["request"]: request for request in told.requests}
+    told.told.clear()
+    together = by_request(generated(engine, workload, first=100, stream=False))
+    assert [ids(answer) for answer in together] == [ids(answer) for answer in streamed]
+    for one, answer in enumerate(together):
+        assert "".join(token.text for token in answer) == "".join(token.text for token in streamed[one])
+        assert [(position, count) for number, position, count in told.told if number == 100 + one] == (
+            [(0, 1), (1, len(answer) - 1)] if len(answer) > 1 else [(0, 1)]
+        )
+    assert [request["answer_tokens"] for request in told.requests if request["request"] >= 100] == [
+        numbers[request["request"] - 100]["answer_tokens"] for request in told.requests if request["request"] >= 100
+    ]
 
 
 def test_one_workload_at_a_time(engine: VllmEngine) -> None:
     tokens = engine.generate(Workload(PROMPTS[:1]))
     next(tokens)
     with pytest.raises(UsageError, match="is answering a workload"):
-        engine.generate(Workload(PROMPTS[:1]))
+        generated(engine, Workload(PROMPTS[:1]))
     tokens.close()  # type: ignore[attr-defined]
 
 
 def test_a_stop_text_ends_an_answer_and_is_not_in_it(engine: VllmEngine) -> None:
-    (whole,) = by_request(engine.generate(Workload(("Once upon a time",), max_tokens=20)))
+    (whole,) = by_request(generated(engine, Workload(("Once upon a time",), max_tokens=20)))
     stop = text(whole[6:9])[1:]  # begins inside a token
-    (answer,) = by_request(engine.generate(Workload(("Once upon a time",), max_tokens=20, stop=("nowhere", stop))))
+    (answer,) = by_request(generated(engine, Workload(("Once upon a time",), max_tokens=20, stop=("nowhere", stop))))
     assert ids(answer) == ids(whole)[:9]
     assert text(answer) == text(whole)[: text(whole).index(stop)]
     assert answer[-1].end == "stop"
 
 
 def test_an_answer_ends_where_the_model_does(engine: VllmEngine, told: Notes) -> None:
-    (answer,) = by_request(engine.generate(Workload(("a" + " a" * 244,), max_tokens=1000, stop_at_end=False)))
+    (answer,) = by_request(generated(engine, Workload(("a" + " a" * 244,), max_tokens=1000, stop_at_end=False)))
     assert answer[-1].end == "length"
     assert told.requests[0]["prompt_tokens"] + len(answer) == MAX_LENGTH
 
@@ -192,7 +209,7 @@ def test_an_answer_ends_where_the_model_does(engine: VllmEngine, told: Notes) ->
 def test_a_prompt_without_room_for_an_answer_is_refused(engine: VllmEngine, told: Notes, tokens: int) -> None:
     prompts = ("fine", "a" + " a" * (tokens - 1))
     with pytest.raises(UsageError, match=rf"^prompt 1 has {tokens} tokens .* within {MAX_LENGTH}: .*$"):
-        engine.generate(Workload(prompts))
+        generated(engine, Workload(prompts))
     assert not told.phases
 
 
@@ -200,7 +217,7 @@ def test_a_request_that_can_never_have_room_is_refused(engine: VllmEngine, monke
     """Not every vLLM refuses such a length when it starts; it would then try for ever."""
     monkeypatch.setattr(engine._core, "blocks", 2)
     with pytest.raises(UsageError, match=r"^prompt 0 and its answer may take 201 tokens, .* budget holds 128: "):
-        engine.generate(Workload(("a",), max_tokens=200))
+        generated(engine, Workload(("a",), max_tokens=200))
 
 
 def test_a_prompt_that_vllm_refuses_takes_the_others_with_it(
@@ -215,9 +232,9 @@ def test_a_prompt_that_vllm_refuses_takes_the_others_with_it(
 
     monkeypatch.setattr(engine._engine, "add_request", add_some)
     with pytest.raises(EngineError, match=r"^vLLM failed to take the prompts: Not this one$"):
-        next(engine.generate(Workload(PROMPTS[:2])))
+        generated(engine, Workload(PROMPTS[:2]))
     assert [request["end"] for request in told.requests] == ["cancelled", "cancelled"]
-    assert len(list(engine.generate(Workload(PROMPTS[:1], max_tokens=1)))) == 1
+    assert len(generated(engine, Workload(PROMPTS[:1], max_tokens=1))) == 1
 
 
 def test_a_step_that_fails_ends_the_answers(engine: VllmEngine, told: Notes, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -237,7 +254,7 @@ def test_a_step_that_fails_ends_the_answers(engine: VllmEngine, told: Notes, mon
 def test_seeds(engine: VllmEngine) -> None:
     def sampled(seed: int) -> list[list[int]]:
         workload = Workload(("Once upon",) * 2, max_tokens=6, temperature=1.0, top_k=50, top_p=0.95, seed=seed)
-        return [ids(answer) for answer in by_request(engine.generate(workload))]
+        return [ids(answer) for answer in by_request(generated(engine, workload))]
 
     first = sampled(1)
     assert sampled(1) == first
@@ -256,5 +273,5 @@ def test_many_prompts_wait_for_their_turn(engine: VllmEngine, told: Notes) -> No
 def test_an_engine_that_is_not_loaded_says_so() -> None:
     engine = VllmEngine()
     with pytest.raises(EngineError, match="not loaded"):
-        engine.generate(Workload(("Hello",)))
+        generated(engine, Workload(("Hello",)))
     engine.close()

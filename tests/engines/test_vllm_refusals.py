@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.probes import Notes
+from tests.probes import Notes, generated
 from tests.vllm_alone import reporting_to
 from workbench.config import EngineConfig, FullGraphs, KvBudget, Limits, NoGraphs, Workload
 from workbench.config.models import resolve
@@ -77,7 +77,7 @@ def with_config(folder: Path, **changes: Any) -> Path:
 
 def test_a_shape_runs_on_the_bytes_of_a_prompt(shape: Path) -> None:
     engine = load(shape, max_sequences=2)
-    tokens = list(engine.generate(Workload(("hé",), max_tokens=5, stop=("x",), stop_at_end=False)))
+    tokens = generated(engine, Workload(("hé",), max_tokens=5, stop=("x",), stop_at_end=False))
     assert [token.text for token in tokens] == [""] * 5
     assert tokens[-1].end == "length"
     assert engine.what_runs()["kv_cache_tokens"] == 2 * 512  # as much as may be needed, where nobody says
@@ -91,7 +91,7 @@ def test_a_budget_in_tokens_has_room_for_them(shape: Path) -> None:
     facts = engine.what_runs()
     assert facts["kv_cache_tokens"] == 512
     assert facts["kv_cache_bytes"] == (512 + facts["block_size"]) * 2 * 2 * 64 * 2  # layers, K and V, head, bfloat16
-    tokens = list(engine.generate(Workload(("a" * 500,), stop_at_end=False)))
+    tokens = generated(engine, Workload(("a" * 500,), stop_at_end=False))
     assert (len(tokens), tokens[-1].end) == (12, "length")
     engine.close()
 
@@ -130,7 +130,7 @@ def test_a_budget_of_more_than_there_is(shape: Path) -> None:
 def test_more_length_than_the_model_has_is_what_it_has(shape: Path) -> None:
     engine = load(shape, max_length=10**6)
     with pytest.raises(UsageError, match="within 512"):
-        engine.generate(Workload(("a" * 512,)))
+        generated(engine, Workload(("a" * 512,)))
     engine.close()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,7 @@ def answers(model: Path, graphs: str, **limits: Any) -> list[list[int]]:
     engine = ReferenceEngine()
     engine.load(config.with_setting("graphs", graphs), NullProbe())
     found: dict[int, list[int]] = {}
-    for token in engine.generate(Workload((*PROMPTS, LONG), max_tokens=48)):
+    for token in chain.from_iterable(engine.generate(Workload((*PROMPTS, LONG), max_tokens=48))):
         found.setdefault(token.request, []).append(token.id)
     engine.close()
     return [found[request] for request in sorted(found)]

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from workbench.config import EngineConfig, Workload
 from workbench.record.probe import Probe
 
 
-@dataclass(frozen=True, slots=True)
-class Token:
+class Token(NamedTuple):
     """One token of an answer."""
 
     request: int  # its number in the run
@@ -27,10 +25,11 @@ class Engine(Protocol):
     def load(self, config: EngineConfig, probe: Probe) -> None:
         """Brings the model up; refuses what the config asks and this engine does not do."""
 
-    def generate(self, workload: Workload, first: int = 0) -> Iterator[Token]:
-        """Gives the tokens of every answer as they come out; `first` is the first request's number in the run.
+    def generate(self, workload: Workload, first: int = 0, stream: bool = True) -> Iterator[list[Token]]:
+        """Gives, step by step, the tokens that came out; `first` is the first request's number in the run.
 
-        An iterator that is closed early cancels what is not answered yet.
+        Without `stream` an answer's tokens may come together, once it is complete, where that costs less. An iterator
+        that is closed early cancels what is not answered yet.
         """
 
     def close(self) -> None:

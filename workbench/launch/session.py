@@ -101,7 +101,7 @@ class Session:
         A stream that is closed, dropped or interrupted cancels what is not answered yet.
         """
         workload = workload_of(prompts, rules)
-        tokens = self._stream(workload)
+        tokens = self._tokens(workload, stream)
         return tokens if stream else answers_of(workload, tokens)
 
     def _start(self, socket: int) -> subprocess.Popen[bytes]:
@@ -114,13 +114,13 @@ class Session:
             start_new_session=True,
         )
 
-    def _stream(self, workload: Workload) -> Iterator[Token]:
+    def _tokens(self, workload: Workload, stream: bool) -> Iterator[Token]:
         if self.run is not None:
             raise UsageError("this session has ended: begin another one")
         if self._is_generating:
             raise UsageError("this session is generating: read its stream to the end, or close it, before the next one")
         self._is_generating = True
-        self._say({"do": "generate", "workload": workload.to_dict()})
+        self._say({"do": "generate", "workload": workload.to_dict(), "stream": stream})
         is_done = False
         try:
             while not is_done:

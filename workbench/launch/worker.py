@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from workbench.config import EngineConfig, Workload
-from workbench.engines import Engine, Token, engine
+from workbench.engines import Engine, engine
 from workbench.errors import UsageError, WorkbenchError
 from workbench.launch.channel import Channel, Message
 from workbench.record.probe import Probe
@@ -46,7 +46,7 @@ class Worker:
                 running.load(config, self._probe)
                 self._channel.send({"is": "ready"})
                 while (order := self._orders.get())["do"] != "close":
-                    self._answer(running, Workload.from_dict(order["workload"]))
+                    self._answer(running, Workload.from_dict(order["workload"]), order["stream"])
             except BaseException as error:
                 self._fail(error)  # before the engine gives back what it holds
                 raise
@@ -60,27 +60,28 @@ class Worker:
                 self._orders.put(message)
         os.killpg(os.getpgrp(), signal.SIGTERM)  # with whatever processes the engine started
 
-    def _answer(self, running: Engine, workload: Workload) -> None:
+    def _answer(self, running: Engine, workload: Workload, stream: bool) -> None:
         self._is_cancelled.clear()
         first = self._asked
         try:
-            with closing(running.generate(workload, first)) as tokens:  # type: ignore[type-var]
-                self._tell(tokens, first, len(workload.prompts))
+            with closing(running.generate(workload, first, stream)) as steps:  # type: ignore[type-var]
+                self._tell(steps, first, len(workload.prompts))
         except UsageError as error:
             self._channel.send({"is": "refused", "what": str(error)})
             return
         self._asked += len(workload.prompts)
         self._channel.send({"is": "done"})
 
-    def _tell(self, tokens: Any, first: int, requests: int) -> None:
+    def _tell(self, steps: Any, first: int, requests: int) -> None:
         """Tells tokens as they come out; keeps the texts in the run."""
         texts = [""] * requests
-        held: list[list[Any]] = []
+        held: list[tuple[Any, ...]] = []
         told = time.monotonic()
-        for token in tokens:
-            texts[token.request - first] += token.text
-            held.append(_written(token, first))
-            if (now := time.monotonic()) - told > TOGETHER_S:
+        for tokens in steps:
+            for token in tokens:
+                texts[token.request - first] += token.text
+                held.append((token.request - first, *token[1:]))
+            if held and (now := time.monotonic()) - told > TOGETHER_S:
                 self._channel.send({"is": "tokens", "tokens": held})
                 held, told = [], now
             if self._is_cancelled.is_set():
@@ -97,10 +98,6 @@ class Worker:
             self._probe.failure(line)
         with suppress(OSError):
             self._channel.send({"is": "failed", "what": line, "code": getattr(error, "exit_code", 1)})
-
-
-def _written(token: Token, first: int) -> list[Any]:
-    return [token.request - first, token.position, token.id, token.text, token.end]
 
 
 def main() -> int:

@@ -232,8 +232,14 @@ class Book:
         """The innermost phase that is open."""
         return {"phase": self._open_phases[-1][1]["name"]} if self._open_phases else {}
 
+    def tokens(self, rows: list[list[int]]) -> None:
+        """Tokens that came out: time, request, position, count."""
+        times, *others = np.array(rows, np.int64).reshape(-1, 4).T
+        columns = [pa.array(times - self._started_ns), *(pa.array(other.astype(np.int32)) for other in others)]
+        self._streams["tokens"].write(pa.record_batch(columns, schema=self._streams["tokens"].schema))
+
     def rows(self, table: str, rows: list[dict[str, Any]]) -> None:
-        """What an engine tells of itself: rows of `tokens`, `requests` or `steps`."""
+        """What an engine tells of itself: rows of `requests` or `steps`."""
         for row in rows:
             for column, value in row.items():
                 if column.endswith("_ns") and value is not None:

@@ -17,25 +17,29 @@ def per_request(run: Run) -> pd.DataFrame:
     """Gives a row a request, by number.
 
     queue_s: from its arrival to its first step. first_token_s: from its arrival to its first token. between_s,
-    between_p99_s: from one token to the next, the median and the 99th percentile. tokens_per_s: of its answer, from its
-    first step on. What did not happen is missing.
+    between_p99_s: from one token to the next, the median and the 99th percentile; where tokens were told of together,
+    the mean, and no percentile. tokens_per_s: of its answer, from its first step on. What did not happen is missing.
     """
     rows = run.table("requests").to_pandas().sort_values("request", kind="stable").reset_index(drop=True)
     tokens = run.table("tokens").to_pandas().sort_values(["request", "position"], kind="stable")
-    times = {request: group["time_ns"].to_numpy() for request, group in tokens.groupby("request")}
+    told = {request: group[["time_ns", "count"]].to_numpy().T for request, group in tokens.groupby("request")}
     rows["queue_s"] = (rows["started_ns"] - rows["arrived_ns"]) / SECOND
-    taken = [_of_tokens(row.arrived_ns, row.started_ns, times.get(row.request)) for row in rows.itertuples()]
+    taken = [_of_tokens(row.arrived_ns, row.started_ns, told.get(row.request)) for row in rows.itertuples()]
     names = ["first_token_s", "between_s", "between_p99_s", "tokens_per_s"]
     return rows.join(pd.DataFrame(taken, columns=names, index=rows.index))
 
 
-def _of_tokens(arrived: int, started: float, times: Any) -> tuple[float, float, float, float]:
-    if times is None or not len(times):
+def _of_tokens(arrived: int, started: float, told: Any) -> tuple[float, float, float, float]:
+    if told is None:
         return (np.nan,) * 4
+    times, counts = told
+    count, seconds = counts.sum(), (times[-1] - started) / SECOND
     between = np.diff(times) / SECOND
-    median, late = np.quantile(between, [0.5, 0.99]) if len(between) else (np.nan, np.nan)
-    seconds = (times[-1] - started) / SECOND
-    return (times[0] - arrived) / SECOND, median, late, len(times) / seconds if seconds > 0 else np.nan
+    if (counts > 1).any():
+        median, late = (between.sum() / (count - counts[0]) if count > counts[0] else np.nan), np.nan
+    else:
+        median, late = np.quantile(between, [0.5, 0.99]) if len(between) else (np.nan, np.nan)
+    return (times[0] - arrived) / SECOND, median, late, count / seconds if seconds > 0 else np.nan
 
 
 def summary(run: Run) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from itertools import chain
 
 from workbench.config import EngineConfig, Workload
 from workbench.engines import engine
@@ -18,7 +19,8 @@ def main(tokens: int, name: str) -> None:
     """Generate, recorded or not: the probe is the one of this process."""
     running = engine(name)()
     running.load(EngineConfig(engine=name).with_setting("graphs", "none"), current())
-    stream = running.generate(Workload(prompts=("Count the stars.",), max_tokens=tokens, stop_at_end=False))
+    workload = Workload(prompts=("Count the stars.",), max_tokens=tokens, stop_at_end=False)
+    stream = chain.from_iterable(running.generate(workload))
     next(stream)
     start = time.perf_counter()
     count = sum(1 for _ in stream)

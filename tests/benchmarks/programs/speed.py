@@ -42,7 +42,7 @@ def workbench_engine(name: str, config: EngineConfig) -> Callable[[int, int], in
 
     def generate(requests: int, tokens: int) -> int:
         asked = Workload(prompts_of(requests), max_tokens=tokens, stop_at_end=False)
-        return sum(1 for _ in running.generate(asked))
+        return sum(map(len, running.generate(asked, stream=False)))
 
     return generate
 

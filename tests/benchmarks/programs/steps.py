@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
+from itertools import chain
 from pathlib import Path
 
 from workbench.config import EngineConfig, Workload
@@ -92,7 +93,7 @@ def tokens(name: str, switch: Switch, needed: int) -> Iterator[Token]:
     config = EngineConfig(engine=name).with_setting("limits.max_sequences", "1").with_setting("graphs", "none")
     running.load(config.with_setting("limits.max_length", "1024"), switch)
     prompts = ("Count the stars.",) * (needed // (ANSWER - 2) + 1)
-    answers = running.generate(Workload(prompts=prompts, max_tokens=ANSWER, stop_at_end=False))
+    answers = chain.from_iterable(running.generate(Workload(prompts=prompts, max_tokens=ANSWER, stop_at_end=False)))
     return (token for token in answers if token.position)  # a prompt takes longer than a step
 
 

@@ -52,8 +52,8 @@ class ReferenceEngine:
         self._runner = runner_of(config, folder, shape, self._max_length, self._max_tokens, probe)
         self._pool = BlockPool(self._runner.blocks)
 
-    def generate(self, workload: Workload, first: int = 0) -> Iterator[Token]:
-        """Gives the tokens of every answer as they come out."""
+    def generate(self, workload: Workload, first: int = 0, stream: bool = True) -> Iterator[list[Token]]:
+        """Gives the tokens of every step."""
         scheduler = Scheduler(self._pool, self._max_sequences, self._max_tokens)
         tables = Tables(self._max_sequences, -(-self._max_length // BLOCK_SIZE))
         requests = self._arrive(workload, scheduler, first)
@@ -61,7 +61,7 @@ class ReferenceEngine:
         with self._probe.phase("generate"):
             try:
                 while scheduler.has_work:
-                    yield from self._step(scheduler, tables, sampler, requests, workload)
+                    yield self._step(scheduler, tables, sampler, requests, workload)
             finally:
                 for sequence in [*scheduler.waiting, *scheduler.running]:
                     self._end(sequence, scheduler, "cancelled")
@@ -107,7 +107,7 @@ class ReferenceEngine:
         sampler: Sampler,
         requests: dict[int, Request],
         workload: Workload,
-    ) -> Iterator[Token]:
+    ) -> list[Token]:
         """One forward pass: schedule, run, accept."""
         assert self._runner is not None
         start = time.monotonic_ns()
@@ -116,12 +116,14 @@ class ReferenceEngine:
         logits = self._runner.run(batch)
         chosen = sampler(logits, [chunk.sequence for chunk in chunks]).tolist()
         self._report(start, batch, scheduler)
+        tokens = []
         for chunk, token in zip(chunks, chosen, strict=True):
             chunk.sequence.started_ns = chunk.sequence.started_ns or start
             is_last = chunk.is_last
             scheduler.computed(chunk)
             if is_last:
-                yield self._accept(chunk, token, requests, scheduler, workload)
+                tokens.append(self._accept(chunk, token, requests, scheduler, workload))
+        return tokens
 
     def _accept(
         self, chunk: Chunk, token: int, requests: dict[int, Request], scheduler: Scheduler, workload: Workload

@@ -27,6 +27,7 @@ class Request:
     arrived_ns: int
     started_ns: int | None = None
     answered: int = 0  # tokens
+    unread: int = 0  # tokens of the prompt that are in no batch yet
 
 
 class Answers:
@@ -39,15 +40,20 @@ class Answers:
         self._probe = probe
         self._requests = {str(request.number): request for request in requests}  # by what vLLM is told to call them
         self._has_failed = False
+        self._reading: dict[str, Request] = {}  # by vLLM's ids: whose first token has not come out, where none is told
 
-    def tokens(self, workload: Workload, has_text: bool) -> Generator[Token]:
-        """Gives the tokens of every answer; closed early, it cancels what is not answered yet."""
+    def tokens(self, workload: Workload, has_text: bool, stream: bool) -> Generator[list[Token]]:
+        """Gives the tokens of every answer; closed early, it cancels what is not answered yet.
+
+        Without `stream` vLLM tells of an answer once, at its end, which costs it less.
+        """
+        self._stream = stream
         with self._probe.phase("generate"):
             try:
                 with in_one_line("to take the prompts"):
                     self._ask(workload, has_text)
                 while self._requests:
-                    yield from self._step()
+                    yield self._step()
             finally:
                 self._cancel()
 
@@ -55,7 +61,9 @@ class Answers:
         from vllm.inputs import tokens_input
 
         for index, (name, request) in enumerate(self._requests.items()):
-            self._engine.add_request(name, tokens_input(request.prompt), sampling(workload, index, has_text))
+            self._engine.add_request(
+                name, tokens_input(request.prompt), sampling(workload, index, has_text, self._stream)
+            )
 
     def _step(self) -> list[Token]:
         with self._failing("in a step"):
@@ -72,10 +80,13 @@ class Answers:
         request = self._requests[output.request_id]
         answer = output.outputs[0]
         position, ids = request.answered, answer.token_ids
-        request.answered += len(ids)
-        self._probe.tokens(request.number, position, len(ids))
+        request.answered = position + len(ids) if self._stream else len(ids)
+        told = 0 if self._stream else position  # of these tokens
+        if len(ids) > told:
+            self._probe.tokens(request.number, position, len(ids) - told)
         end = self._ended(request, answer.finish_reason, now) if output.finished else None
-        for token in ids[:-1]:  # there are any only where vLLM looked ahead
+        position = position if self._stream else 0
+        for token in ids[:-1]:  # in a stream there are any only where vLLM looked ahead
             tokens.append(Token(request.number, position, token, ""))
             position += 1
         tokens.append(Token(request.number, position, ids[-1], answer.text, end))
@@ -89,23 +100,37 @@ class Answers:
 
     def _report_steps(self, now: int) -> None:
         for batch in self._batches.finished(self._core.in_flight()):
-            for name in batch.new:
-                self._started(name, batch.start_ns)
+            for name, computed in batch.new.items():
+                self._started(name, batch.start_ns, computed)
+            if self._reading:
+                self._note_first_tokens(batch.counts)
             if batch.tokens:
                 self._probe.step(
                     start_ns=batch.start_ns,
                     end_ns=now,
                     tokens=batch.tokens,
-                    requests=batch.requests,
+                    requests=len(batch.counts),
                     waiting=self._core.waiting(),
                     blocks=self._core.blocks_in_use(),
                     all_blocks=self._core.blocks,
                 )
 
-    def _started(self, name: str, start_ns: int) -> None:
+    def _started(self, name: str, start_ns: int, computed: int) -> None:
         request = self._requests.get(name.partition("-")[0])  # vLLM adds letters to the name that it was given
         if request and request.started_ns is None:
             request.started_ns = start_ns
+            request.unread = len(request.prompt) - computed
+            if not self._stream:
+                self._reading[name] = request
+
+    def _note_first_tokens(self, counts: dict[str, int]) -> None:
+        """Tells the first token of every request whose prompt was read to its end, which vLLM itself does not tell."""
+        for name, request in list(self._reading.items()):
+            request.unread -= counts.get(name, 0)
+            if request.unread <= 0:
+                del self._reading[name]
+                request.answered = 1
+                self._probe.tokens(request.number, 0)
 
     def _cancel(self) -> None:
         """Leaves the engine with nothing to do: also batches that it launched ahead of the last answer's end."""

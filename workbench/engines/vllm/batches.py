@@ -15,8 +15,8 @@ class Batch:
 
     start_ns: int  # on the one clock
     tokens: int  # that go through the model; 0: only a message to the worker
-    requests: int
-    new: list[str]  # vLLM's ids of the requests that had not been in a batch before
+    counts: dict[str, int]  # the same by request, by vLLM's ids
+    new: dict[str, int]  # the requests that had not been in a batch before, with the tokens that they found computed
 
 
 class Batches:
@@ -28,8 +28,8 @@ class Batches:
     def launch(self, scheduled: Any, now: int) -> None:
         """Notes what vLLM's scheduler hands to the worker."""
         tokens: int = scheduled.total_num_scheduled_tokens
-        new = [request.req_id for request in scheduled.scheduled_new_reqs]
-        self._launched.append(Batch(now, tokens, len(scheduled.num_scheduled_tokens), new))
+        new = {request.req_id: request.num_computed_tokens for request in scheduled.scheduled_new_reqs}
+        self._launched.append(Batch(now, tokens, scheduled.num_scheduled_tokens, new))
 
     def finished(self, in_flight: int) -> list[Batch]:
         """Gives all but the last so many, once."""

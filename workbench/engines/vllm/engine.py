@@ -29,7 +29,7 @@ class VllmEngine:
         self._probe: Probe = NullProbe()
         self._engine: Any = None  # vllm.LLMEngine
         self._has_begun = False  # to load, so that there may be something to give back
-        self._answering: weakref.ref[Generator[Token]] | None = None
+        self._answering: weakref.ref[Generator[list[Token]]] | None = None
 
     def load(self, config: EngineConfig, probe: Probe) -> None:
         """Brings vLLM up in this process; its worker reports the phases."""
@@ -59,8 +59,8 @@ class VllmEngine:
             "kv_cache_tokens": core.tokens,
         }
 
-    def generate(self, workload: Workload, first: int = 0) -> Iterator[Token]:
-        """Gives the tokens of every answer as they come out; refuses at once what can not be answered."""
+    def generate(self, workload: Workload, first: int = 0, stream: bool = True) -> Iterator[list[Token]]:
+        """Gives the tokens of every step; refuses at once what can not be answered."""
         if self._engine is None:
             raise EngineError("vLLM is not loaded")
         if self._running() is not None:
@@ -71,7 +71,7 @@ class VllmEngine:
             for index, prompt in enumerate(workload.prompts)
         ]
         answers = Answers(self._engine, self._core, self._batches, self._probe, requests)
-        tokens = answers.tokens(workload, self._has_text)
+        tokens = answers.tokens(workload, self._has_text, stream)
         self._answering = weakref.ref(tokens)
         return tokens
 
@@ -85,7 +85,7 @@ class VllmEngine:
             self._shut_down()
         self._has_begun = False
 
-    def _running(self) -> Generator[Token] | None:
+    def _running(self) -> Generator[list[Token]] | None:
         """The answers that somebody still takes, if any."""
         tokens = self._answering() if self._answering else None
         return tokens if tokens is not None and inspect.getgeneratorstate(tokens) != inspect.GEN_CLOSED else None

@@ -10,13 +10,13 @@ from workbench.config import Workload
 ALL = 0  # as top_k
 
 
-def sampling(workload: Workload, index: int, has_text: bool) -> Any:
+def sampling(workload: Workload, index: int, has_text: bool, stream: bool) -> Any:
     """Gives the parameters of the request of a workload's prompt `index`."""
     from vllm import SamplingParams
     from vllm.sampling_params import RequestOutputKind
 
     return SamplingParams(
-        output_kind=RequestOutputKind.DELTA,
+        output_kind=RequestOutputKind.DELTA if stream else RequestOutputKind.FINAL_ONLY,
         max_tokens=workload.max_tokens,
         temperature=workload.temperature,
         top_k=workload.top_k or ALL,
