@@ -80,7 +80,7 @@ class Model(Generic[Inputs]):
         self._embedding, self._norm = weights.embedding, weights.norm
         self._head = ops.linear(weights.head)
         self._layers = [_prepared(layer, ops) for layer in weights.layers]
-        self._turns = Turns(cos_sin(shape, max_length).to(weights.norm.device), shape.heads, shape.kv_heads, shape.eps)
+        self.turns = Turns(cos_sin(shape, max_length).to(weights.norm.device), shape.heads, shape.kv_heads, shape.eps)
 
     def forward(self, tokens: torch.Tensor, inputs: Inputs, caches: torch.Tensor) -> torch.Tensor:
         """Runs tokens through all layers: [T] -> [T, H], not yet normed; `caches` has one a layer."""
@@ -113,7 +113,7 @@ class Model(Generic[Inputs]):
     def _queries(self, index: int, x: torch.Tensor, inputs: Inputs, caches: torch.Tensor) -> torch.Tensor:
         layer = self._layers[index]
         qkv = layer.qkv(self.ops.norm(x, layer.weights.norm, self.shape.eps))
-        return self.ops.rotate_and_store(qkv, layer.weights, self._turns, caches[index], inputs)
+        return self.ops.rotate_and_store(qkv, layer.weights, self.turns, caches[index], inputs)
 
     def _rest(self, index: int, x: torch.Tensor, attended: torch.Tensor) -> torch.Tensor:
         layer = self._layers[index]

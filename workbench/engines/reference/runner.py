@@ -64,8 +64,11 @@ class CpuRunner:
     @torch.inference_mode()
     def run(self, batch: Batch) -> torch.Tensor:
         with self._probe.tag("activations"):
-            x = self._model.forward(torch.from_numpy(batch.tokens), self._ops.inputs(batch), self._caches)
+            x = self._model.forward(torch.from_numpy(batch.tokens), self._inputs(batch), self._caches)
             return self._model.logits(x[torch.from_numpy(batch.last_rows)])
+
+    def _inputs(self, batch: Batch) -> CpuInputs:
+        return self._ops.inputs(batch, self._model.turns, self._caches.dtype)
 
     def close(self) -> None:
         del self._model, self._caches
