@@ -108,10 +108,12 @@ static uint64_t mix(uint64_t hash, uint64_t value) {
     return hash ^ hash >> 32;
 }
 
-/* Not a good hash, a quick one: a stack has thirty frames, and addresses tell code objects apart already, mostly. */
+/* Tells code from other code that was at its address before: by the objects that it refers to, whose own addresses are
+ * used again too, a few bytes apart. Large factors keep such differences from adding up to none. */
 static uint64_t check_of(const void *code) {
-    return AT(uint32_t, code, python->first_line) + AT(uintptr_t, code, python->qualname) +
-           AT(uintptr_t, code, python->line_table) * 3 + AT(uintptr_t, code, python->file_name) * 5;
+    return AT(uint32_t, code, python->first_line) + AT(uintptr_t, code, python->qualname) * 0x9e3779b97f4a7c15ull +
+           AT(uintptr_t, code, python->line_table) * 0xc2b2ae3d27d4eb4full +
+           AT(uintptr_t, code, python->file_name) * 0xd6e8feb86659fd93ull;
 }
 
 static bool define_frame(struct wb_process *process, const void *code, int instruction, uint32_t id) {

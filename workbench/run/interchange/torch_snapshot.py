@@ -71,7 +71,7 @@ def _tables(snapshot: Snapshot, things: Things, replays: list[Replay]) -> dict[s
         "events": _events(things, _places(snapshot, len(replays)), time_ns, kinds[order], rows[order]),
         "stacks": things.stacks.table(),
         "phases": _phases(snapshot.annotations, first),
-        **{name: schema.TABLES[name].empty_table() for name in ("totals", "copies", "tokens")},
+        **{name: schema.TABLES[name].empty_table() for name in ("totals", "copies", "tokens", "requests", "steps")},
     }
 
 
