@@ -14,7 +14,7 @@ from tests.benchmarks.processes import PYTHON, Document, found_quietly, program,
 from tests.benchmarks.rows import Row, least_to_most
 
 MOST_PERCENT = 1.0
-STEPS = 32  # of a window that is long enough to have the scribe's work in it
+STEPS = 64  # of a window that is long enough to have the scribe's work in it
 
 
 def measure(folder: Path, quick: bool) -> list[Row]:
@@ -23,11 +23,13 @@ def measure(folder: Path, quick: bool) -> list[Row]:
 
 
 def _steps(folder: Path, quick: bool) -> list[Row]:
-    rounds, pairs, windows = (1, 60, 4) if quick else (4, 250, 10)
+    rounds, pairs, windows = (1, 60, 4) if quick else (4, 250, 25)
     ways: list[tuple[str, list[str], list[object]]] = [
-        ("hooks, in steps", [], [pairs, 1]),
-        ("all of it, in steps", [], [windows, STEPS, "--scribe"]),
-        ("all of it, every block, in steps", ["--blocks", "all"], [windows, STEPS, "--scribe"]),
+        ("hooks, vllm, in steps", [], [pairs, 1, "vllm"]),
+        ("all of it, vllm, in steps", [], [windows, STEPS, "vllm", "--scribe"]),
+        ("hooks, reference, in steps", [], [pairs, 1, "reference"]),
+        ("all of it, reference, in steps", [], [windows, STEPS, "reference", "--scribe"]),
+        ("all of it, reference, every block, in steps", ["--blocks", "all"], [windows, STEPS, "reference", "--scribe"]),
     ]
     rows = []
     for what, options, arguments in ways:
@@ -57,7 +59,7 @@ def interval_of_median(values: np.ndarray[tuple[int], np.dtype[np.float64]]) -> 
 
 def _processes(folder: Path, quick: bool) -> list[Row]:
     rounds, tokens = (1, 32) if quick else (3, 256)
-    command = program("generate.py", tokens)
+    command = program("generate.py", tokens, "reference")
     traced = [PYTHON, "-m", "memray", "run", "--quiet", "--force", "--follow-fork", "-o", str(folder / "memray.bin")]
     ways = {
         "plain": command,
