@@ -16,7 +16,7 @@ from workbench.run import schema
 from workbench.run.manifest import FILE
 from workbench.run.streams import Stream, coded, read_stream
 
-TOKENS = 300  # of them, for a million events
+TOKENS = 560  # of them, for a million events
 STREAMS = (*schema.TABLES, "names")
 
 
@@ -34,7 +34,7 @@ def make(folder: Path, quick: bool) -> Material:
     """Record it; where it was made for another benchmark, take that."""
     made = Material(folder / "material", folder / "streams", folder / "material.pickle", folder / "material.memray")
     if not made.run.exists():
-        command = program("generate.py", TOKENS // 10 if quick else TOKENS)
+        command = program("generate.py", TOKENS // 10 if quick else TOKENS, "reference")
         _record(command, folder / "runs", made)
         memray = [PYTHON, "-m", "memray", "run", "--quiet", "--follow-fork", "-o", str(made.memray), *command[1:]]
         found(memray)
