@@ -74,7 +74,7 @@ def _stored(files: list[Any], folder: Path, dtype: torch.dtype) -> Get:
             raise EngineError(
                 f"{folder}: weight {name!r} is {tuple(weight.shape)}, but its config.json asks for {size}"
             )
-        return weight.to(dtype)
+        return weight.to(dtype, copy=weight.device.type == "cpu")  # else one weight keeps the whole file in memory
 
     return get
 
