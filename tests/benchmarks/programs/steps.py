@@ -1,7 +1,8 @@
 """A generation that is recorded and not, in turn: workbench record -- python steps.py PAIRS WINDOW ENGINE [--scribe]
 
 Neighbouring windows of WINDOW steps see the same machine, so that what recording costs shows through its noise. Of each
-pair the first is recorded in one, the second in the next: what grows from step to step falls out. With `--scribe` the
+pair chance decides which is recorded: what grows from step to step, and what comes again with every answer, falls out.
+With `--scribe` the
 scribe too stands still while nothing is recorded. Prints the seconds of each pair's windows, recorded and plain, and
 what the scribe took of the processor.
 """
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import sys
 import time
@@ -115,9 +117,10 @@ def main(pairs: int, window: int, name: str, with_scribe: bool) -> None:
     window_seconds(stream, WARM_UP)
     took: list[list[float]] = []  # recorded, plain
     begin, cpu = time.perf_counter(), recording.scribe_seconds()
-    for pair in range(pairs):
+    order = random.Random(0)
+    for _ in range(pairs):
         seconds = {}
-        for on in (True, False) if pair % 2 else (False, True):
+        for on in order.sample((True, False), 2):
             recording.set(on)
             seconds[on] = window_seconds(stream, window)
         took.append([seconds[True], seconds[False]])
