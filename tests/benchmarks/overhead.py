@@ -11,7 +11,7 @@ from statistics import median
 import numpy as np
 
 from tests.benchmarks.processes import PYTHON, Document, found_quietly, program, recorded
-from tests.benchmarks.rows import Row, least_to_most
+from tests.benchmarks.rows import Row, interval_of_median, least_to_most
 
 MOST_PERCENT = 1.0
 STEPS = 64  # of a window that is long enough to have the scribe's work in it
@@ -48,13 +48,6 @@ def _paired(what: str, documents: list[Document]) -> list[Row]:
         Row(f"cost of {what}", float(np.median(cost)), "%", MOST_PERCENT, steps),
         Row(f"scribe, {what}", share, "% of a core"),
     ]
-
-
-def interval_of_median(values: np.ndarray[tuple[int], np.dtype[np.float64]]) -> tuple[float, float]:
-    """Where the median lies with 95 % confidence, by bootstrap."""
-    chosen = np.random.default_rng(0).integers(0, len(values), (2000, len(values)))
-    low, high = np.quantile(np.median(values[chosen], axis=1), [0.025, 0.975])
-    return float(low), float(high)
 
 
 def _processes(folder: Path, quick: bool) -> list[Row]:

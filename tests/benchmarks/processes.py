@@ -64,3 +64,31 @@ def _work() -> tuple[float, float, float]:
     fields = [int(field) for field in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]]
     idle = fields[3] + fields[4]
     return times.children_user + times.children_system, (sum(fields[:8]) - idle) / os.sysconf("SC_CLK_TCK"), time.time()
+
+
+class OnDemand:
+    """A program that answers line by line once it has said `ready`."""
+
+    def __init__(self, command: Sequence[str], ready: str, **environment: str) -> None:
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ | environment
+        )
+        self._wait_for(ready)
+
+    def ask(self, line: str, answer: str) -> str:
+        """Gives the rest of the line that begins with `answer`."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{line}\n")
+        self._process.stdin.flush()
+        return self._wait_for(answer)
+
+    def _wait_for(self, beginning: str) -> str:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            if line.startswith(beginning):
+                return line.removeprefix(beginning)
+        raise SystemExit("a program ended before its time: see its messages above")
+
+    def end(self) -> None:
+        """Ask nothing more."""
+        self._process.communicate()

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
+
 from workbench.cli.output import print_table
 
 
@@ -60,3 +62,10 @@ def least_to_most(values: list[float]) -> str:
 def show(rows: list[Row]) -> None:
     """Print the table."""
     print_table(["what", "asked", "measured", "anchor, same run", "ratio>"], [row.cells() for row in rows])
+
+
+def interval_of_median(values: np.ndarray[tuple[int], np.dtype[np.float64]]) -> tuple[float, float]:
+    """Where the median lies with 95 % confidence, by bootstrap."""
+    chosen = np.random.default_rng(0).integers(0, len(values), (2000, len(values)))
+    low, high = np.quantile(np.median(values[chosen], axis=1), [0.025, 0.975])
+    return float(low), float(high)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,9 +14,11 @@ from tests.vllm_alone import reporting_to
 from workbench.config import EngineConfig, KvBudget, Limits, NoGraphs, Workload
 from workbench.config.models import resolve
 from workbench.engines.base import Token
+from workbench.engines.reference.engine import ReferenceEngine
 from workbench.engines.vllm.engine import VllmEngine
 from workbench.errors import EngineError, UsageError
 from workbench.record import recorder
+from workbench.record.probe import NullProbe
 
 pytest.importorskip("vllm")
 
@@ -80,6 +83,18 @@ def ids(answer: list[Token]) -> list[int]:
 
 def text(answer: list[Token]) -> str:
     return "".join(token.text for token in answer)
+
+
+def test_both_engines_answer_alike(engine: VllmEngine, told: Notes) -> None:
+    workload = Workload(PROMPTS, max_tokens=64)
+    other = ReferenceEngine()
+    other.load(replace(CONFIG, engine="reference"), NullProbe())
+    mine, theirs = (by_request(generated(one, workload)) for one in (other, engine))
+    other.close()
+    assert [ids(answer) for answer in mine] == [ids(answer) for answer in theirs]
+    assert ["".join(token.text for token in answer) for answer in mine] == [
+        "".join(token.text for token in answer) for answer in theirs
+    ]
 
 
 def test_what_loading_reports(engine: VllmEngine) -> None:

@@ -51,12 +51,11 @@ class CpuOps:
             singles=singles,
             seen=seen,
             mask=mask,
-            prompts=[_prompt(batch, index) for index in range(singles, len(batch.lengths))],
+            prompts=[prompt_of(batch, index) for index in range(singles, len(batch.lengths))],
         )
 
     def linear(self, matrix: torch.Tensor) -> Linear:
-        has_onednn = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-        return PackedLinear(matrix) if has_onednn else PlainLinear(matrix)
+        return prepared(matrix)
 
     def norm(self, x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
         # Beside their negatives numbers have the mean 0: so torch's layer norm, one operation, is the norm that it has
@@ -87,7 +86,7 @@ class CpuOps:
         if inputs.singles:
             found[: inputs.singles] = _attend_singles(queries[: inputs.singles], cache, inputs)
         for prompt in inputs.prompts:
-            found[prompt.rows] = _attend_prompt(queries[prompt.rows], cache, prompt)
+            found[prompt.rows] = attend_prompt(queries[prompt.rows], cache, prompt)
         return found.view(len(queries), -1)
 
 
@@ -113,7 +112,8 @@ def _slots(tables: torch.Tensor) -> torch.Tensor:
     return (tables[:, :, None] * BLOCK_SIZE + torch.arange(BLOCK_SIZE)).flatten(1)
 
 
-def _prompt(batch: Batch, index: int) -> Prompt:
+def prompt_of(batch: Batch, index: int) -> Prompt:
+    """Gives the sequence of that index, which has several tokens in the batch."""
     rows = slice(int(batch.starts[index]), int(batch.starts[index + 1]))
     length = int(batch.lengths[index])
     slots = _slots(torch.from_numpy(batch.tables[index : index + 1]))[0, :length]
@@ -130,10 +130,17 @@ def _attend_singles(queries: torch.Tensor, cache: torch.Tensor, inputs: CpuInput
     return F.scaled_dot_product_attention(grouped, keys, values, inputs.mask).reshape(count, heads, size)
 
 
-def _attend_prompt(queries: torch.Tensor, cache: torch.Tensor, prompt: Prompt) -> torch.Tensor:
+def attend_prompt(queries: torch.Tensor, cache: torch.Tensor, prompt: Prompt) -> torch.Tensor:
+    """Gives what a prompt's tokens find in the cache: [rows, heads, size]."""
     keys, values = cache.index_select(0, prompt.slots).permute(1, 2, 0, 3)[:, None]  # [1, kv heads, length, size] each
     found = F.scaled_dot_product_attention(queries.transpose(0, 1)[None], keys, values, prompt.mask, enable_gqa=True)
     return found[0].transpose(0, 1)
+
+
+def prepared(matrix: torch.Tensor) -> Linear:
+    """Gives a matrix in the form that is multiplied with fastest here."""
+    has_onednn = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    return PackedLinear(matrix) if has_onednn else PlainLinear(matrix)
 
 
 class PlainLinear:

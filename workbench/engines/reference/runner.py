@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 
@@ -12,11 +12,13 @@ from workbench.config import EngineConfig
 from workbench.engines.reference import weights
 from workbench.engines.reference.batch import Batch
 from workbench.engines.reference.blocks import BLOCK_SIZE
-from workbench.engines.reference.cpu import CpuInputs, CpuOps
+from workbench.engines.reference.cpu import CpuOps
+from workbench.engines.reference.cpu_kernels import CpuKernelOps
 from workbench.engines.reference.kv_budget import count_blocks
 from workbench.engines.reference.model import Model
 from workbench.engines.reference.shape import Shape
 from workbench.errors import EngineError
+from workbench.kernels import on_cpu
 from workbench.record.probe import Probe
 
 
@@ -49,14 +51,16 @@ class CpuRunner:
     def __init__(self, config: EngineConfig, folder: Path, shape: Shape, max_length: int, probe: Probe) -> None:
         device, dtype = torch.device("cpu"), dtype_of(config.dtype, shape)
         self._probe = probe
-        self._ops = CpuOps()
+        has_kernels = on_cpu.serves(dtype, shape.head_dim)
+        self._ops: Any = CpuKernelOps() if has_kernels else CpuOps()
         with probe.phase("load_weights"), probe.tag("weights"):
             loaded = weights.load(folder, shape, dtype, device)
-            self._model: Model[CpuInputs] = Model(shape, loaded, self._ops, max_length)
+            self._model: Model[Any] = Model(shape, loaded, self._ops, max_length)
         with probe.phase("kv_cache"), probe.tag("kv_cache"):
             self.blocks = count_blocks(config.limits, max_length, shape.kv_bytes(dtype.itemsize), device, reserve=0)
             self._caches = new_caches(shape, self.blocks, dtype, device)
         facts = {"device": "cpu", "dtype": str(dtype).removeprefix("torch."), "graphs": "none"}
+        facts["kernels"] = "native" if has_kernels else "torch"
         probe.facts(
             "engine", facts | {"block_size": BLOCK_SIZE, "blocks": self.blocks, "kv_cache_bytes": self._caches.nbytes}
         )
@@ -67,7 +71,7 @@ class CpuRunner:
             x = self._model.forward(torch.from_numpy(batch.tokens), self._inputs(batch), self._caches)
             return self._model.logits(x[torch.from_numpy(batch.last_rows)])
 
-    def _inputs(self, batch: Batch) -> CpuInputs:
+    def _inputs(self, batch: Batch) -> Any:
         return self._ops.inputs(batch, self._model.turns, self._caches.dtype)
 
     def close(self) -> None:
