@@ -16,7 +16,7 @@ Ints = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Batch:
-    """T tokens of S sequences; those with one token come first."""
+    """T tokens of S sequences; those with the fewest come first."""
 
     tokens: Ints  # [T]
     positions: Ints  # [T]
@@ -44,7 +44,7 @@ class Tables:
         self._news: list[tuple[int, int]] = []
 
     def batch(self, chunks: Many[Chunk]) -> Batch:
-        """Gives the arrays of these chunks, which have those of one token first."""
+        """Gives the arrays of these chunks, the shortest first."""
         for chunk in chunks:
             self._learn(chunk.sequence)
         seats = np.array([chunk.sequence.seat for chunk in chunks])
@@ -82,6 +82,6 @@ class Tables:
         return np.array(news, np.int64).reshape(-1, 2).T
 
 
-def singles_first(chunks: Many[Chunk]) -> list[Chunk]:
+def shortest_first(chunks: Many[Chunk]) -> list[Chunk]:
     """Gives the chunks in the order that a batch has them."""
-    return sorted(chunks, key=lambda chunk: chunk.count != 1)
+    return sorted(chunks, key=lambda chunk: chunk.count)

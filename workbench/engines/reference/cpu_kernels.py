@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from workbench.engines.reference.batch import Batch
@@ -12,15 +13,17 @@ from workbench.engines.reference.model import Linear, Turns
 from workbench.engines.reference.weights import Layer
 from workbench.kernels import on_cpu
 
+SHORT = 1 << 14  # queries times keys; with more, torch's attention, which is one of matrices, is the faster one
+
 
 @dataclass(frozen=True)
 class KernelInputs:
-    """A batch as the kernels take it: single tokens together, prompts one by one."""
+    """A batch as the kernels take it: the tokens of short sequences one by one, then the others' prompt by prompt."""
 
     positions: torch.Tensor  # [T]
     slots: torch.Tensor  # [T]
-    tables: torch.Tensor  # [singles, blocks]
-    lengths: torch.Tensor  # [singles]
+    tables: torch.Tensor  # [tokens of short ones, blocks]
+    lengths: torch.Tensor  # [tokens of short ones] that each of them sees, itself among them
     prompts: list[Prompt]
 
 
@@ -29,13 +32,16 @@ class CpuKernelOps:
 
     def inputs(self, batch: Batch, turns: Turns, dtype: torch.dtype) -> KernelInputs:
         """Gives a batch as tensors."""
-        singles = batch.singles
+        counts = np.diff(batch.starts)
+        is_long = counts * batch.lengths > SHORT
+        short = int(is_long.argmax()) if is_long.any() else len(counts)
+        positions = torch.from_numpy(batch.positions)
         return KernelInputs(
-            positions=torch.from_numpy(batch.positions),
+            positions=positions,
             slots=torch.from_numpy(batch.slots),
-            tables=torch.from_numpy(batch.tables[:singles]).contiguous(),
-            lengths=torch.from_numpy(batch.lengths[:singles]),
-            prompts=[prompt_of(batch, index) for index in range(singles, len(batch.lengths))],
+            tables=torch.from_numpy(np.repeat(batch.tables[:short], counts[:short], axis=0)),
+            lengths=positions[: batch.starts[short]] + 1,
+            prompts=[prompt_of(batch, index) for index in range(short, len(counts))],
         )
 
     def linear(self, matrix: torch.Tensor) -> Linear:
@@ -56,11 +62,9 @@ class CpuKernelOps:
         )  # fmt: skip
 
     def attend(self, queries: torch.Tensor, cache: torch.Tensor, inputs: KernelInputs) -> torch.Tensor:
-        singles, scale = len(inputs.lengths), queries.shape[-1] ** -0.5
-        if not inputs.prompts:
-            return on_cpu.attend_decode(queries, cache, inputs.tables, inputs.lengths, scale).view(singles, -1)
-        found = torch.empty_like(queries)
-        found[:singles] = on_cpu.attend_decode(queries[:singles], cache, inputs.tables, inputs.lengths, scale)
-        for prompt in inputs.prompts:
-            found[prompt.rows] = attend_prompt(queries[prompt.rows], cache, prompt)
+        short, scale = len(inputs.lengths), queries.shape[-1] ** -0.5
+        found = on_cpu.attend_decode(queries[:short], cache, inputs.tables, inputs.lengths, scale)
+        if inputs.prompts:
+            prompts = [attend_prompt(queries[prompt.rows], cache, prompt) for prompt in inputs.prompts]
+            found = torch.cat([found, *prompts])
         return found.view(len(queries), -1)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from workbench.config import EngineConfig, Workload
 from workbench.config.models import resolve
 from workbench.engines.base import Token
-from workbench.engines.reference.batch import Batch, Tables, singles_first
+from workbench.engines.reference.batch import Batch, Tables, shortest_first
 from workbench.engines.reference.blocks import BLOCK_SIZE, BlockPool
 from workbench.engines.reference.runner import Runner, runner_of
 from workbench.engines.reference.sampling import Sampler
@@ -111,7 +111,7 @@ class ReferenceEngine:
         """One forward pass: schedule, run, accept."""
         assert self._runner is not None
         start = time.monotonic_ns()
-        chunks = singles_first(scheduler.schedule())
+        chunks = shortest_first(scheduler.schedule())
         batch = tables.batch(chunks)
         logits = self._runner.run(batch)
         chosen = sampler(logits, [chunk.sequence for chunk in chunks]).tolist()
