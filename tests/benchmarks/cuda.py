@@ -16,7 +16,7 @@ from pathlib import Path
 from statistics import median
 
 if __name__ == "__main__":
-    sys.path[0] = str(Path(__file__).parents[2])
+    sys.path.append(str(Path(__file__).parents[2]))  # behind an installed workbench
 
 from tests.benchmarks.processes import OnDemand
 

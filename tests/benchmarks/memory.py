@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 if __name__ == "__main__":
-    sys.path[0] = str(Path(__file__).parents[2])
+    sys.path.append(str(Path(__file__).parents[2]))  # behind an installed workbench
 
 from tests.benchmarks.programs.speed import prompts_of
 from tests.benchmarks.rows import Row, show
@@ -18,6 +18,7 @@ from tests.benchmarks.rows import Row, show
 CPU = ("pageable", 16, "64MiB", 64)
 CUDA = ("gpu", 64, "4GiB", 128)  # tier, requests, budget, tokens
 MIB = 2**20
+LEAST = 8 * MIB  # of an owner with a line of its own
 MOST_UNUSED = 0.5  # of vLLM's
 
 
@@ -55,7 +56,7 @@ def _rows(model: str, tier: str, ledgers: dict[str, dict[tuple[str, str | None],
     yield _row(f"{model}, peak, {tier}", sum(mine.values()), sum(other.values()))
     for key in sorted(mine.keys() | other.keys(), key=lambda key: -mine.get(key, 0) - other.get(key, 0)):
         held, theirs = mine.get(key, 0), other.get(key, 0)
-        if max(held, theirs) >= MIB:
+        if max(held, theirs) >= LEAST:
             yield _row(f"{model}, {key[0]}, {key[1] or 'no tag'}", held, theirs)
     if tier == "gpu":
         mine_unused, theirs_unused = (

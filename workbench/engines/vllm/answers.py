@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
+from itertools import repeat
 from typing import Any
 
 from workbench.config import Workload
@@ -86,10 +88,10 @@ class Answers:
             self._probe.tokens(request.number, position, len(ids) - told)
         end = self._ended(request, answer.finish_reason, now) if output.finished else None
         position = position if self._stream else 0
-        for token in ids[:-1]:  # in a stream there are any only where vLLM looked ahead
-            tokens.append(Token(request.number, position, token, ""))
-            position += 1
-        tokens.append(Token(request.number, position, ids[-1], answer.text, end))
+        last = position + len(ids) - 1
+        if last > position:  # in a stream only where vLLM looked ahead
+            tokens.extend(_without_text(request.number, position, last, ids))
+        tokens.append(Token(request.number, last, ids[-1], answer.text, end))
 
     def _ended(self, request: Request, why: str, now: int) -> str:
         if why not in ("stop", "length"):
@@ -163,3 +165,9 @@ class Answers:
         except EngineError:
             self._has_failed = True
             raise
+
+
+def _without_text(request: int, position: int, last: int, ids: Iterable[int]) -> Iterator[Token]:
+    """Gives the tokens before the last one; made without Python's own steps, for whole answers come at once."""
+    fields = zip(repeat(request), range(position, last), ids, repeat(""), repeat(None), strict=False)
+    return map(partial(tuple.__new__, Token), fields)
