@@ -48,22 +48,25 @@ class CpuKernelOps:
         return prepared(matrix)
 
     def norm(self, x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
-        return on_cpu.rms_norm(x, weight, eps)
+        normed: torch.Tensor = on_cpu.rms_norm(x, weight, eps)
+        return normed
 
     def gate(self, gate_up: torch.Tensor) -> torch.Tensor:
-        return on_cpu.silu_and_multiply(gate_up)
+        gated: torch.Tensor = on_cpu.silu_and_multiply(gate_up)
+        return gated
 
     def rotate_and_store(
         self, qkv: torch.Tensor, layer: Layer, turns: Turns, cache: torch.Tensor, inputs: KernelInputs
     ) -> torch.Tensor:
-        return on_cpu.rotate_and_store(
+        queries: torch.Tensor = on_cpu.rotate_and_store(
             qkv, inputs.positions, inputs.slots, turns.cos_sin, cache,
             layer.q_norm, layer.k_norm, turns.eps, turns.heads, turns.kv_heads,
         )  # fmt: skip
+        return queries
 
     def attend(self, queries: torch.Tensor, cache: torch.Tensor, inputs: KernelInputs) -> torch.Tensor:
         short, scale = len(inputs.lengths), queries.shape[-1] ** -0.5
-        found = on_cpu.attend_decode(queries[:short], cache, inputs.tables, inputs.lengths, scale)
+        found: torch.Tensor = on_cpu.attend_decode(queries[:short], cache, inputs.tables, inputs.lengths, scale)
         if inputs.prompts:
             prompts = [attend_prompt(queries[prompt.rows], cache, prompt) for prompt in inputs.prompts]
             found = torch.cat([found, *prompts])
