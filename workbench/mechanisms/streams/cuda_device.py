@@ -28,7 +28,7 @@ class CudaDevice:
 
     def __init__(self) -> None:
         self._cuda = _runtime()
-        self.number = _current_device()
+        self.number = current_device()
         _check(self._cuda.cudaSetDevice(self.number))
         kinds = self._cuda.cudaMemcpyKind
         self._kinds = {HOST_TO_DEVICE: kinds.cudaMemcpyHostToDevice, DEVICE_TO_HOST: kinds.cudaMemcpyDeviceToHost}
@@ -120,7 +120,8 @@ def _runtime() -> Any:
     return runtime
 
 
-def _current_device() -> int:
+def current_device() -> int:
+    """Torch's current device; refuses where there is none."""
     import torch
 
     if not torch.cuda.is_available():

@@ -36,9 +36,12 @@ class Ordered:
 
     def add(self, work: Work, reads: Iterable[Block], writes: Iterable[Block]) -> None:
         for block in reads:
-            block.readers = [*(other for other in block.readers if not _is_covered(other, work)), work]
+            if block.readers:
+                block.readers = [other for other in block.readers if not _is_covered(other, work)]
+            block.readers.append(work)
         for block in writes:
-            block.writer, block.readers = work, []
+            block.writer = work
+            block.readers.clear()
 
 
 class Unordered:

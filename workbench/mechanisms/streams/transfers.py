@@ -74,7 +74,7 @@ class Streams:
         self._refuse_misuse()
         reads, writes = (transfer.source,), (transfer.target,)
         handle = Handle(next(self._numbers), transfer, self._ordering.before(reads, writes))
-        way = self._ways[transfer.direction]
+        way = self._ways[handle.direction]
         if way.held or not self._start(handle, way):
             way.held.append(handle)
         self._ordering.add(handle, reads, writes)
@@ -150,8 +150,9 @@ class Streams:
 
     def _start(self, handle: Handle, way: Way) -> bool:
         """Hand a transfer on to the device; returns whether there is room, and what it waits for is there too."""
-        if any(work.is_held for work in handle.waits):
-            return False
+        for work in handle.waits:
+            if work.is_held:
+                return False
         lane = way.lanes.take()
         if lane is None:
             return False
@@ -179,7 +180,7 @@ class Streams:
             device.record(handle.begin, stream)
         source, target = transfer.source, transfer.target
         with self._telling:
-            device.copy(target.address, source.address, source.bytes, transfer.direction, stream)
+            device.copy(target.address, source.address, source.bytes, handle.direction, stream)
         handle.end = self._events.take()
         device.record(handle.end, stream)
         handle.call_ns = time.monotonic_ns() - handle.submitted_ns
@@ -286,4 +287,4 @@ def _told(handle: Handle, device: int) -> Copy:
     """A transfer that is over, as a run keeps it."""
     assert handle.stream is not None
     times = handle.submitted_ns, handle.call_ns, handle.began_ns, handle.ended_ns
-    return Copy(handle.transfer.direction, handle.transfer.source.bytes, device, handle.stream, *times)
+    return Copy(handle.direction, handle.transfer.source.bytes, device, handle.stream, *times)

@@ -78,11 +78,12 @@ class Transfer:
 class Handle(Work):
     """A transfer that was submitted. The times are there when it is over."""
 
-    __slots__ = ("began_ns", "begin", "call_ns", "ended_ns", "error", "submitted_ns", "transfer", "waits")
+    __slots__ = ("began_ns", "begin", "call_ns", "direction", "ended_ns", "error", "submitted_ns", "transfer", "waits")
 
     def __init__(self, number: int, transfer: Transfer, waits: list[Work]) -> None:
-        super().__init__(number)
+        self.number, self.stream, self.end, self.is_over = number, None, 0, False  # as Work does, without the call
         self.transfer = transfer
+        self.direction = transfer.direction
         self.waits = waits  # until it is on the device
         self.begin = 0  # the event; none: it begins when the one before it on its stream ends
         self.submitted_ns = self.call_ns = self.began_ns = self.ended_ns = 0
