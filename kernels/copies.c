@@ -41,6 +41,7 @@ static void write_copy(const struct activity *copy) {
     struct wb_record record = {
         .time_ns = copy->start_ns,
         .address = copy->end_ns,
+        .asked = copy->start_ns,
         .bytes = copy->bytes,
         .stream = copy->stream,
         .device = (int16_t)copy->device,

@@ -7,13 +7,29 @@ static _Atomic int wanted = 1;
 
 WB_PUBLIC void wb_driver_copies(int on) { atomic_store(&wanted, on); }
 
-static void copied(uint8_t direction, size_t bytes, void *stream, wb_status status) {
-    if (status != WB_SUCCESS || !atomic_load(&wanted) || !wb_records_driver() || wb_is_capturing(stream)) return;
+/* Of the thread that is asked: whoever copies tells of it, and more than is seen here. */
+WB_PUBLIC uint8_t *wb_telling_place(void) { return &wb_thread.tells_copies; }
+
+static bool is_told(void) { return !atomic_load(&wanted) || !wb_records_driver() || wb_thread.tells_copies; }
+
+struct call {
+    uint64_t start_ns, ns;
+    wb_status status;
+};
+
+static struct call called(uint64_t start_ns, wb_status status) {
+    return (struct call){.start_ns = start_ns, .ns = wb_now() - start_ns, .status = status};
+}
+
+static void copied(uint8_t direction, size_t bytes, void *stream, struct call call) {
+    if (call.status != WB_SUCCESS || is_told() || wb_is_capturing(stream)) return;
     struct wb_record event = wb_driver_event(WB_GPU, 0, bytes);
     event.kind = WB_COPY;
     event.flags = direction;
     event.stream = (uintptr_t)stream;
-    wb_driver_emit(event);
+    event.time_ns = call.start_ns;
+    event.thread = call.ns < UINT32_MAX ? (uint32_t)call.ns : UINT32_MAX;
+    wb_write(&event);
 }
 
 /* Where the call does not say: by what lies at both ends. */
@@ -27,59 +43,64 @@ static uint8_t direction_of(wb_device_ptr to, wb_device_ptr from) {
     return to_type == ON_DEVICE ? WB_HOST_TO_DEVICE : WB_HOST_TO_HOST;
 }
 
-static void copied_somewhere(wb_device_ptr to, wb_device_ptr from, size_t bytes, void *stream, wb_status status) {
-    if (atomic_load(&wanted) && wb_records_driver()) copied(direction_of(to, from), bytes, stream, status);
+static void copied_somewhere(wb_device_ptr to, wb_device_ptr from, size_t bytes, void *stream, struct call call) {
+    if (!is_told()) copied(direction_of(to, from), bytes, stream, call);
 }
 
-#define WAITED(direction, name, to_type, from_type)                               \
-    WB_DRIVER_HOOK(name, (to_type to, from_type from, size_t bytes)) {            \
-        WB_NEEDS(name);                                                           \
-        wb_status status = real_##name(to, from, bytes);                          \
-        copied(direction, bytes, NULL, status);                                   \
-        return status;                                                            \
+#define WAITED(direction, name, to_type, from_type)                        \
+    WB_DRIVER_HOOK(name, (to_type to, from_type from, size_t bytes)) {     \
+        WB_NEEDS(name);                                                    \
+        uint64_t start_ns = wb_now();                                      \
+        struct call call = called(start_ns, real_##name(to, from, bytes)); \
+        copied(direction, bytes, NULL, call);                              \
+        return call.status;                                                \
     }
-#define SUBMITTED(direction, name, to_type, from_type)                            \
+#define SUBMITTED(direction, name, to_type, from_type)                               \
     WB_DRIVER_HOOK(name, (to_type to, from_type from, size_t bytes, void *stream)) { \
-        WB_NEEDS(name);                                                           \
-        wb_status status = real_##name(to, from, bytes, stream);                  \
-        copied(direction, bytes, stream, status);                                 \
-        return status;                                                            \
+        WB_NEEDS(name);                                                              \
+        uint64_t start_ns = wb_now();                                                \
+        struct call call = called(start_ns, real_##name(to, from, bytes, stream));   \
+        copied(direction, bytes, stream, call);                                      \
+        return call.status;                                                          \
     }
-#define DIRECTED(direction, name, to_type, from_type)                             \
-    WAITED(direction, name##_v2, to_type, from_type)                              \
-    WAITED(direction, name##_v2_ptds, to_type, from_type)                         \
-    SUBMITTED(direction, name##Async_v2, to_type, from_type)                      \
+#define DIRECTED(direction, name, to_type, from_type)        \
+    WAITED(direction, name##_v2, to_type, from_type)         \
+    WAITED(direction, name##_v2_ptds, to_type, from_type)    \
+    SUBMITTED(direction, name##Async_v2, to_type, from_type) \
     SUBMITTED(direction, name##Async_v2_ptsz, to_type, from_type)
 DIRECTED(WB_HOST_TO_DEVICE, cuMemcpyHtoD, wb_device_ptr, const void *)
 DIRECTED(WB_DEVICE_TO_HOST, cuMemcpyDtoH, void *, wb_device_ptr)
 DIRECTED(WB_DEVICE_TO_DEVICE, cuMemcpyDtoD, wb_device_ptr, wb_device_ptr)
 
-#define ANYWHERE(name)                                                            \
-    WB_DRIVER_HOOK(name, (wb_device_ptr to, wb_device_ptr from, size_t bytes)) {  \
-        WB_NEEDS(name);                                                           \
-        wb_status status = real_##name(to, from, bytes);                          \
-        copied_somewhere(to, from, bytes, NULL, status);                          \
-        return status;                                                            \
+#define ANYWHERE(name)                                                           \
+    WB_DRIVER_HOOK(name, (wb_device_ptr to, wb_device_ptr from, size_t bytes)) { \
+        WB_NEEDS(name);                                                          \
+        uint64_t start_ns = wb_now();                                            \
+        struct call call = called(start_ns, real_##name(to, from, bytes));       \
+        copied_somewhere(to, from, bytes, NULL, call);                           \
+        return call.status;                                                      \
     }
-#define ANYWHERE_ON_STREAM(name)                                                                \
-    WB_DRIVER_HOOK(name, (wb_device_ptr to, wb_device_ptr from, size_t bytes, void *stream)) {  \
-        WB_NEEDS(name);                                                                         \
-        wb_status status = real_##name(to, from, bytes, stream);                                \
-        copied_somewhere(to, from, bytes, stream, status);                                      \
-        return status;                                                                          \
+#define ANYWHERE_ON_STREAM(name)                                                               \
+    WB_DRIVER_HOOK(name, (wb_device_ptr to, wb_device_ptr from, size_t bytes, void *stream)) { \
+        WB_NEEDS(name);                                                                        \
+        uint64_t start_ns = wb_now();                                                          \
+        struct call call = called(start_ns, real_##name(to, from, bytes, stream));             \
+        copied_somewhere(to, from, bytes, stream, call);                                       \
+        return call.status;                                                                    \
     }
 ANYWHERE(cuMemcpy)
 ANYWHERE(cuMemcpy_ptds)
 ANYWHERE_ON_STREAM(cuMemcpyAsync)
 ANYWHERE_ON_STREAM(cuMemcpyAsync_ptsz)
 
-#define BETWEEN(name)                                                                                       \
-    WB_DRIVER_HOOK(name, (wb_device_ptr to, void *to_context, wb_device_ptr from, void *from_context,       \
-                          size_t bytes, void *stream)) {                                                    \
-        WB_NEEDS(name);                                                                                     \
-        wb_status status = real_##name(to, to_context, from, from_context, bytes, stream);                  \
-        copied(WB_PEER, bytes, stream, status);                                                             \
-        return status;                                                                                      \
+#define BETWEEN(name)                                                                                        \
+    WB_DRIVER_HOOK(name, (wb_device_ptr to, void *to_context, wb_device_ptr from, void *from_context,        \
+                          size_t bytes, void *stream)) {                                                     \
+        WB_NEEDS(name);                                                                                      \
+        uint64_t start_ns = wb_now();                                                                        \
+        struct call call = called(start_ns, real_##name(to, to_context, from, from_context, bytes, stream)); \
+        copied(WB_PEER, bytes, stream, call);                                                                \
+        return call.status;                                                                                  \
     }
 BETWEEN(cuMemcpyPeerAsync)
 BETWEEN(cuMemcpyPeerAsync_ptsz)
@@ -100,57 +121,62 @@ struct rows { /* CUDA_MEMCPY2D; the memory types are the host's 1, the device's 
     size_t to_pitch, width, height;
 };
 
-static void copied_rows(const struct rows *rows, void *stream, wb_status status) {
+static void copied_rows(const struct rows *rows, void *stream, struct call call) {
     enum { HOST = 1, UNIFIED = 4 };
     if (rows->from_type == UNIFIED || rows->to_type == UNIFIED) {
-        copied_somewhere(rows->to_device, rows->from_device, rows->width * rows->height, stream, status);
+        copied_somewhere(rows->to_device, rows->from_device, rows->width * rows->height, stream, call);
         return;
     }
     bool from_host = rows->from_type == HOST, to_host = rows->to_type == HOST;
     uint8_t direction = from_host ? (to_host ? WB_HOST_TO_HOST : WB_HOST_TO_DEVICE)
                                   : (to_host ? WB_DEVICE_TO_HOST : WB_DEVICE_TO_DEVICE);
-    copied(direction, rows->width * rows->height, stream, status);
+    copied(direction, rows->width * rows->height, stream, call);
 }
 
-#define ROWS(name)                                                           \
-    WB_DRIVER_HOOK(name, (const struct rows *rows, void *stream)) {          \
-        WB_NEEDS(name);                                                      \
-        wb_status status = real_##name(rows, stream);                        \
-        copied_rows(rows, stream, status);                                   \
-        return status;                                                       \
+#define ROWS(name)                                                      \
+    WB_DRIVER_HOOK(name, (const struct rows *rows, void *stream)) {     \
+        WB_NEEDS(name);                                                 \
+        uint64_t start_ns = wb_now();                                   \
+        struct call call = called(start_ns, real_##name(rows, stream)); \
+        copied_rows(rows, stream, call);                                \
+        return call.status;                                             \
     }
 ROWS(cuMemcpy2DAsync_v2)
 ROWS(cuMemcpy2DAsync_v2_ptsz)
 
 static void copied_batch(wb_device_ptr *to, wb_device_ptr *from, size_t *bytes, size_t count, void *stream,
-                         wb_status status) {
-    for (size_t i = 0; i < count; i++) copied_somewhere(to[i], from[i], bytes[i], stream, status);
+                         struct call call) {
+    for (size_t i = 0; i < count; i++) copied_somewhere(to[i], from[i], bytes[i], stream, call);
 }
 
-#define BATCH(name)                                                                                              \
-    WB_DRIVER_HOOK(name, (wb_device_ptr *to, wb_device_ptr *from, size_t *bytes, size_t count, void *attributes, \
-                          size_t *attribute_of, size_t attributes_count, void *stream)) {                        \
-        WB_NEEDS(name);                                                                                          \
-        wb_status status = real_##name(to, from, bytes, count, attributes, attribute_of, attributes_count, stream); \
-        copied_batch(to, from, bytes, count, stream, status);                                                    \
-        return status;                                                                                           \
+#define BATCH(name)                                                                                                   \
+    WB_DRIVER_HOOK(name, (wb_device_ptr *to, wb_device_ptr *from, size_t *bytes, size_t count, void *attributes,      \
+                          size_t *attribute_of, size_t attributes_count, void *stream)) {                             \
+        WB_NEEDS(name);                                                                                               \
+        uint64_t start_ns = wb_now();                                                                                 \
+        struct call call =                                                                                            \
+            called(start_ns, real_##name(to, from, bytes, count, attributes, attribute_of, attributes_count, stream));\
+        copied_batch(to, from, bytes, count, stream, call);                                                           \
+        return call.status;                                                                                           \
     }
 BATCH(cuMemcpyBatchAsync_v2)
 BATCH(cuMemcpyBatchAsync_v2_ptsz)
 
-#define FAILING_BATCH(name)                                                                                      \
-    WB_DRIVER_HOOK(name, (wb_device_ptr *to, wb_device_ptr *from, size_t *bytes, size_t count, void *attributes, \
-                          size_t *attribute_of, size_t attributes_count, size_t *failed, void *stream)) {        \
-        WB_NEEDS(name);                                                                                          \
-        wb_status status =                                                                                       \
-            real_##name(to, from, bytes, count, attributes, attribute_of, attributes_count, failed, stream);     \
-        copied_batch(to, from, bytes, count, stream, status);                                                    \
-        return status;                                                                                           \
+#define FAILING_BATCH(name)                                                                                           \
+    WB_DRIVER_HOOK(name, (wb_device_ptr *to, wb_device_ptr *from, size_t *bytes, size_t count, void *attributes,      \
+                          size_t *attribute_of, size_t attributes_count, size_t *failed, void *stream)) {             \
+        WB_NEEDS(name);                                                                                               \
+        uint64_t start_ns = wb_now();                                                                                 \
+        struct call call =                                                                                            \
+            called(start_ns, real_##name(to, from, bytes, count, attributes, attribute_of, attributes_count, failed,  \
+                                          stream));                                                                   \
+        copied_batch(to, from, bytes, count, stream, call);                                                           \
+        return call.status;                                                                                           \
     }
 FAILING_BATCH(cuMemcpyBatchAsync)
 FAILING_BATCH(cuMemcpyBatchAsync_ptsz)
 
-#define FOUR_OF(name)                                                                      \
+#define FOUR_OF(name)                                                                             \
     WB_DRIVER_ENTRY(name##_v2), WB_DRIVER_ENTRY(name##_v2_ptds), WB_DRIVER_ENTRY(name##Async_v2), \
         WB_DRIVER_ENTRY(name##Async_v2_ptsz)
 #define TWO_OF(name, suffix) WB_DRIVER_ENTRY(name), WB_DRIVER_ENTRY(name##suffix)

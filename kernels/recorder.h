@@ -54,6 +54,7 @@ struct wb_thread {
     uint32_t id;
     uint16_t tag;
     bool torch; /* torch's CPU allocator asks on this thread: see wb_alloc_cpu */
+    uint8_t tells_copies; /* see wb_telling_place */
     uint64_t detail_address, detail_asked, detail_stream; /* see wb_torch_detail */
 };
 extern __thread struct wb_thread wb_thread __attribute__((tls_model("initial-exec"), aligned(64)));

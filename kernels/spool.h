@@ -26,8 +26,9 @@ enum wb_tier { WB_GPU = 1, WB_PINNED = 2, WB_PAGEABLE = 3 };
 /* One event. `kind` is stored last, with release order: a record whose kind is 0 is not there yet.
  *   WB_MEASURE: `bytes` is the device's used memory just after what `owner` names was created or destroyed.
  *   WB_REFUSED: nobody had the `asked` bytes to give.
- *   WB_COPY:    `time_ns` when it was submitted, or with an `address`, when it began on the device and that when it
- *               ended; `flags` the direction (enum wb_direction). */
+ *   WB_COPY:    `time_ns` when it was submitted and `thread` for how many ns (at most 2^32 - 1) that call took; with an
+ *               `address` that is when it ended on the device and `asked` when it began. `thread` is 0 where nobody saw
+ *               it submitted: then `time_ns` is when it began. `flags` the direction (enum wb_direction). */
 struct wb_record {
     uint64_t time_ns; /* CLOCK_MONOTONIC: the one clock of a run */
     uint64_t address;
@@ -98,6 +99,7 @@ void wb_write(const struct wb_record *record);             /* `kind` of the argu
 void wb_write_many(const struct wb_record *records, size_t count);
 uint32_t wb_name(const char *text); /* the id of a name, below 65536 and valid in forked children too; 0: no room */
 uint16_t *wb_tag_place(void); /* of the calling thread: the name of what it allocates from here on is for, 0: nobody says */
+uint8_t *wb_telling_place(void); /* of the calling thread: 1 while it tells of its copies itself, so that no hook does */
 uint32_t wb_python_stack(void); /* id of the calling thread's Python stack, 0: none */
 void wb_set_stacks(int mode);   /* 0 none, 1 large, 2 all */
 void wb_driver_on(int on);  /* whether the CUDA driver's events are recorded: off, unless the environment has a spool */

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import chain
 from typing import Any
 
 from workbench.config import Workload
 from workbench.engines import Engine, Token
+from workbench.record.probe import Copy
 
 
 def generated(engine: Engine, workload: Workload, **known: Any) -> list[Token]:
@@ -26,6 +27,7 @@ class Notes:
         self.requests: list[dict[str, Any]] = []
         self.steps: list[dict[str, Any]] = []
         self.said: dict[str, dict[str, Any]] = {}
+        self.copies: list[Copy] = []
         self._open: list[str] = []
 
     @contextmanager
@@ -46,6 +48,12 @@ class Notes:
 
     def request(self, **facts: Any) -> None:
         self.requests.append(facts)
+
+    def telling(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def copy(self, copy: Copy) -> None:
+        self.copies.append(copy)
 
     def facts(self, what: str, values: dict[str, Any]) -> None:
         self.said[what] = values

@@ -63,6 +63,38 @@ def test_the_block_is_recorded_and_nothing_around_it_and_again(tmp_path: Path) -
         assert any("before the recording began" in limit for limit in run.manifest.sources["host"])
 
 
+COPIES = """
+import json, time, workbench
+from workbench.record import recorder
+from workbench.record.probe import DEVICE_TO_HOST, HOST_TO_DEVICE, Copy
+start = time.monotonic_ns()
+with workbench.recording("copies"):
+    probe = recorder.current()
+    for number in range(10_000):
+        with probe.telling():
+            pass
+        called = start + number
+        probe.copy(Copy(HOST_TO_DEVICE, 4096, 0, 0x70000000 + number, called, 7, called + 100, called + 200))
+    probe.copy(Copy(DEVICE_TO_HOST, 1 << 33, 1, 5, start + 10_000, 10**10, start + 11_000, start + 12_000))
+print(json.dumps(start))
+"""
+
+
+def test_who_makes_copies_tells_of_them(tmp_path: Path) -> None:
+    start = run_python(COPIES, tmp_path)
+    run = latest(tmp_path)
+    copies = run.table("copies").to_pandas()
+    assert len(copies) == 10_001
+    assert run.manifest.lost == 0
+    first = start - run.manifest.started_ns
+    assert copies["time_ns"].tolist() == list(range(first, first + 10_001))
+    assert (copies["start_ns"] - copies["time_ns"])[:10_000].eq(100).all()
+    assert (copies["end_ns"] - copies["time_ns"])[:10_000].eq(200).all()
+    assert copies["stream"].nunique() == 10_001
+    assert copies["call_ns"].tolist() == [7] * 10_000 + [(1 << 32) - 1]  # longer ones are told as the longest
+    assert copies.iloc[-1][["direction", "bytes", "device"]].tolist() == ["device to host", 1 << 33, 1]
+
+
 def test_an_exception_passes_through_and_the_run_says_so(tmp_path: Path) -> None:
     text = (
         "import json, workbench\n"

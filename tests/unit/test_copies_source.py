@@ -75,6 +75,8 @@ def test_a_copy_has_its_direction_and_both_times(completes: Callable[..., rings.
     found = completes(copy(HOST_TO_DEVICE, 10, 30), copy(PEER, 40, 50))
     assert found["time_ns"].tolist() == [10, 40]
     assert found["address"].tolist() == [30, 50]
+    assert found["asked"].tolist() == [10, 40]
+    assert found["thread"].tolist() == [0, 0]  # nobody saw them submitted
     assert found["flags"].tolist() == [1, 5]
     assert set(found["kind"]) == {native.COPY}
 

@@ -218,7 +218,24 @@ cuda.cuMemcpyAsync(word(ctypes.addressof(host) & 0xfffffff), device, ctypes.c_si
 """)
     copies = [record for record in found if record["kind"] == native.COPY]
     assert told(copies, "flags", "bytes", "stream", "address") == [(1, MIB, 0x5550, 0), (2, 4096, 0x5550, 0)]
-    assert 0 < copies[0]["time_ns"] <= copies[1]["time_ns"]
+    assert 0 < copies[0]["time_ns"] < copies[0]["time_ns"] + copies[0]["thread"] <= copies[1]["time_ns"]
+
+
+def test_copies_that_a_thread_tells_of_are_left_to_it(recorded: Any) -> None:
+    found = recorded("""
+import threading
+from workbench.record.native import Spool
+runtime.rt_start()
+device, host, stream = word(ask(MIB)), ctypes.create_string_buffer(MIB), ctypes.c_void_p(0x5550)
+copy = lambda size: cuda.cuMemcpyHtoDAsync_v2(device, host, ctypes.c_size_t(size), stream)
+with Spool().telling():
+    copy(1)
+    other = threading.Thread(target=copy, args=(2,))
+    other.start()
+    other.join()
+copy(3)
+""")
+    assert [record["bytes"] for record in found if record["kind"] == native.COPY] == [2, 3]
 
 
 def test_copies_of_every_kind_are_told_by_direction_and_bytes(recorded: Any) -> None:

@@ -118,6 +118,38 @@ def test_sealing_sorts_by_time_and_leaves_only_parquet(tmp_path: Path) -> None:
     assert not list(path.glob("*.tmp"))
 
 
+COPY: dict[str, object] = {
+    "time_ns": 3,
+    "start_ns": 5,
+    "end_ns": 9,
+    "bytes": 4096,
+    "device": 0,
+    "stream": 7,
+    "process": 1,
+}
+
+
+@pytest.mark.parametrize("sealed", [True, False])
+def test_copies_of_an_older_run_are_brought_up(tmp_path: Path, sealed: bool) -> None:
+    manifest = Manifest.new("old", 2)
+    path = Store(tmp_path).create(manifest)
+    older = schema.COPIES.remove(schema.COPIES.get_field_index("call_ns"))
+    names = Names(path)
+    direction = names.id("host to device")
+    names.close()
+    with Stream(path / "copies.arrow", coded(older)) as copies:
+        copies.write_rows([COPY | {"direction": direction}] * 2)
+    if sealed:
+        pq.write_table(
+            pa.Table.from_pylist([COPY | {"direction": "host to device"}] * 2, older), path / "copies.parquet"
+        )
+    found = Run.open(path).table("copies")
+    assert found.schema.equals(schema.COPIES)
+    assert found.to_pylist() == [COPY | {"call_ns": None, "direction": "host to device"}] * 2
+    query = "select call_ns, sum(bytes) from copies group by call_ns"
+    assert [tuple(row) for row in Store(tmp_path).sql(query).fillna(-1).to_numpy()] == [(-1, 8192)]
+
+
 def test_names_and_batches_are_seen_by_another_reader_at_once(tmp_path: Path) -> None:
     path = _unsealed(tmp_path, 2)
     assert read_coded(path, "events").num_rows == 2

@@ -8,6 +8,7 @@ from typing import Any
 from workbench.config import EngineConfig
 from workbench.errors import UsageError
 from workbench.mechanisms import graphs, kv_budget
+from workbench.mechanisms.streams import evidence as streams
 from workbench.run.evidence import CANNOT_TELL, Evidence
 from workbench.run.run import Run
 
@@ -21,7 +22,8 @@ CHECKS: dict[str, Callable[[Run, Any], Evidence | None]] = {
 def evidence(run: Run) -> list[Evidence]:
     """Gives a verdict on every setting of the run's config that asks for something."""
     if run.manifest.config is None:
-        return []
+        of_program = streams.evidence(run)
+        return [of_program] if of_program else []
     try:
         config = EngineConfig.from_dict(run.manifest.config)
     except UsageError as error:  # of another version of the workbench

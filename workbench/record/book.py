@@ -187,10 +187,11 @@ class Book:
         if not len(rows):
             return
         times = rows["time_ns"].astype(np.int64) - self._started_ns
-        only_submitted = rows["address"] == 0
+        only_submitted, unseen = rows["address"] == 0, rows["thread"] == 0
         columns = [
             pa.array(times),
-            pa.array(times, mask=only_submitted),
+            pa.array(rows["thread"].astype(np.int64), mask=unseen),
+            pa.array(rows["asked"].astype(np.int64) - self._started_ns, mask=only_submitted),
             pa.array(rows["address"].astype(np.int64) - self._started_ns, mask=only_submitted),
             pa.array(rows["bytes"].astype(np.int64)),
             pa.array(self._directions[rows["flags"]]),

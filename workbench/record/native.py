@@ -12,12 +12,14 @@ import struct
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
 from workbench.errors import RunError, WorkbenchError
 from workbench.kernels import library_path
+from workbench.record.probe import Copy
 
 ALLOC, FREE, MEASURE, COPY, REFUSED = 1, 2, 3, 4, 5
 DRIVER, ALLOCATOR, HOST = 1, 2, 3
@@ -29,6 +31,8 @@ STACK_MODES = ("none", "large", "all")
 DEEPEST = 64  # innermost frames kept of a stack
 
 _DEFINITION = struct.Struct("<III")
+_COPY = struct.Struct("<QQQQQIIIHhBBBBI")  # a record; see WB_COPY
+_LONGEST_CALL = (1 << 32) - 1  # ns
 _LONGEST = 1 << 16  # bytes; no definition is as long
 
 
@@ -45,6 +49,7 @@ def library() -> ctypes.CDLL:
         "wb_write_many": (None, [pointer, ctypes.c_size_t]),
         "wb_name": (ctypes.c_uint32, [ctypes.c_char_p]),
         "wb_tag_place": (pointer, []),
+        "wb_telling_place": (pointer, []),
         "wb_python_stack": (ctypes.c_uint32, []),
         "wb_set_stacks": (None, [ctypes.c_int]),
         "wb_record_from": (ctypes.c_size_t, [ctypes.c_size_t]),
@@ -80,10 +85,11 @@ def now() -> int:
 
 
 class _Thread(threading.local):
-    """The place of the calling thread's tag: written to directly, since an engine does so a hundred times a token."""
+    """Places of the calling thread: written to directly, since an engine does so a hundred times a token."""
 
     def __init__(self) -> None:
         self.tag = ctypes.c_uint16.from_address(library().wb_tag_place())
+        self.telling = ctypes.c_uint8.from_address(library().wb_telling_place())
 
 
 class Tagged:
@@ -102,6 +108,21 @@ class Tagged:
 
     def __exit__(self, *_: object) -> None:
         self._place.value = self._outer
+
+
+class Telling:
+    """A block whose copies are told of by who makes them."""
+
+    __slots__ = ("_thread",)
+
+    def __init__(self, thread: _Thread) -> None:
+        self._thread = thread
+
+    def __enter__(self) -> None:
+        self._thread.telling.value = 1
+
+    def __exit__(self, *_: object) -> None:
+        self._thread.telling.value = 0
 
 
 class Spool:
@@ -143,6 +164,21 @@ class Spool:
     def tagged(self, text: str) -> Tagged:
         """A block in which what the calling thread allocates is for this; after it, what held before holds again."""
         return Tagged(self._thread, self.name(text))
+
+    def telling(self) -> Telling:
+        """A block in which no hook records the calling thread's copies, for `write_copies` will."""
+        return Telling(self._thread)
+
+    def write_copies(self, copies: Sequence[Copy]) -> None:
+        """Record copies of which everything is known."""
+        rows = b"".join(
+            _COPY.pack(
+                *(copy.submitted_ns, copy.ended_ns, copy.bytes, copy.began_ns, copy.stream, 0, 0),
+                *(min(copy.call_ns or 1, _LONGEST_CALL), 0, copy.device, DRIVER, GPU, copy.direction, COPY, 0),
+            )
+            for copy in copies
+        )
+        self._library.wb_write_many(rows, len(copies))
 
     def python_stack(self) -> int:
         """The id of the calling thread's Python stack; 0 where it cannot be read."""

@@ -3,7 +3,22 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
-from typing import Protocol
+from typing import NamedTuple, Protocol
+
+HOST_TO_DEVICE, DEVICE_TO_HOST = 1, 2
+
+
+class Copy(NamedTuple):
+    """One copy that is over. Times are of the one clock."""
+
+    direction: int
+    bytes: int
+    device: int
+    stream: int
+    submitted_ns: int
+    call_ns: int  # how long the call that submitted it took
+    began_ns: int  # on the device
+    ended_ns: int
 
 
 class Probe(Protocol):
@@ -24,6 +39,12 @@ class Probe(Protocol):
     def step(self, **facts: int) -> None:
         """That a forward pass has ended: the columns of the run's table `steps`, with times on the one clock."""
 
+    def telling(self) -> AbstractContextManager[None]:
+        """A block whose copies `copy` will tell of, so that nobody else does. It may be entered again and again."""
+
+    def copy(self, copy: Copy) -> None:
+        """That a copy which was submitted inside `telling` is over."""
+
     def facts(self, what: str, values: dict[str, object]) -> None:
         """What the engine says of itself that no event shows; kept in the run's manifest under `what`."""
 
@@ -42,5 +63,10 @@ class NullProbe:
     def request(self, **facts: int | str | None) -> None: ...
 
     def step(self, **facts: int) -> None: ...
+
+    def telling(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def copy(self, copy: Copy) -> None: ...
 
     def facts(self, what: str, values: dict[str, object]) -> None: ...

@@ -16,13 +16,13 @@ from typing import Any
 
 from workbench.errors import RunError, UsageError
 from workbench.record.native import Spool
-from workbench.record.probe import NullProbe, Probe
+from workbench.record.probe import Copy, NullProbe, Probe
 from workbench.record.settings import SPOOL, Settings
 from workbench.record.sources import Source, Unavailable, all_sources
 from workbench.record.wire import Line
 
 HELD = 256  # rows kept back before they are told, so that telling costs next to nothing,
-TOKENS_HELD = 4096
+MANY_HELD = 4096  # of what comes ten thousand times a second
 HELD_NS = 500_000_000  # but none for longer than this
 
 
@@ -39,6 +39,7 @@ class Recorder:
         self._rows: dict[str, list[dict[str, Any]]] = defaultdict(list)  # by table
         self._told_ns = time.monotonic_ns()
         self._tokens: list[tuple[int, int, int, int]] = []
+        self._copies: list[Copy] = []
         self._failed_in: str | None = None  # the innermost phase that an error left
         self.attached: list[Source] = []
         self._spool.open(folder / SPOOL, settings.threshold)
@@ -51,6 +52,7 @@ class Recorder:
         self._lock = threading.RLock()
         self._rows.clear()
         self._tokens.clear()
+        self._copies.clear()
         self._line = Line(self.folder)
         self._line.ask("hello", pid=os.getpid(), sources={})
 
@@ -113,7 +115,7 @@ class Recorder:
         # An engine says this ten thousand times a second: a tuple in a list, and no lock, for appending is one step.
         now = time.monotonic_ns()
         self._tokens.append((now, request, position, count))
-        if len(self._tokens) >= TOKENS_HELD or now - self._told_ns > HELD_NS:
+        if len(self._tokens) >= MANY_HELD or now - self._told_ns > HELD_NS:
             self._tell_rows()
 
     def request(self, **facts: int | str | None) -> None:
@@ -123,6 +125,22 @@ class Recorder:
     def step(self, **facts: int) -> None:
         """That a forward pass has ended: the columns of the run's table `steps`, with times on the one clock."""
         self._keep("steps", facts)
+
+    def telling(self) -> AbstractContextManager[None]:
+        """A block whose copies `copy` will tell of, so that nobody else does; where CUPTI does anyway, nothing."""
+        return nullcontext() if self._has_cupti else self._spool.telling()
+
+    def copy(self, copy: Copy) -> None:
+        """That a copy which was submitted inside `telling` is over."""
+        if self._has_cupti:
+            return
+        self._copies.append(copy)
+        if len(self._copies) >= MANY_HELD or time.monotonic_ns() - self._told_ns > HELD_NS:
+            self._tell_rows()
+
+    @functools.cached_property
+    def _has_cupti(self) -> bool:
+        return any(source.name == "copies" for source in self.attached)
 
     def _keep(self, table: str, row: Mapping[str, int | str | None]) -> None:
         with self._lock:
@@ -134,11 +152,14 @@ class Recorder:
         with self._lock:
             held, self._rows = self._rows, defaultdict(list)
             tokens, self._tokens = self._tokens, []
+            copies, self._copies = self._copies, []
             self._told_ns = time.monotonic_ns()
         for table, rows in held.items():
             self._say(self._line.tell, "rows", table=table, rows=rows)
         if tokens:
             self._say(self._line.tell, "tokens", rows=tokens)
+        if copies:
+            self._spool.write_copies(copies)
 
     def facts(self, what: str, values: dict[str, object]) -> None:
         """What the engine says of itself that no event shows; kept in the run's manifest under `what`."""

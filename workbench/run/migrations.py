@@ -15,13 +15,25 @@ from workbench.errors import RunError
 if TYPE_CHECKING:  # a recorded process reads its manifest, and must not be made to hold pyarrow
     import pyarrow as pa
 
-VERSION = 2
+VERSION = 3
 """Of the tables and the manifest. Grows by one when a table comes, or a column or field changes its name or meaning."""
 
 MANIFEST_STEPS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {
     1: lambda document: document,  # two tables came: `requests` and `steps`
+    2: lambda document: document,  # `copies` has a column more
 }
-TABLE_STEPS: dict[int, Callable[[str, pa.Table], pa.Table]] = {1: lambda _, table: table}
+
+
+def _with_calls(name: str, table: pa.Table) -> pa.Table:
+    """How long it took to submit a copy came; in older runs that is not known."""
+    import pyarrow as pa
+
+    if name != "copies":
+        return table
+    return table.add_column(1, pa.field("call_ns", pa.int64()), pa.nulls(table.num_rows, pa.int64()))
+
+
+TABLE_STEPS: dict[int, Callable[[str, pa.Table], pa.Table]] = {1: lambda _, table: table, 2: _with_calls}
 
 
 def migrate(document: dict[str, Any], folder: Path) -> dict[str, Any]:

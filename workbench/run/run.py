@@ -79,7 +79,7 @@ class Run:
     def _read(self, name: str) -> pa.Table:
         path = self.sealed(name)
         if path is None:
-            rows = by_time(read_coded(self.folder, name), name)
+            rows = by_time(read_coded(self.folder, name, self.manifest.schema), name)
             return named(rows, schema.TABLES[name], read_names(self.folder))
         table = migrate_table(name, pq.ParquetFile(path, memory_map=True).read(), self.manifest.schema)
         self._check_columns(name, table.column_names)

@@ -67,6 +67,7 @@ TOTALS = pa.schema(
 COPIES = pa.schema(
     [
         ("time_ns", pa.int64()),  # when it was submitted, or where that is not known, when it began
+        ("call_ns", pa.int64()),  # how long the call that submitted it took; null: not known
         ("start_ns", pa.int64()),  # on the device; null: not recorded
         ("end_ns", pa.int64()),  # on the device; null: not recorded
         ("bytes", pa.int64()),

@@ -6,7 +6,7 @@ whole, so a sealing that is cut short loses nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from workbench.errors import RunError
 from workbench.run import schema
 from workbench.run.columns import numbers, values
+from workbench.run.migrations import VERSION, migrate_table
 from workbench.run.streams import coded, read_names, read_stream
 
 ROWS_A_GROUP = 1 << 20
@@ -45,9 +46,13 @@ def _seal_table(folder: Path, name: str, names: list[str]) -> int:
     return int(rows.num_rows)
 
 
-def read_coded(folder: Path, name: str) -> pa.Table:
+def read_coded(folder: Path, name: str, version: int = VERSION) -> pa.Table:
     """What a table's stream holds so far, names as numbers; on the disk until it is touched."""
-    return pa.Table.from_batches(read_stream(folder / f"{name}.arrow"), coded(schema.TABLES[name]))
+    batches: Iterable[pa.RecordBatch] = read_stream(folder / f"{name}.arrow")
+    if version != VERSION:
+        tables = (migrate_table(name, pa.Table.from_batches([batch]), version) for batch in batches)
+        batches = (batch for table in tables for batch in table.to_batches())
+    return pa.Table.from_batches(batches, coded(schema.TABLES[name]))
 
 
 def by_time(rows: pa.Table, name: str) -> pa.Table:

@@ -24,7 +24,7 @@ from workbench.config import EngineConfig, Workload
 from workbench.engines import engine
 from workbench.engines.base import Token
 from workbench.record.native import library
-from workbench.record.probe import NullProbe, Probe
+from workbench.record.probe import Copy, NullProbe, Probe
 from workbench.record.recorder import current
 
 WARM_UP = 32  # steps
@@ -52,6 +52,12 @@ class Switch:
 
     def step(self, **facts: int) -> None:
         self.probe.step(**facts)
+
+    def telling(self) -> AbstractContextManager[None]:
+        return self.probe.telling()
+
+    def copy(self, copy: Copy) -> None:
+        self.probe.copy(copy)
 
     def facts(self, what: str, values: dict[str, object]) -> None: ...
 

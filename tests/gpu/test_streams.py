@@ -1,0 +1,107 @@
+"""Streams on a CUDA host: distinct, right, quick, and all given back."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from workbench.compare.evidence import evidence
+from workbench.launch.programs import record_program
+from workbench.mechanisms.streams.values import VALUES
+from workbench.run.evidence import OBSERVED
+from workbench.run.store import Store
+from workbench.studies.kv_streams import NOTE
+from workbench.studies.kv_streams_program import rounds_of
+
+torch = pytest.importorskip("torch")
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+
+PROGRAM = Path(__file__).parent / "programs" / "streams.py"
+STUDY = [sys.executable, "-m", "workbench.studies.kv_streams_program"]
+MIB = 1 << 20
+
+
+def said(*command: str) -> dict[str, Any]:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def program(name: str) -> dict[str, Any]:
+    return said(sys.executable, str(PROGRAM), name)
+
+
+def study(value: str, in_flight: int, *more: str) -> dict[str, Any]:
+    return said(*STUDY, value, str(in_flight), "4096", *more)
+
+
+def test_streams_are_distinct_and_run_more_at_a_time_than_torchs() -> None:
+    found = program("distinct")
+    assert (found["ours"], found["torchs"]) == (64, 32)
+    assert found["ours_s"] < 1.5 * found["one_s"]  # all at once
+    assert found["torchs_s"] > 1.8 * found["one_s"]  # two on each
+
+
+@pytest.mark.parametrize("value", VALUES)
+@pytest.mark.parametrize("in_flight", [1, 300, 3000])
+def test_every_value_moves_the_right_bytes(value: str, in_flight: int) -> None:
+    assert study(value, in_flight)["corrupted"] == 0
+
+
+@pytest.mark.parametrize("value", VALUES)
+def test_without_order_bytes_are_corrupted(value: str) -> None:
+    assert study(value, 300, "unordered")["corrupted"] > 0
+
+
+@pytest.mark.parametrize("value", ["per-transfer", "bounded"])
+def test_a_hundred_thousand_small_transfers_hold_nobody_up(value: str) -> None:
+    found = study(value, 100_000)
+    assert found["corrupted"] == 0
+    assert found["p99_s"] < 10e-6
+    assert found["first_blocked"] is None
+    assert found["private_bytes"] + found["pinned_bytes"] <= 1024 * MIB
+
+
+def test_a_single_stream_has_its_cliff_where_its_queue_is_full() -> None:
+    """A copy and its end take a place each, in the queues of two directions."""
+    assert study("single", 300)["first_blocked"] is None
+    assert 500 <= study("single", 3000)["first_blocked"] <= 1100
+
+
+@pytest.mark.parametrize("value", VALUES)
+def test_every_copy_is_recorded_once_and_with_all_its_times(tmp_path: Path, value: str) -> None:
+    in_flight = 600
+    run = record_program([*STUDY, value, str(in_flight), "4096"], name=value, store=Store(tmp_path))
+    assert run.manifest.status == "complete"
+    assert run.manifest.notes[NOTE]["corrupted"] == 0
+    copies = run.table("copies").to_pandas()
+    blocks = copies[copies["bytes"] == 4096]
+    each = (1 + rounds_of(in_flight)) * in_flight // 2
+    assert blocks["direction"].value_counts().to_dict() == {"host to device": each, "device to host": each}
+    assert blocks[["call_ns", "start_ns", "end_ns"]].notna().all(axis=None)
+    assert (blocks["start_ns"] <= blocks["end_ns"]).all()
+    assert (blocks["time_ns"] - blocks["start_ns"] < 100_000).all()  # ns that the two clocks may be apart
+    [found] = evidence(run)
+    assert found.verdict == OBSERVED, found.why
+
+
+def test_a_thousand_rounds_leak_nothing() -> None:
+    found = program("rounds")
+    before, after = found["before"], found["after"]
+    assert after["files"] == before["files"]
+    assert after["device"] - before["device"] <= 2 * MIB
+    assert after["private"] - before["private"] <= 8 * MIB
+
+
+def test_a_thousand_failures_in_the_middle_leak_nothing() -> None:
+    assert program("failures") == {"failed": 1000, "streams": 1, "events": 1, "arrived": 7}
+
+
+def test_a_fork_is_told_that_the_streams_are_its_parents() -> None:
+    assert program("fork")["said"].endswith("and this is its fork: CUDA needs a `spawn`")

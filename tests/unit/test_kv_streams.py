@@ -1,0 +1,48 @@
+"""What the program of the kv-streams study makes of its calls and refuses; what it measures is tests/gpu's."""
+
+from __future__ import annotations
+
+from array import array
+
+import pytest
+
+from workbench.errors import UsageError
+from workbench.studies.kv_streams_program import CALLS, MOST_ROUNDS, _calls, main, read, rounds_of
+
+US, MS = 1_000, 1_000_000
+
+
+def test_calls_are_told_over_all_rounds_and_the_first_that_waits_within_one() -> None:
+    fast = array("q", [US] * 98)
+    found = _calls([fast, array("q", [US, US, 150 * MS, 5 * US])])
+    assert found == {"p50_s": 1e-6, "p99_s": 5e-6, "max_s": 0.15, "first_blocked": 3}
+    assert _calls([fast])["first_blocked"] is None
+
+
+def test_few_transfers_are_measured_in_many_rounds() -> None:
+    assert [rounds_of(count) for count in (1, 100, 999, 1000, 100_000)] == [MOST_ROUNDS, CALLS // 100, 2, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["bounded"], "give a value of streams, how many transfers, and bytes: bounded 1000 4096"),
+        (["bounded", "many", "4096"], "give a value of streams"),
+        (["bounds", "1", "4096"], "streams can not be 'bounds': did you mean 'bounded'?"),
+        (["single", "1", "4096", "orderly"], "streams can not be 'orderly': did you mean 'ordered'?"),
+        (["single", "0", "4096"], "0 transfers of 4096 bytes can not be"),
+        (["single", "1", "0"], "1 transfers of 0 bytes can not be"),
+        (["single", "1", "6"], "1 transfers of 6 bytes can not be: give 1 or more, of 4 bytes or a multiple"),
+        (["single", str(1 << 63), "4096"], "at most 536870912"),
+    ],
+)
+def test_what_can_not_be_measured_is_refused_in_one_line(arguments: list[str], message: str) -> None:
+    with pytest.raises(UsageError) as refused:
+        read(arguments)
+    assert message in str(refused.value)
+
+
+def test_without_a_gpu_the_program_says_so(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert main(["bounded", "10", "4096"]) == 2
+    assert capsys.readouterr().err == "workbench: streams need a CUDA device, and torch finds none here\n"

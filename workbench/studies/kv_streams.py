@@ -1,0 +1,109 @@
+"""What many transfers in flight cost who submits them, by how they share streams."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from workbench.engines.host import Host
+from workbench.mechanisms.streams.values import VALUES
+from workbench.run.run import Run
+from workbench.studies.base import Measure, Outcome, Study, Variant, of_program
+
+NOTE = "measured"  # what a run keeps the program's findings under
+PROGRAM = (sys.executable, "-m", "workbench.studies.kv_streams_program")
+SMALL, LARGE = 4 << 10, 64 << 10  # bytes of a transfer: some tokens of a small model, a block of a large one
+SIZES = {SMALL: (1, 100, 1_000, 10_000, 100_000), LARGE: (1, 1_000, 8_000)}  # transfers in flight
+UNITS = {"p50_s": "s", "p99_s": "s", "max_s": "s", "submit_s": "s", "total_s": "s", "delay_s": "s"}
+UNITS |= {"private_bytes": "B", "pinned_bytes": "B", "first_blocked": "", "corrupted": "blocks"}
+US, MS = 1e6, 1e3
+
+
+def study() -> Study:
+    """Gives the study: every value of streams, over how many transfers are in flight and how large they are."""
+    question = "From how many transfers in flight does submitting one hold up the model, and which streams prevent it?"
+    given = [(value, count, size) for size, counts in SIZES.items() for count in counts for value in VALUES]
+    variants = [_variant(*each) for each in given]
+    return Study(
+        "kv-streams", question, (*variants, _variant("per-transfer", 1_000, SMALL, "unordered")), measure, answer
+    )
+
+
+def _variant(value: str, in_flight: int, size: int, *ordering: str) -> Variant:
+    against = None if value == "single" else _name("single", in_flight, size)
+    command = [*PROGRAM, value, str(in_flight), str(size), *ordering]
+    return of_program(_name(value, in_flight, size, *ordering), command, _why_not, against)
+
+
+def _name(value: str, in_flight: int, size: int, *ordering: str) -> str:
+    return "-".join([value, *ordering, str(in_flight), f"{size >> 10}KiB"])
+
+
+def _why_not() -> str | None:
+    return None if Host.here().gpus else "streams need a CUDA device"
+
+
+def found_in(run: Run) -> dict[str, Any]:
+    """Gives what the program found."""
+    found: dict[str, Any] = run.manifest.notes.get(NOTE, {})
+    return found
+
+
+def measure(run: Run) -> dict[str, Measure]:
+    """Gives the cost of submitting, the time of all, what compute lost beside them, and what the host gave."""
+    found = found_in(run)
+    return {name: Measure(found[name], unit) for name, unit in UNITS.items() if found.get(name) is not None}
+
+
+def answer(outcomes: list[Outcome]) -> list[str]:
+    """Gives a sentence for each value and size of transfers, and one for what happens without order."""
+    cases: dict[tuple[str, int, str], list[dict[str, Any]]] = {}
+    for found in (found_in(run) for outcome in outcomes for run in outcome.runs):
+        if found:
+            cases.setdefault((found["value"], found["bytes"], found["ordering"]), []).append(found)
+    return [
+        _unordered(value, rows) if ordering == "unordered" else _sentence(value, size, rows)
+        for (value, size, ordering), rows in cases.items()
+    ]
+
+
+def _sentence(value: str, size: int, rows: list[dict[str, Any]]) -> str:
+    most = max(row["in_flight"] for row in rows)
+    p99 = max(row["p99_s"] for row in rows) * US
+    words = f"{value}, {size >> 10} KiB each, 1 to {most} in flight: p99 of a submission is at most {p99:.1f} us"
+    return f"{words}; {_blocking(rows)}; {_cost(most, rows)}{_corruption(rows)}"
+
+
+def _blocking(rows: list[dict[str, Any]]) -> str:
+    blocked = [row for row in rows if row["first_blocked"]]
+    if not blocked:
+        return "none waits for room"
+    worst = max(blocked, key=_longest)
+    first = min(row["first_blocked"] for row in blocked)
+    return f"submission {first} waits for room, up to {worst['max_s'] * MS:.0f} ms with {worst['in_flight']} in flight"
+
+
+def _cost(most: int, rows: list[dict[str, Any]]) -> str:
+    last = [row for row in rows if row["in_flight"] == most]
+    delays = [row["delay_s"] * MS for row in last]
+    totals = [row["total_s"] * MS for row in last]
+    return f"{most} take {_range(totals)} ms in all and delay the compute beside them by {_range(delays)} ms"
+
+
+def _corruption(rows: list[dict[str, Any]]) -> str:
+    corrupted = sum(row["corrupted"] for row in rows)
+    return f"; {corrupted} blocks corrupted" if corrupted else ""
+
+
+def _unordered(value: str, rows: list[dict[str, Any]]) -> str:
+    corrupted = min(row["corrupted"] // row["rounds"] for row in rows)
+    return f"{value} without order: of {rows[0]['in_flight']} blocks at least {corrupted} are corrupted"
+
+
+def _longest(row: dict[str, Any]) -> float:
+    return float(row["max_s"])
+
+
+def _range(values: list[float]) -> str:
+    least, most = f"{min(values):.1f}", f"{max(values):.1f}"
+    return least if least == most else f"{least} to {most}"

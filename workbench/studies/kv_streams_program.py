@@ -1,0 +1,271 @@
+"""A program that has many transfers in flight at once: what submitting them costs, and what compute loses beside them.
+
+`python -m workbench.studies.kv_streams_program VALUE IN_FLIGHT BYTES [ordered|unordered]` prints one JSON object, and
+the run that records it keeps the same. Half of the transfers are loads and half are stores, each of a block of its own
+in memory page-locked by torch; all are submitted behind one long step of compute, as by an engine that is ahead.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import sys
+import time
+from array import array
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+from workbench.errors import UsageError, WorkbenchError, nearest
+from workbench.mechanisms.streams.cuda_device import cuda_streams, current_device
+from workbench.mechanisms.streams.ordering import Ordered, Ordering, Unordered
+from workbench.mechanisms.streams.transfers import Streams
+from workbench.mechanisms.streams.values import VALUES
+from workbench.mechanisms.streams.work import Block, Transfer, blocks_of
+from workbench.record.recorder import current
+from workbench.studies.kv_streams import NOTE
+
+if TYPE_CHECKING:
+    import torch
+
+ORDERINGS: dict[str, type[Ordered] | type[Unordered]] = {each.name: each for each in (Ordered, Unordered)}
+MOST_BYTES = 512 << 20  # of all blocks, on the device and again on the host
+LONG_S, LONG_S_A_TRANSFER = 0.02, 20e-6  # the step that all are submitted behind lasts longer than submitting does
+ALONE = 3  # times
+STEPS = 50  # of compute after that, with which the copies have nothing to do
+BLOCKED_NS = 10_000_000  # a call that takes as long has waited for room
+CALLS, MOST_ROUNDS = 1000, 200  # so many calls are measured at least, unless that takes more rounds
+
+
+class Memory:
+    """Blocks on the device and on the host: the even ones are loaded, the odd ones stored."""
+
+    def __init__(self, blocks: int, size: int) -> None:
+        import torch
+
+        tag = current().tag
+        with tag("kv_cache"):
+            self.cache = torch.zeros(blocks, size // 4, dtype=torch.int32, device="cuda")
+        with tag("staging"):
+            self.host = torch.zeros(blocks, size // 4, dtype=torch.int32, pin_memory=True)
+        self._numbers = torch.arange(1, blocks + 1, dtype=torch.int32)
+        ends = list(zip(blocks_of(self.host, size), blocks_of(self.cache, size), strict=True))
+        self.transfers = [
+            Transfer(cache, host) if number % 2 else Transfer(host, cache) for number, (host, cache) in enumerate(ends)
+        ]
+
+    def fill(self) -> None:
+        """Give every block a value that it has nowhere else."""
+        self.host[:, 0] = self._numbers
+        self.cache[:, 0] = (-self._numbers).cuda()
+
+    def change(self) -> torch.Tensor:
+        """Compute: change what is stored, and return what was in the blocks that are loaded."""
+        self.cache[1::2, 0] *= 2
+        return self.cache[0::2, 0].clone()
+
+    def corrupted(self, seen: torch.Tensor) -> int:
+        """Blocks that are not what they must be after compute, loads and stores in their order."""
+        even, odd = self._numbers[0::2], self._numbers[1::2]
+        pairs = ((self.cache[0::2, 0].cpu(), even), (self.host[1::2, 0], -2 * odd), (seen.cpu(), -even))
+        return sum(int((found != expected).sum()) for found, expected in pairs)
+
+
+class Load:
+    """The compute: one long step, and then steps as of a model."""
+
+    def __init__(self, in_flight: int) -> None:
+        import torch
+
+        self._matrix = torch.randn(2048, 2048, dtype=torch.bfloat16, device="cuda")
+        self._begin, self._end = _events()
+        for _ in range(4):
+            self.go_on()  # until the clocks are up
+        self._cycles = int((LONG_S + in_flight * LONG_S_A_TRANSFER) * _cycles_a_second())
+
+    def begin(self) -> None:
+        """Launch the long step."""
+        import torch
+
+        self._begin.record()
+        torch.cuda._sleep(self._cycles)  # type: ignore[no-untyped-call]
+
+    def go_on(self) -> None:
+        """Launch the others."""
+        for _ in range(STEPS):
+            self._matrix @ self._matrix
+        self._end.record()
+
+    def seconds(self) -> float:
+        """From the beginning to the end, on the device."""
+        self._end.synchronize()
+        return float(self._begin.elapsed_time(self._end)) / 1000
+
+
+def measured(value: str, in_flight: int, size: int, ordering: str) -> dict[str, Any]:
+    """Gives what a round finds, in seconds and bytes."""
+    current_device()
+    probe = current()
+    with probe.phase("blocks"):
+        memory, load = Memory(in_flight, size), Load(in_flight)
+    before = _private_bytes()
+    order: Ordering = ORDERINGS[ordering]()
+    with cuda_streams(VALUES[value](), ordering=order, probe=probe) as streams:
+        with probe.phase("streams"):
+            streams.prepare((in_flight + 1) // 2)
+        gc.collect()
+        gc.freeze()  # as engines do, so that no call waits for a search of what stays
+        with probe.phase("first use"):
+            _round(streams, memory, load)  # not counted: streams come to life at their first use
+        with probe.phase("alone"):
+            alone_s = median(_compute_alone(load) for _ in range(ALONE))
+        with probe.phase("transfers"):
+            rounds = [_round(streams, memory, load) for _ in range(rounds_of(in_flight))]
+        private_bytes = _private_bytes() - before
+    found: dict[str, Any] = {
+        "value": value,
+        "in_flight": in_flight,
+        "bytes": size,
+        "ordering": ordering,
+        "rounds": len(rounds),
+    }
+    found |= _calls([each.calls for each in rounds])
+    found |= {name: median(getattr(each, name) for each in rounds) for name in ("submit_s", "total_s", "compute_s")}
+    found |= {"delay_s": found["compute_s"] - alone_s, "corrupted": sum(each.corrupted for each in rounds)}
+    return found | {"private_bytes": private_bytes, "pinned_bytes": _pinned_bytes()}
+
+
+def rounds_of(in_flight: int) -> int:
+    """Gives how many rounds are measured."""
+    return min(-(-CALLS // in_flight), MOST_ROUNDS)
+
+
+def _compute_alone(load: Load) -> float:
+    load.begin()
+    load.go_on()
+    return load.seconds()
+
+
+@dataclass(frozen=True)
+class Round:
+    """What one round found."""
+
+    calls: array[int]  # ns of each
+    submit_s: float  # all of them
+    total_s: float  # until all are over, the long step included
+    compute_s: float
+    corrupted: int  # blocks
+
+
+def _round(streams: Streams, memory: Memory, load: Load) -> Round:
+    import torch
+
+    memory.fill()
+    torch.cuda.synchronize()
+    loaded, stored = _on_device(memory.transfers, 0), _on_device(memory.transfers, 1)
+    calls = array("q", bytes(8 * len(memory.transfers)))
+    start = time.perf_counter()
+    load.begin()
+    with streams.compute(reads=loaded, writes=stored):
+        seen = memory.change()
+    submitting = time.perf_counter()
+    _submit(streams, memory.transfers, calls)
+    submitted = time.perf_counter()
+    load.go_on()
+    while streams.poll():
+        pass
+    total_s = time.perf_counter() - start
+    compute_s = load.seconds()
+    return Round(calls, submitted - submitting, total_s, compute_s, memory.corrupted(seen))
+
+
+def _submit(streams: Streams, transfers: list[Transfer], calls: array[int]) -> None:
+    now, submit = time.perf_counter_ns, streams.submit
+    for number, transfer in enumerate(transfers):
+        before = now()
+        submit(transfer)
+        calls[number] = now() - before
+
+
+def _on_device(transfers: list[Transfer], rest: int) -> list[Block]:
+    return [each.target if each.target.on_device else each.source for each in transfers[rest::2]]
+
+
+def _calls(rounds: list[array[int]]) -> dict[str, Any]:
+    """What the calls took; the first of a round that waited for room, counted from 1."""
+    ordered = sorted(call for calls in rounds for call in calls)
+    p50, p99 = (ordered[-(-len(ordered) * part // 100) - 1] for part in (50, 99))
+    blocked = [number for calls in rounds for number, call in enumerate(calls, 1) if call >= BLOCKED_NS]
+    return {
+        "p50_s": p50 / 1e9,
+        "p99_s": p99 / 1e9,
+        "max_s": ordered[-1] / 1e9,
+        "first_blocked": min(blocked, default=None),
+    }
+
+
+def _cycles_a_second() -> float:
+    """How many cycles torch's sleeping kernel sleeps a second."""
+    import torch
+
+    begin, end = _events()
+    for cycles in (1_000_000, 50_000_000):  # the first one loads the kernel
+        begin.record()
+        torch.cuda._sleep(cycles)  # type: ignore[no-untyped-call]
+        end.record()
+        end.synchronize()
+    return cycles / (float(begin.elapsed_time(end)) / 1000)
+
+
+def _events() -> tuple[torch.cuda.Event, torch.cuda.Event]:
+    import torch
+
+    begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
+    return begin, end
+
+
+def _private_bytes() -> int:
+    """What this process alone holds of the host's memory."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) << 10 for line in lines if line.startswith("RssAnon"))
+
+
+def _pinned_bytes() -> int:
+    """What torch has page-locked."""
+    import torch
+
+    return int(torch.cuda.host_memory_stats().get("allocated_bytes.current", 0))
+
+
+def read(arguments: list[str]) -> tuple[str, int, int, str]:
+    """Gives what the command line asks for; refuses what can not be measured."""
+    try:
+        value, in_flight, size = arguments[0], int(arguments[1]), int(arguments[2])
+    except (IndexError, ValueError):
+        raise UsageError("give a value of streams, how many transfers, and bytes: bounded 1000 4096") from None
+    ordering = arguments[3] if len(arguments) > 3 else Ordered.name
+    for what, known in ((value, VALUES), (ordering, ORDERINGS)):
+        if what not in known:
+            raise UsageError(f"streams can not be {what!r}: {nearest(what, known)}")
+    if in_flight < 1 or size < 4 or size % 4:
+        raise UsageError(f"{in_flight} transfers of {size} bytes can not be: give 1 or more, of 4 bytes or a multiple")
+    if in_flight * size > MOST_BYTES:
+        raise UsageError(f"{in_flight} transfers of {size} bytes need {in_flight * size} bytes; at most {MOST_BYTES}")
+    return value, in_flight, size, ordering
+
+
+def main(arguments: list[str]) -> int:
+    """Measure what the command line says."""
+    try:
+        found = measured(*read(arguments))
+    except WorkbenchError as error:
+        print(f"workbench: {error}", file=sys.stderr)
+        return error.exit_code
+    current().facts(NOTE, found)
+    print(json.dumps(found))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
