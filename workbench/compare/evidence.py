@@ -7,12 +7,13 @@ from typing import Any
 
 from workbench.config import EngineConfig
 from workbench.errors import UsageError
-from workbench.mechanisms import graphs, kv_budget
+from workbench.mechanisms import graphs, kv_budget, process_group
 from workbench.run.evidence import CANNOT_TELL, Evidence
 from workbench.run.run import Run
 
 CHECKS: dict[str, Callable[[Run, Any], Evidence | None]] = {
     "limits": kv_budget.evidence,
+    "process_group": process_group.evidence,
     "graphs": graphs.evidence,
 }
 """By axis, what must show in the events of a run."""
