@@ -7,7 +7,7 @@ from typing import Any
 
 from workbench.config import EngineConfig
 from workbench.errors import UsageError
-from workbench.mechanisms import graphs, kv_budget, process_group
+from workbench.mechanisms import graphs, host_evidence, kv_budget, process_group
 from workbench.run.evidence import CANNOT_TELL, Evidence
 from workbench.run.run import Run
 
@@ -22,7 +22,8 @@ CHECKS: dict[str, Callable[[Run, Any], Evidence | None]] = {
 def evidence(run: Run) -> list[Evidence]:
     """Gives a verdict on every setting of the run's config that asks for something."""
     if run.manifest.config is None:
-        return []
+        of_program = host_evidence.evidence(run)
+        return [of_program] if of_program else []
     try:
         config = EngineConfig.from_dict(run.manifest.config)
     except UsageError as error:  # of another version of the workbench

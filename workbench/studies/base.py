@@ -1,0 +1,197 @@
+"""What a study is, and how one is done: each variant in a fresh process, repeats in turn, beside runs recorded before.
+
+Study(name, question, variants, measure, answer)  ->  do(study)  ->  Findings: outcomes, numbers, answer in words
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from workbench.config import EngineConfig, Workload
+from workbench.engines import refuse
+from workbench.errors import UsageError, WorkbenchError, nearest
+from workbench.launch.generation import generate
+from workbench.launch.programs import record_program
+from workbench.record.settings import Settings
+from workbench.run.manifest import COMPLETE
+from workbench.run.run import Run
+from workbench.run.store import Store
+
+RECORDED = Path(__file__).parents[2] / "data" / "runs"  # in a checkout; an installed package has none
+HERE, BEFORE = "here", "recorded before"
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One way to run. `start` runs it once, in a fresh process, under a name and into a store."""
+
+    name: str
+    start: Callable[[str, Store | None], Run]
+    why_not: Callable[[], str | None]  # it can not run on this host
+    against: str | None = None  # the variant that it is compared with
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A number that every run of a study has."""
+
+    value: float
+    unit: str
+
+
+@dataclass(frozen=True)
+class Study:
+    """A question, and the runs that answer it."""
+
+    name: str
+    question: str
+    variants: tuple[Variant, ...]
+    measure: Callable[[Run], dict[str, Measure]]
+    answer: Callable[[list[Outcome]], list[str]]  # sentences, from the runs alone
+
+
+@dataclass
+class Outcome:
+    """A variant and its runs."""
+
+    variant: Variant
+    runs: list[Run] = field(default_factory=list)
+    where: str = HERE  # here | recorded before
+    why: str | None = None  # there is no run, or none of this host
+
+    @property
+    def machine(self) -> str:
+        """Where and when the runs were made."""
+        if not self.runs:
+            return ""
+        manifest = self.runs[0].manifest
+        device = ", ".join(gpu["name"] for gpu in manifest.gpus) or f"{manifest.host.get('cores')} cores, no GPU"
+        return f"{device}, {manifest.started[:10]}"
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What a study found."""
+
+    study: Study
+    outcomes: list[Outcome]
+
+    def document(self) -> dict[str, Any]:
+        """The findings as plain data."""
+        return {
+            "study": self.study.name,
+            "question": self.study.question,
+            "answer": self.answer,
+            "variants": [self._variant(outcome) for outcome in self.outcomes],
+        }
+
+    @property
+    def answer(self) -> list[str]:
+        """The answer in words and numbers, computed from the runs."""
+        return self.study.answer([outcome for outcome in self.outcomes if outcome.runs])
+
+    def numbers(self, outcome: Outcome) -> dict[str, dict[str, Any]]:
+        """The numbers of a variant: the median of its runs, and the least and the most."""
+        found = [self.study.measure(run) for run in outcome.runs]
+        return {name: _spread([one[name] for one in found if name in one]) for name in (found[0] if found else {})}
+
+    def _variant(self, outcome: Outcome) -> dict[str, Any]:
+        return {
+            "name": outcome.variant.name,
+            "against": outcome.variant.against,
+            "where": outcome.where,
+            "machine": outcome.machine,
+            "why": outcome.why,
+            "runs": [run.id for run in outcome.runs],
+            "numbers": self.numbers(outcome),
+        }
+
+
+def do(study: Study, repeats: int, store: Store | None = None, tell: Callable[[str], None] = print) -> Findings:
+    """Runs every variant that this host can, `repeats` times in turn; where it can not run all, adds those recorded."""
+    if repeats < 1:
+        raise UsageError(f"a study needs at least 1 run of each variant, not {repeats}")
+    outcomes = [Outcome(variant, why=variant.why_not()) for variant in study.variants]
+    for repeat in range(repeats):
+        for outcome in outcomes:
+            if outcome.why is None:
+                tell(f"{study.name}: {outcome.variant.name}, {repeat + 1} of {repeats}")
+                _run(study, outcome, store)
+    return Findings(study, outcomes + (_before(study) if any(outcome.why for outcome in outcomes) else []))
+
+
+def _run(study: Study, outcome: Outcome, store: Store | None) -> None:
+    """A variant that fails is a finding, and not the end of the others."""
+    try:
+        run = outcome.variant.start(f"{study.name}-{outcome.variant.name}", store)
+    except WorkbenchError as error:
+        outcome.why = f"failed: {error}"
+        return
+    if run.manifest.status == COMPLETE:
+        outcome.runs.append(run)
+    else:
+        outcome.why = f"failed: {(run.manifest.error or {}).get('what', run.manifest.status)}; the run is {run.folder}"
+
+
+def _before(study: Study) -> list[Outcome]:
+    """All that were recorded before, also of variants that can run here: only runs of one machine compare."""
+    found = (Outcome(variant, recorded(study, variant), BEFORE) for variant in study.variants)
+    return [outcome for outcome in found if outcome.runs]
+
+
+def recorded(study: Study, variant: Variant) -> list[Run]:
+    """Gives the runs of a variant that come with the workbench."""
+    if not RECORDED.is_dir():
+        return []
+    names = {variant.name, f"{study.name}-{variant.name}"}
+    return [run for run in Store(RECORDED).runs() if run.manifest.name in names]
+
+
+def of_engine(name: str, config: EngineConfig, workload: Workload, against: str | None = None) -> Variant:
+    """Gives the variant in which an engine answers a workload under a config."""
+
+    def start(run: str, store: Store | None) -> Run:
+        return generate(config, workload, name=run, store=store).run
+
+    def why_not() -> str | None:
+        try:
+            refuse(config)
+        except UsageError as error:
+            return str(error)
+        return None
+
+    return Variant(name, start, why_not, against)
+
+
+def of_program(
+    name: str, command: Sequence[str], why_not: Callable[[], str | None], against: str | None = None
+) -> Variant:
+    """Gives the variant in which a program is run."""
+
+    def start(run: str, store: Store | None) -> Run:
+        return record_program(command, name=run, store=store, settings=Settings())
+
+    return Variant(name, start, why_not, against)
+
+
+def pairs(outcomes: list[Outcome]) -> list[tuple[Outcome, Outcome]]:
+    """Gives each outcome after the one that it is compared with, where both were had in the same place."""
+    had = {(outcome.variant.name, outcome.where): outcome for outcome in outcomes}
+    compared = ((had.get((one.variant.against or "", one.where)), one) for one in outcomes)
+    return [(base, one) for base, one in compared if base is not None]
+
+
+def named(name: str, studies: dict[str, Callable[[], Study]]) -> Study:
+    """Gives the study of a name."""
+    if name not in studies:
+        raise UsageError(f"there is no study {name!r}: {nearest(name, studies)}")
+    return studies[name]()
+
+
+def _spread(measures: list[Measure]) -> dict[str, Any]:
+    values = [one.value for one in measures]
+    return {"median": median(values), "least": min(values), "most": max(values), "unit": measures[0].unit}
