@@ -25,7 +25,7 @@ FORK = multiprocessing.get_context("fork")
 SOON_S = 2.0  # a timeout that a test waits for
 
 
-def left(folder: Path) -> tuple[int, int, int, int]:
+def left(folder: Path) -> tuple[int, ...]:
     """Files, threads and shared memory of this process, and private folders of groups."""
     tasks = (len(os.listdir(f"/proc/self/{what}")) for what in ("fd", "task"))
     return (*tasks, len(os.listdir("/dev/shm")), len(list(folder.glob("workbench-group-*"))))

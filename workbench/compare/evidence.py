@@ -13,6 +13,7 @@ from workbench.run.run import Run
 
 CHECKS: dict[str, Callable[[Run, Any], Evidence | None]] = {
     "limits": kv_budget.evidence,
+    "parallel": process_group.evidence_of_ranks,
     "process_group": process_group.evidence,
     "graphs": graphs.evidence,
 }

@@ -60,6 +60,8 @@ def device_address(address: int, last: int) -> int:
     runtime = _runtime()
     for each in (last, address):
         error, found = runtime.cudaPointerGetAttributes(each)
+        if int(error):
+            runtime.cudaGetLastError()  # so that torch does not find it at its next call
         if int(error) or int(found.type) != int(runtime.cudaMemoryType.cudaMemoryTypeHost):
             raise UsageError("the tensor is not page-locked, so the GPU can not see it: allocate it page-locked")
     return int(found.devicePointer)

@@ -230,6 +230,16 @@ def evidence(run: Run, chosen: Any) -> Evidence | None:
     return Evidence(setting, OBSERVED if shows else NOT_OBSERVED, what)
 
 
+def evidence_of_ranks(run: Run, chosen: Any) -> Evidence | None:
+    """Gives whether as many processes as were asked for hold weights; None: one was asked for."""
+    if chosen.tensor == 1:
+        return None
+    events = run.table("events").filter(equals(run.table("events"), "tag", "weights"))
+    processes = len(set(events["process"].to_pylist()))
+    verdict = OBSERVED if processes == chosen.tensor else NOT_OBSERVED
+    return Evidence(f"parallel.tensor {chosen.tensor}", verdict, f"memory tagged weights in {processes} processes")
+
+
 def _shows(name: str, found: list[Communicator]) -> bool:
     """Whether what NCCL took, and when, is what a kind of group takes."""
     if name == "gloo":
