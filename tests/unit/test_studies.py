@@ -121,7 +121,8 @@ def test_recorded_runs_answer_where_a_host_can_not() -> None:
     assert all(
         outcome.machine == "NVIDIA H200, 2026-11-21" for outcome in found.outcomes if "vllm" in outcome.variant.name
     )
-    [eager] = [sentence for sentence in found.answer if sentence.startswith("vllm-nccl-eager")]
+    [eager] = [sentence for sentence in found.answer if "vllm-nccl-eager takes" in sentence]
+    assert eager.startswith("NVIDIA H200, 2026-11-21: vllm-nccl-eager takes 2820 MiB more gpu memory than vllm-gloo")
     assert "2716 in 1358 allocations by libnccl.so.2" in eager
 
 
