@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -201,3 +202,20 @@ def test_two_ranks_of_vllm_are_recorded_and_answer(shape: Path, tmp_path: Path) 
         "process_group gloo": OBSERVED,
         "graphs none": OBSERVED,
     }
+
+
+def test_workers_are_told_of_a_store_that_is_there_only_while_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from workbench.engines.vllm import groups
+
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with groups.announced("nccl-eager"):
+        name, store = os.environ[groups.VARIABLE].split(" ")
+        assert name == "nccl-eager"
+        [folder] = tmp_path.iterdir()
+        assert store == f"file://{folder}/store"
+    assert groups.VARIABLE not in os.environ
+    with groups.announced("stock"):
+        assert os.environ[groups.VARIABLE] == "stock "
+    assert not list(tmp_path.iterdir())

@@ -41,10 +41,12 @@ class VllmEngine:
         self._has_begun = True
         self._has_text = starting.has_tokenizer(folder)
         budget = config.limits.kv_budget
-        with in_one_line(f"to load {folder}" + (f" with limits.kv_budget {budget}" if budget else "")):
-            self._held.enter_context(groups.announced(config))
+        what = f"to load {folder}" + (f" with limits.kv_budget {budget}" if budget else "")
+        with in_one_line(what), ExitStack() as held:
+            held.enter_context(groups.announced(config.process_group.name))
             self._engine = starting.start(config, folder)
             self._core = Core(self._engine)
+            self._held = held.pop_all()
         self._max_length: int = self._engine.model_config.max_model_len
         if isinstance(probe, Recorder):
             probe.note("engine", self.what_runs())

@@ -6,22 +6,21 @@ import functools
 import inspect
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
-from workbench.config import EngineConfig
 from workbench.mechanisms.meeting import Place, private_store
 from workbench.mechanisms.process_group import PHASE, TAG, ProcessGroup
 from workbench.record.recorder import current
 
+EAGER = "nccl-eager"
 VARIABLE = "WORKBENCH_VLLM_PROCESS_GROUP"  # kind and store; workers are started as processes of vLLM's choice
 
 
 @contextmanager
-def announced(config: EngineConfig) -> Iterator[None]:
+def announced(name: str) -> Iterator[None]:
     """Tells workers that are started in the block of which kind their group is to be; none outlives the block."""
-    name = config.process_group.name
-    with private_store() as store:
+    with private_store() if name == EAGER else nullcontext("") as store:
         os.environ[VARIABLE] = f"{name} {store}"
         try:
             yield
@@ -45,7 +44,7 @@ def backend(name: str) -> Iterator[None]:
 
 def begun(name: str, store: str, rank: int, world_size: int, device: int) -> ProcessGroup | None:
     """Gives the default group where vLLM is to find one: it makes none of its own then, and adds all others to it."""
-    if name != "nccl-eager":
+    if name != EAGER:
         return None  # lazy is what vLLM does by itself
     group = ProcessGroup(name, Place(rank, world_size, store), device)
     with current().phase(PHASE):
