@@ -22,6 +22,10 @@ class RunError(WorkbenchError):
     """A run's files can not be written or read as they are."""
 
 
+class MechanismError(WorkbenchError):
+    """A process group, page-locked memory or a stream could not be had, or failed in use."""
+
+
 class EngineError(WorkbenchError):
     """An engine could not be loaded, or failed while it ran."""
 

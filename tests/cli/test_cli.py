@@ -138,6 +138,12 @@ def test_a_hostile_pickle_runs_nothing(workbench: Workbench, tmp_path: Path) -> 
         (["generate", "--max-tokens", "many", "x"], 2, "--max-tokens"),
         (["export", "latest", "--to", "xml"], 2, "no format 'xml'"),
         (["import", "/nonesuch"], 1, "/nonesuch"),
+        (["study", "process-grup"], 2, "did you mean 'process-group'"),
+        (["study", "pinned-memory", "--repeats", "0"], 2, "at least 1 run"),
+        (["pinned-cost", "257GB B"], 2, "257GB B"),
+        (["pinned-cost", "9223372036854775808"], 2, "too large a size"),
+        (["generate", "x", "--set", "process_group=glo"], 2, "did you mean 'gloo'"),
+        (["generate", "x", "--set", "parallel.tensor=2"], 2, "it is one rank"),
         (["runs", "--store", "/etc/passwd"], 1, "is no folder of runs"),
         (["record", "--out", "/proc/nothing", "--", "true"], 1, "no run can be written"),
     ],
@@ -157,6 +163,24 @@ def test_the_exit_code_of_a_script_is_passed_on(workbench: Workbench) -> None:
 
 def test_axes_are_listed(workbench: Workbench) -> None:
     assert {"limits", "process_group", "graphs"} <= {axis["name"] for axis in workbench.json("axes", "--json")}
+
+
+def test_what_page_locked_memory_costs_is_measured_or_predicted(workbench: Workbench) -> None:
+    arms = {arm["arm"]: arm for arm in workbench.json("pinned-cost", "257GiB", "--json")["arms"]}
+    assert (arms["pinned-pool"]["taken"], arms["host-register"]["taken"]) == (512 << 30, 257 << 30)
+    small = {arm["arm"]: arm for arm in workbench.json("pinned-cost", "3MiB", "--json")["arms"]}
+    pageable = small["pageable"]
+    assert (pageable["how"], pageable["taken"], pageable["predicted"]) == ("measured", 3 << 20, 3 << 20)
+    assert {arm["how"] for arm in small.values() if arm["why"]} <= {"predicted"}
+    assert {name for name, arm in small.items() if arm["taken"] != 3 << 20} == {"pinned-pool"}
+
+
+def test_studies_are_listed_and_done(workbench: Workbench) -> None:
+    assert {"process-group", "pinned-memory"} <= {study["name"] for study in workbench.json("study", "--json")}
+    found = workbench.json("study", "pinned-memory", "--json")
+    [pageable, *_] = found["variants"]
+    assert pageable["numbers"]["1.00 MiB taken"]["median"] == 1 << 20
+    assert any(sentence.startswith("pageable takes") for sentence in found["answer"])
 
 
 def test_doctor_sees_what_it_takes(workbench: Workbench) -> None:

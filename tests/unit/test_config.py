@@ -132,7 +132,8 @@ def test_a_setting_that_does_not_exist_is_refused_by_name(name: str, value: str,
 
 
 def test_every_axis_asks_one_question_and_says_what_each_value_does() -> None:
-    assert list(axes()) == ["limits", "process_group", "weight_offload", "kv_offload", "device_pool", "graphs"]
+    known = ["limits", "parallel", "process_group", "weight_offload", "kv_offload", "device_pool", "graphs"]
+    assert list(axes()) == known
     for name, axis in axes().items():
         assert axis.name == name
         assert axis.question.endswith("?")

@@ -18,6 +18,8 @@ COMMANDS = {
     "runs": "list the recorded runs, newest first",
     "show": "where the memory of a run went",
     "compare": "what differs between runs, by owner and phase",
+    "study": "run the configs that answer a question, and answer it",
+    "pinned-cost": "what page-locked memory of a size takes, by the way it is had",
     "import": "make a run from a PyTorch memory snapshot",
     "export": "write a run for Perfetto, PyTorch's viewer, CSV or Parquet",
     "models": "list the models that have names, or fetch one",
@@ -52,7 +54,7 @@ def _run(given: list[str]) -> int:
     name = given[0]
     if name not in COMMANDS:
         raise UsageError(f"there is no command {name!r}: {nearest(name, COMMANDS)}")
-    command = import_module(f"workbench.cli.{name}_command")
+    command = import_module(f"workbench.cli.{name.replace('-', '_')}_command")
     parser = _Parser(prog=f"workbench {name}", description=COMMANDS[name])
     command.configure(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON document on stdout and nothing else there")
@@ -69,7 +71,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _overview() -> argparse.ArgumentParser:
-    lines = "\n".join(f"  {name:10}{text}" for name, text in COMMANDS.items())
+    lines = "\n".join(f"  {name:13}{text}" for name, text in COMMANDS.items())
     return argparse.ArgumentParser(
         prog="workbench",
         usage="workbench COMMAND …",

@@ -1,6 +1,18 @@
 """What can be chosen: engine, model, one value on each axis, and the workload."""
 
-from workbench.config.axes import Axis, FullGraphs, KvBudget, Limits, NoGraphs, PiecewiseGraphs, Stock
+from workbench.config.axes import (
+    Axis,
+    FullGraphs,
+    Gloo,
+    KvBudget,
+    Limits,
+    NcclEager,
+    NcclLazy,
+    NoGraphs,
+    Parallel,
+    PiecewiseGraphs,
+    Stock,
+)
 from workbench.config.engine_config import EngineConfig, axes
 from workbench.config.workload import Workload
 
@@ -8,9 +20,13 @@ __all__ = [
     "Axis",
     "EngineConfig",
     "FullGraphs",
+    "Gloo",
     "KvBudget",
     "Limits",
+    "NcclEager",
+    "NcclLazy",
     "NoGraphs",
+    "Parallel",
     "PiecewiseGraphs",
     "Stock",
     "Workload",

@@ -25,6 +25,40 @@ class Stock:
 
 
 @dataclass(frozen=True)
+class NcclLazy:
+    """NCCL, which connects, and takes its memory, at the first collective."""
+
+    name: ClassVar[str] = "nccl-lazy"
+
+
+@dataclass(frozen=True)
+class NcclEager:
+    """NCCL that is told its GPU: this group, and every later one, connects when it is made."""
+
+    name: ClassVar[str] = "nccl-eager"
+
+
+@dataclass(frozen=True)
+class Gloo:
+    """Gloo, over the host: it takes nothing of a GPU."""
+
+    name: ClassVar[str] = "gloo"
+
+
+@dataclass(frozen=True)
+class Parallel:
+    """Over how many ranks the model is split, each a process and, where there are GPUs, a GPU of its own."""
+
+    name: ClassVar[str] = "parallel"
+    tensor: int = 1  # ranks that share every layer
+
+    def __post_init__(self) -> None:
+        """Refuses what is no number of ranks."""
+        if self.tensor < 1:
+            raise UsageError(f"parallel.tensor must be at least 1, not {self.tensor}")
+
+
+@dataclass(frozen=True)
 class NoGraphs:
     """Every step is launched kernel by kernel."""
 

@@ -11,7 +11,18 @@ from typing import Any, Literal
 
 import yaml
 
-from workbench.config.axes import Axis, FullGraphs, Limits, NoGraphs, PiecewiseGraphs, Stock
+from workbench.config.axes import (
+    Axis,
+    FullGraphs,
+    Gloo,
+    Limits,
+    NcclEager,
+    NcclLazy,
+    NoGraphs,
+    Parallel,
+    PiecewiseGraphs,
+    Stock,
+)
 from workbench.config.fields import build, plain, read_field
 from workbench.errors import UsageError, nearest
 
@@ -30,7 +41,10 @@ class EngineConfig:
     model: str = "smollm2"
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"  # of weights; auto: as the model was saved
     limits: Limits = _axis("limits", "How much may the engine take on at once?", Limits)
-    process_group: Stock = _axis("process_group", "How do the workers of an engine reach each other?", Stock)
+    parallel: Parallel = _axis("parallel", "Over how many ranks is the model split?", Parallel)
+    process_group: Stock | NcclLazy | NcclEager | Gloo = _axis(
+        "process_group", "How do the ranks of an engine reach each other?", Stock, NcclLazy, NcclEager, Gloo
+    )
     weight_offload: Stock = _axis("weight_offload", "Which weights live outside the GPU, and how are they read?", Stock)
     kv_offload: Stock = _axis("kv_offload", "Where do KV blocks go that the GPU has no room for?", Stock)
     device_pool: Stock = _axis("device_pool", "Who cuts the GPU's memory into blocks?", Stock)

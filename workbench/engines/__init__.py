@@ -30,6 +30,9 @@ class _Support(Protocol):
     def why_not(self, axis: str, value: Any, host: Host) -> str | None:
         """Why it can not run with this value on this axis."""
 
+    def conflict(self, config: EngineConfig) -> str | None:
+        """Why two values of a config can not go together."""
+
 
 def engines() -> tuple[str, ...]:
     """Gives the names of all engines."""
@@ -50,8 +53,14 @@ def refuse(config: EngineConfig) -> None:
     for axis in axes():
         value = getattr(config, axis)
         if reason := why_not(config.engine, axis, value, host):
-            chosen = value.name if not dataclasses.fields(value) else axis
-            raise UsageError(f"engine {config.engine!r} can not run with {axis} {chosen!r}: {reason}")
+            raise UsageError(f"engine {config.engine!r} can not run with {_told(axis, value)}: {reason}")
+    if reason := _support(config.engine).conflict(config):
+        raise UsageError(f"engine {config.engine!r} can not run with {reason}")
+
+
+def _told(axis: str, value: Any) -> str:
+    fields = [f"{axis}.{field.name} {getattr(value, field.name)}" for field in dataclasses.fields(value)]
+    return ", ".join(fields) or f"{axis} {value.name!r}"
 
 
 def engine(name: str) -> type[Engine]:

@@ -41,13 +41,14 @@ def _judge(budget: KvBudget, taken: int, blocks: int, run: Run) -> tuple[str, st
 
 
 def taken_bytes(run: Run) -> int:
-    """Gives the bytes tagged as KV cache when its phase ended, as the engine asked for them."""
+    """Gives the bytes that one rank tagged as KV cache when its phase ended, as the engine asked for them."""
     phases = run.table("phases")
-    ends = [end for name, end in zip(*(phases[c].to_pylist() for c in ("name", "end_ns")), strict=True) if name == TAG]
-    if not ends or ends[0] is None:
+    mine = next((phase for phase in phases.to_pylist() if phase["name"] == TAG and phase["end_ns"] is not None), None)
+    if mine is None:
         return 0
     events = run.table("events")
-    tagged = equals(events, "tag", TAG) & (numbers(events, "time_ns") <= ends[0])
+    tagged = equals(events, "tag", TAG) & (numbers(events, "time_ns") <= mine["end_ns"])
+    tagged &= numbers(events, "process") == mine["process"]  # each rank has the budget to itself
     by_layer = (tagged & equals(events, "layer", layer) for layer in INNERMOST_FIRST)
     chosen = next((some for some in by_layer if some.any()), tagged)
     sizes = numbers(events, "asked")[chosen]

@@ -91,8 +91,11 @@ class Findings:
 
     @property
     def answer(self) -> list[str]:
-        """The answer in words and numbers, computed from the runs."""
-        return self.study.answer([outcome for outcome in self.outcomes if outcome.runs])
+        """The answer in words and numbers, computed from the runs; of other machines' runs it says where and when."""
+        here = [outcome for outcome in self.outcomes if outcome.runs and outcome.where == HERE]
+        before = [outcome for outcome in self.outcomes if outcome.runs and outcome.where == BEFORE]
+        told = [f"{before[0].machine}: {sentence}" for sentence in self.study.answer(before)] if before else []
+        return self.study.answer(here) + told
 
     def numbers(self, outcome: Outcome) -> dict[str, dict[str, Any]]:
         """The numbers of a variant: the median of its runs, and the least and the most."""

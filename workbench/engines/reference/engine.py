@@ -18,6 +18,8 @@ from workbench.engines.reference.sequences import Chunk, Sequence
 from workbench.engines.reference.shape import Shape
 from workbench.engines.reference.text import Stopping, Text, text_of
 from workbench.errors import UsageError
+from workbench.mechanisms import process_group
+from workbench.mechanisms.process_group import ProcessGroup
 from workbench.record.probe import NullProbe, Probe
 
 MAX_BATCHED_TOKENS = 2048  # where limits.max_batched_tokens says nothing
@@ -37,6 +39,7 @@ class ReferenceEngine:
     def __init__(self) -> None:
         self._probe: Probe = NullProbe()
         self._runner: Runner | None = None
+        self._group: ProcessGroup | None = None
 
     def load(self, config: EngineConfig, probe: Probe) -> None:
         """Reads the weights and takes the KV cache's memory."""
@@ -47,6 +50,8 @@ class ReferenceEngine:
         self._max_length = min(shape.max_length, limits.max_length or shape.max_length)
         self._max_tokens = limits.max_batched_tokens or max(MAX_BATCHED_TOKENS, limits.max_sequences)
         self._max_sequences = limits.max_sequences
+        if config.process_group.name != "stock":
+            self._join(config.process_group.name)
         self._text: Text = text_of(folder)
         self._ends = shape.ends
         self._runner = runner_of(config, folder, shape, self._max_length, self._max_tokens, probe)
@@ -67,12 +72,23 @@ class ReferenceEngine:
                     self._end(sequence, scheduler, "cancelled")
 
     def close(self) -> None:
-        """Gives the model and the cache back."""
-        if self._runner is None:
+        """Gives the model and the cache back, and leaves its group."""
+        if self._runner is None and self._group is None:
             return
         with self._probe.phase("teardown"):
-            self._runner.close()
-            self._runner = None
+            if self._runner:
+                self._runner.close()
+            if self._group:
+                self._group.end()
+            self._runner = self._group = None
+
+    def _join(self, name: str) -> None:
+        """One rank needs no group, so a stock engine has none: what one costs is what can be asked for."""
+        group = ProcessGroup(name)
+        with self._probe.phase(process_group.PHASE):
+            group.begin()
+        self._group = group
+        self._probe.facts(process_group.PHASE, {"ranks": [process_group.described()]})
 
     def _arrive(self, workload: Workload, scheduler: Scheduler, first: int) -> dict[int, Request]:
         """Queues every prompt; refuses all of them where one can not be answered."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from workbench.config import EngineConfig
 from workbench.engines.host import Host
+from workbench.mechanisms import process_group
 
 CLASS = "workbench.engines.reference.engine:ReferenceEngine"
 
@@ -18,4 +20,13 @@ def why_not(axis: str, value: Any, host: Host) -> str | None:
     """Gives why it can not run with this value on this axis."""
     if axis == "graphs" and value.name in ("piecewise", "full") and not host.gpus:
         return "CUDA graphs need a GPU, and this machine has none"
+    if axis == "process_group" and value.name != "stock":
+        return process_group.why_not(value.name, host.gpus)
+    if axis == "parallel" and value.tensor > 1:
+        return "it is one rank: set parallel.tensor to 1, or take engine vllm"
+    return None
+
+
+def conflict(config: EngineConfig) -> str | None:
+    """Gives why two of a config's values can not go together: none exclude each other."""
     return None

@@ -12,7 +12,6 @@ from typing import Any
 
 from workbench.config import Workload
 from workbench.engines.base import Token
-from workbench.engines.vllm.batches import Batches
 from workbench.engines.vllm.core import Core
 from workbench.engines.vllm.refusal import in_one_line
 from workbench.engines.vllm.sampling import sampling
@@ -35,10 +34,9 @@ class Request:
 class Answers:
     """The answers to one workload; drives vLLM's loop itself, a step at a time."""
 
-    def __init__(self, engine: Any, core: Core, batches: Batches, probe: Probe, requests: list[Request]) -> None:
+    def __init__(self, engine: Any, core: Core, probe: Probe, requests: list[Request]) -> None:
         self._engine = engine
         self._core = core
-        self._batches = batches
         self._probe = probe
         self._requests = {str(request.number): request for request in requests}  # by what vLLM is told to call them
         self._has_failed = False
@@ -101,7 +99,7 @@ class Answers:
         return why
 
     def _report_steps(self, now: int) -> None:
-        for batch in self._batches.finished(self._core.in_flight()):
+        for batch in self._core.batches.finished(self._core.in_flight()):
             for name, computed in batch.new.items():
                 self._started(name, batch.start_ns, computed)
             if self._reading:

@@ -1,4 +1,4 @@
-"""What the worker notes of every forward pass, for the engine's side to report once its outcome is there."""
+"""What is noted of every forward pass as it is launched, to be reported once its outcome is there."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Batches:
         self._launched: deque[Batch] = deque(maxlen=KEPT)
 
     def launch(self, scheduled: Any, now: int) -> None:
-        """Notes what vLLM's scheduler hands to the worker."""
+        """Notes what vLLM's scheduler hands to the workers."""
         tokens: int = scheduled.total_num_scheduled_tokens
         new = {request.req_id: request.num_computed_tokens for request in scheduled.scheduled_new_reqs}
         self._launched.append(Batch(now, tokens, scheduled.num_scheduled_tokens, new))

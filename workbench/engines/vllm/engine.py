@@ -8,12 +8,13 @@ import sys
 import time
 import weakref
 from collections.abc import Generator, Iterator
+from contextlib import ExitStack
 from typing import Any
 
 from workbench.config import EngineConfig, Workload
 from workbench.config.models import resolve
 from workbench.engines.base import Token
-from workbench.engines.vllm import starting, support
+from workbench.engines.vllm import groups, starting, support
 from workbench.engines.vllm.answers import Answers, Request
 from workbench.engines.vllm.core import Core
 from workbench.engines.vllm.refusal import in_one_line
@@ -28,28 +29,32 @@ class VllmEngine:
     def __init__(self) -> None:
         self._probe: Probe = NullProbe()
         self._engine: Any = None  # vllm.LLMEngine
+        self._held = ExitStack()
         self._has_begun = False  # to load, so that there may be something to give back
         self._answering: weakref.ref[Generator[list[Token]]] | None = None
 
     def load(self, config: EngineConfig, probe: Probe) -> None:
         """Brings vLLM up in this process; its worker reports the phases."""
         folder = resolve(config.model)
-        starting.prepare()
+        starting.prepare(config.parallel.tensor)
         self._probe = probe
         self._has_begun = True
         self._has_text = starting.has_tokenizer(folder)
         budget = config.limits.kv_budget
-        with in_one_line(f"to load {folder}" + (f" with limits.kv_budget {budget}" if budget else "")):
+        what = f"to load {folder}" + (f" with limits.kv_budget {budget}" if budget else "")
+        with in_one_line(what), ExitStack() as held:
+            held.enter_context(groups.announced(config.process_group.name))
             self._engine = starting.start(config, folder)
             self._core = Core(self._engine)
-            (self._batches,) = self._ask_worker("launched")
+            self._held = held.pop_all()
         self._max_length: int = self._engine.model_config.max_model_len
         if isinstance(probe, Recorder):
             probe.note("engine", self.what_runs())
+            probe.facts("process_group", {"ranks": self._ask_workers("process_group")})
 
     def what_runs(self) -> dict[str, Any]:
         """Gives which vLLM, runner and attention really run, and what the KV cache is."""
-        (facts,) = self._ask_worker("what_runs")
+        facts = self._ask_workers("what_runs")[0]
         core = self._core
         return {
             "vllm": support.installed(),
@@ -70,7 +75,7 @@ class VllmEngine:
             Request(first + index, self._encode(index, prompt, workload.max_tokens), now)
             for index, prompt in enumerate(workload.prompts)
         ]
-        answers = Answers(self._engine, self._core, self._batches, self._probe, requests)
+        answers = Answers(self._engine, self._core, self._probe, requests)
         tokens = answers.tokens(workload, self._has_text, stream)
         self._answering = weakref.ref(tokens)
         return tokens
@@ -90,7 +95,7 @@ class VllmEngine:
         tokens = self._answering() if self._answering else None
         return tokens if tokens is not None and inspect.getgeneratorstate(tokens) != inspect.GEN_CLOSED else None
 
-    def _ask_worker(self, method: str) -> list[Any]:
+    def _ask_workers(self, method: str) -> list[Any]:
         answers: list[Any] = self._engine.collective_rpc(method)
         return answers
 
@@ -115,8 +120,9 @@ class VllmEngine:
     def _shut_down(self) -> None:
         if self._engine is not None:
             self._engine.engine_core.shutdown()
-            del self._core, self._batches
+            del self._core
             self._engine = None
         if state := sys.modules.get("vllm.distributed.parallel_state"):  # not where its import has failed
             gc.unfreeze()  # vLLM hides what it made from the collector
             state.cleanup_dist_env_and_memory()
+        self._held.close()

@@ -32,10 +32,20 @@ GRAPHS: dict[str, dict[str, Any]] = {
 }
 
 
-def prepare() -> None:
+def prepare(ranks: int = 1) -> None:
     """Sets what vLLM reads from the environment when it is imported, where nobody has set it otherwise."""
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+    if ranks > 1:  # of use on the CPU only; vLLM itself wants a NUMA node for each
+        os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", _cores_of(ranks))
+
+
+def _cores_of(ranks: int) -> str:
+    """An equal share of this process's cores for each rank, in vLLM's words."""
+    cores = sorted(os.sched_getaffinity(0))
+    share = len(cores) // ranks
+    shares = (cores[rank * share : (rank + 1) * share] for rank in range(ranks))
+    return "|".join(",".join(map(str, mine)) for mine in shares) if share else "nobind"
 
 
 def start(config: EngineConfig, folder: Path) -> Any:
@@ -69,6 +79,8 @@ def arguments(config: EngineConfig, folder: Path) -> dict[str, Any]:
         chosen["load_format"] = "dummy"
     if not has_tokenizer(folder):
         chosen["skip_tokenizer_init"] = True
+    if config.parallel.tensor > 1:
+        chosen |= {"tensor_parallel_size": config.parallel.tensor, "distributed_executor_backend": "mp"}
     return chosen | GRAPHS[config.graphs.name]
 
 

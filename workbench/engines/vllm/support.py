@@ -5,7 +5,9 @@ from __future__ import annotations
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from workbench.config import EngineConfig
 from workbench.engines.host import Host
+from workbench.mechanisms import process_group
 
 CLASS = "workbench.engines.vllm.engine:VllmEngine"
 
@@ -32,6 +34,19 @@ def why_not(axis: str, value: Any, host: Host) -> str | None:
             return "CUDA graphs need a GPU, and this machine has none"
         if _is_for_cpu():
             return "CUDA graphs need a vLLM for GPUs, and the one installed is for CPUs"
+    if axis == "process_group" and value.name.startswith("nccl"):
+        if _is_for_cpu() and host.gpus:
+            return "NCCL needs a vLLM for GPUs, and the one installed is for CPUs"
+        return process_group.why_not(value.name, host.gpus)
+    if axis == "parallel" and value.tensor > 1 and not _is_for_cpu() and value.tensor > host.gpus:
+        return f"each of its ranks needs a GPU of its own, and this machine has {host.gpus}"
+    return None
+
+
+def conflict(config: EngineConfig) -> str | None:
+    """Gives why two of a config's values can not go together."""
+    if config.process_group.name == "gloo" and config.parallel.tensor > 1 and not _is_for_cpu():
+        return "process_group 'gloo' with parallel.tensor above 1: between GPUs vLLM moves data by NCCL in any case"
     return None
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import time
+import os
 from typing import Any
 
 from vllm.platforms import current_platform
 
-from workbench.engines.vllm.batches import Batches
+from workbench.engines.vllm import groups
+from workbench.mechanisms.process_group import ProcessGroup
 from workbench.record.recorder import current
 
 
@@ -27,10 +28,12 @@ class RecordedWorker(_stock_worker()):  # type: ignore[misc]
 
     def __init__(self, *given: Any, **named: Any) -> None:
         super().__init__(*given, **named)
-        self.batches = Batches()
+        self._group: ProcessGroup | None = None
 
     def init_device(self, *given: Any, **named: Any) -> Any:
-        with current().phase("init_device"):
+        name, store = os.environ[groups.VARIABLE].split(" ", 1)
+        with current().phase("init_device"), groups.backend(name), groups.named():
+            self._group = groups.begun(name, store, self.rank, self.parallel_config.world_size, self.local_rank)
             return super().init_device(*given, **named)
 
     def load_model(self, *given: Any, **named: Any) -> Any:
@@ -53,18 +56,23 @@ class RecordedWorker(_stock_worker()):  # type: ignore[misc]
         with probe.phase("capture"), probe.tag("graphs"):
             return super().compile_or_warm_up_model(*given, **named)
 
-    def execute_model(self, scheduled: Any, *given: Any, **named: Any) -> Any:
-        self.batches.launch(scheduled, time.monotonic_ns())
+    def execute_model(self, *given: Any, **named: Any) -> Any:
         with current().tag("activations"):
-            return super().execute_model(scheduled, *given, **named)
+            return super().execute_model(*given, **named)
 
     def sample_tokens(self, *given: Any, **named: Any) -> Any:
         with current().tag("activations"):
             return super().sample_tokens(*given, **named)
 
-    def launched(self) -> Batches:
-        """Gives the very object that this worker notes its batches in; of use in its own process only."""
-        return self.batches
+    def process_group(self) -> dict[str, Any]:
+        """Gives this rank's place, and by what its groups' data really go."""
+        return groups.described()
+
+    def shutdown(self) -> None:
+        super().shutdown()
+        if self._group:
+            groups.ended(self._group)
+            self._group = None
 
     def what_runs(self) -> dict[str, Any]:
         """Gives what this worker really runs and took, whatever was asked for."""

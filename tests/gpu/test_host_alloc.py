@@ -1,0 +1,142 @@
+"""Page-locked memory on a CUDA host: exact where it says so, one memory under two addresses, and nothing left."""
+
+from __future__ import annotations
+
+import gc
+import sys
+from pathlib import Path
+
+import pytest
+
+from workbench.compare.evidence import evidence
+from workbench.engines.host import Host
+from workbench.errors import MechanismError, UsageError
+from workbench.launch.programs import record_program
+from workbench.mechanisms import host_alloc
+from workbench.mechanisms.host_alloc import allocate, allocate_mapped, device_view
+from workbench.mechanisms.host_evidence import taken_by_size
+from workbench.mechanisms.host_rounding import ARMS, PAGE, free_bytes, taken_bytes
+from workbench.run.evidence import OBSERVED
+from workbench.run.store import Store
+
+torch = pytest.importorskip("torch")
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+
+MIB = 1 << 20
+PINNED = [arm for arm in ARMS if arm != "pageable"]
+EXACT = ["host-alloc", "host-register"]
+
+
+@pytest.fixture(params=PINNED)
+def arm(request: pytest.FixtureRequest) -> str:
+    name = str(request.param)
+    if reason := host_alloc.why_not(name, Host.here().gpus):
+        pytest.skip(reason)
+    return name
+
+
+def test_both_sides_write_into_one_memory(arm: str) -> None:
+    memory = allocate(arm, 4 * MIB + 5)
+    device = device_view(memory.tensor)
+    assert device.is_cuda
+    memory.tensor.fill_(3)
+    assert int(device.sum()) == 3 * (4 * MIB + 5)
+    device.fill_(9)
+    torch.cuda.synchronize()
+    assert bool((memory.tensor == 9).all())
+    device[5] = 1
+    torch.cuda.synchronize()
+    assert memory.tensor[:8].tolist() == [9, 9, 9, 9, 9, 1, 9, 9]
+
+
+def test_memory_is_page_locked_for_torch_too(arm: str) -> None:
+    assert allocate(arm, MIB).tensor.is_pinned()
+
+
+def test_a_view_keeps_dtype_shape_and_steps(arm: str) -> None:
+    host = allocate(arm, 2 * 6 * 8).tensor.view(torch.bfloat16).view(6, 8)
+    host.copy_(torch.arange(48.0).view(6, 8))
+    part = host[1:5:2, 2:].t()
+    device = device_view(part)
+    assert (device.dtype, device.shape, device.stride()) == (part.dtype, part.shape, part.stride())
+    assert torch.equal(device.cpu(), part)
+    device.zero_()
+    torch.cuda.synchronize()
+    assert int(part.float().abs().sum()) == 0
+    assert float(host[0, 0]) == 0.0
+    assert float(host[2, 3]) == 19.0  # beside the part
+
+
+def test_a_view_keeps_its_memory(arm: str) -> None:
+    memory = allocate(arm, MIB)
+    memory.tensor.fill_(5)
+    device = device_view(memory.tensor)
+    memory.free()
+    gc.collect()
+    assert int(device.sum()) == 5 * MIB
+
+
+def test_what_is_not_page_locked_has_no_view() -> None:
+    for tensor in (torch.ones(100), allocate("pageable", MIB).tensor):
+        with pytest.raises(UsageError, match="is not page-locked"):
+            device_view(tensor)
+    with pytest.raises(UsageError, match="is not on the host"):
+        device_view(torch.ones(1, device="cuda"))
+    assert torch.ones(1, device="cuda").item() == 1  # no error of CUDA is left behind
+
+
+def test_nothing_has_an_empty_view(arm: str) -> None:
+    memory = allocate(arm, 0)
+    assert (memory.taken, device_view(memory.tensor).shape) == (0, torch.Size([0]))
+    host, device = allocate_mapped(0)
+    assert (len(host), len(device), device.is_cuda) == (0, 0, True)
+
+
+def test_allocating_gives_both_sides() -> None:
+    if reason := host_alloc.why_not("host-alloc", Host.here().gpus):
+        pytest.skip(reason)
+    host, device = allocate_mapped(1000)
+    device.fill_(4)
+    torch.cuda.synchronize()
+    assert host.tolist() == [4] * 1000
+
+
+def test_what_each_arm_takes_is_what_was_predicted(arm: str, tmp_path: Path) -> None:
+    sizes = [1 * MIB, 65 * MIB, 257 * MIB + 12345]
+    command = [sys.executable, "-m", "workbench.studies.pinned_program", arm, *map(str, sizes)]
+    run = record_program(command, store=Store(tmp_path))
+    [found] = evidence(run)
+    assert found.verdict == OBSERVED, found
+    for asked, taken in zip(sizes, taken_by_size(run), strict=True):
+        assert abs(taken - taken_bytes(arm, asked)) < PAGE
+        if arm in EXACT:
+            assert 0 <= taken - asked <= PAGE
+
+
+def test_more_than_there_is_is_refused_and_the_next_goes_well(arm: str) -> None:
+    with pytest.raises(MechanismError, match="out of memory"):
+        allocate(arm, free_bytes() + (1 << 30))
+    assert allocate(arm, MIB).tensor.is_pinned()
+
+
+def locked_kib() -> int:
+    """What of the machine is free: page-locked memory is in no counter of a process."""
+    return free_bytes() // 1024
+
+
+@pytest.mark.parametrize("exact", EXACT)
+def test_a_thousand_rounds_leave_nothing(exact: str) -> None:
+    if reason := host_alloc.why_not(exact, Host.here().gpus):
+        pytest.skip(reason)
+    maps = Path("/proc/self/maps")
+    for _ in range(10):
+        device_view(allocate(exact, MIB).tensor)
+    gc.collect()
+    regions, free = len(maps.read_text().splitlines()), locked_kib()
+    for _ in range(1000):
+        memory = allocate(exact, MIB)
+        device_view(memory.tensor)
+        memory.free()
+    gc.collect()
+    assert len(maps.read_text().splitlines()) <= regions + 10
+    assert locked_kib() > free - 512 * 1024  # a thousand MiB would be gone

@@ -1,0 +1,223 @@
+"""Host memory: what each arm takes, what is refused, and that nothing is left where CUDA says no."""
+
+from __future__ import annotations
+
+import gc
+import resource
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from workbench.errors import MechanismError, UsageError
+from workbench.mechanisms import host_rounding, page_locking
+from workbench.mechanisms.host_alloc import PinnedPoolExact, allocate, device_view, why_not
+from workbench.mechanisms.host_rounding import ARMS, PAGE, free_bytes, taken_bytes, why_not_locked
+from workbench.units import LARGEST
+
+MIB = 1 << 20
+EXACT = [arm for arm in ARMS if arm != "pinned-pool"]
+
+
+@pytest.mark.parametrize(("asked", "taken"), [(65, 128), (257, 512), (1025, 2048), (2500, 4096), (4097, 8192)])
+def test_torch_s_pool_takes_what_was_measured(asked: int, taken: int) -> None:
+    assert taken_bytes("pinned-pool", asked * MIB) == taken * MIB
+    assert {taken_bytes(arm, asked * MIB) for arm in EXACT} == {asked * MIB}
+
+
+@given(st.integers(1, LARGEST))
+def test_rounding_is_up_and_to_what_it_should_be(asked: int) -> None:
+    pool = taken_bytes("pinned-pool", asked)
+    assert pool & (pool - 1) == 0
+    assert pool == PAGE or pool // 2 < asked <= pool
+    for arm in EXACT:
+        assert 0 <= taken_bytes(arm, asked) - asked < PAGE
+        assert taken_bytes(arm, asked) % PAGE == 0
+
+
+@pytest.mark.parametrize("arm", ARMS)
+@pytest.mark.parametrize("asked", [-1, 2**63])
+def test_what_is_no_size_is_refused(arm: str, asked: int) -> None:
+    with pytest.raises(UsageError, match=f"{asked} bytes can not be had"):
+        taken_bytes(arm, asked)
+    with pytest.raises(UsageError, match=f"{asked} bytes can not be had"):
+        allocate(arm, asked)
+
+
+def test_unknown_arms_are_refused() -> None:
+    for call in (taken_bytes, allocate):
+        with pytest.raises(UsageError, match="did you mean 'pinned-pool'"):
+            call("pinned-pol", 1)
+
+
+def test_nothing_is_an_empty_view() -> None:
+    memory = allocate("pageable", 0)
+    assert (memory.asked, memory.taken, memory.tensor.shape) == (0, 0, torch.Size([0]))
+
+
+def test_more_than_there_is_is_refused_before_it_is_taken() -> None:
+    with pytest.raises(MechanismError, match=r"out of memory, this host has .* free"):
+        allocate("pageable", LARGEST)
+    with pytest.raises(MechanismError, match=r"by pinned-pool, which takes 1\.00 TiB: out of memory"):
+        host_rounding.refuse_more_than_there_is("pinned-pool", (1 << 39) + 1)
+
+
+def test_a_group_s_limit_is_what_is_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(host_rounding, "CGROUP", tmp_path)
+    whole = free_bytes()
+    (tmp_path / "memory.max").write_text("max\n")
+    (tmp_path / "memory.current").write_text("1000\n")
+    assert free_bytes() == pytest.approx(whole, rel=0.2)
+    (tmp_path / "memory.max").write_text("5000\n")
+    assert free_bytes() == 4000
+
+
+def mapped_bytes() -> int:
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    return pages * PAGE
+
+
+def test_memory_lives_as_long_as_a_view_of_it() -> None:
+    size = 64 * MIB
+    before = mapped_bytes()
+    memory = allocate("pageable", size)
+    view = memory.tensor[10:20]
+    view.fill_(7)
+    memory.free()
+    memory.free()
+    with pytest.raises(UsageError, match="has been freed"):
+        _ = memory.tensor
+    assert view.tolist() == [7] * 10
+    assert mapped_bytes() - before >= size
+    del view
+    assert mapped_bytes() - before < size
+
+
+class Cuda:
+    """What of the CUDA runtime is called: memory that is only counted, and calls that fail when told."""
+
+    def __init__(self, fails: str = "") -> None:
+        self.fails = fails
+        self.locked: dict[int, int] = {}
+        self.forgiven = 0
+        self.kept: list[Any] = []
+
+    cudaMemoryType = SimpleNamespace(cudaMemoryTypeHost=1)  # noqa: N815
+
+    def cudaHostAlloc(self, size: int, flags: int) -> tuple[int, int]:  # noqa: N802
+        if self.fails == "cudaHostAlloc":
+            return 2, 0
+        memory = torch.zeros(size, dtype=torch.uint8)
+        self.kept.append(memory)
+        self.locked[memory.data_ptr()] = size
+        return 0, memory.data_ptr()
+
+    def cudaHostRegister(self, address: int, size: int, flags: int) -> tuple[int]:  # noqa: N802
+        if self.fails == "cudaHostRegister":
+            return (2,)
+        assert address % PAGE == 0
+        self.locked[address] = size
+        return (0,)
+
+    def cudaFreeHost(self, address: int) -> tuple[int]:  # noqa: N802
+        del self.locked[address]
+        return (0,)
+
+    cudaHostUnregister = cudaFreeHost  # noqa: N815
+
+    def cudaGetLastError(self) -> tuple[int]:  # noqa: N802
+        self.forgiven += 1
+        return (2,)
+
+    def cudaGetErrorString(self, error: int) -> tuple[int, bytes]:  # noqa: N802
+        return 0, b"out of memory"
+
+    def cudaPointerGetAttributes(self, address: int) -> tuple[int, Any]:  # noqa: N802
+        here = any(start <= address < start + size for start, size in self.locked.items())
+        return 0, SimpleNamespace(type=int(here), devicePointer=address)
+
+
+@pytest.fixture
+def cuda(monkeypatch: pytest.MonkeyPatch) -> Cuda:
+    cuda = Cuda()
+    monkeypatch.setattr(page_locking, "_runtime", lambda: cuda)
+    return cuda
+
+
+@pytest.mark.parametrize("have", [page_locking.allocated, page_locking.registered])
+def test_page_locked_memory_is_given_back_with_its_last_view(have: Any, cuda: Cuda) -> None:
+    tensor = torch.frombuffer(have(10_000), dtype=torch.uint8)
+    view = tensor[5:]
+    [size] = cuda.locked.values()
+    assert size - 10_000 in range(PAGE)
+    del tensor
+    assert cuda.locked
+    del view
+    assert not cuda.locked
+
+
+@pytest.mark.parametrize(
+    ("call", "have"), [("cudaHostAlloc", page_locking.allocated), ("cudaHostRegister", page_locking.registered)]
+)
+def test_a_call_that_fails_frees_what_was_mapped_and_says_why(call: str, have: Any, cuda: Cuda) -> None:
+    cuda.fails = call
+    gc.collect()
+    before = mapped_bytes()
+    with pytest.raises(MechanismError, match=rf"^64.00 MiB can not be page-locked: {call} said out of memory"):
+        have(64 * MIB)
+    assert mapped_bytes() - before < 64 * MIB
+    assert cuda.forgiven == 1
+
+
+def test_the_gpu_s_address_is_refused_where_a_part_is_not_page_locked(cuda: Cuda) -> None:
+    buffer = page_locking.registered(PAGE)
+    [start] = cuda.locked
+    assert page_locking.device_address(start, start + PAGE - 1) == start
+    with pytest.raises(UsageError, match="is not page-locked"):
+        page_locking.device_address(start, start + PAGE)
+    del buffer
+
+
+def test_why_memory_could_not_be_locked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (MIB, MIB))
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    assert "the locked-memory limit is 1.00 MiB: raise it with `ulimit -l`" in why_not_locked(2 * MIB, "no")
+    assert why_not_locked(1000, "no") == "no"
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (-1, -1))
+    assert "out of memory: this host has" in why_not_locked(1 << 50, "no")
+
+
+def test_the_unrounded_pool_needs_a_torch_that_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "__version__", "2.11.0+cu130")
+    assert "torch rounds in any case before 2.13, this is 2.11.0+cu130" in str(PinnedPoolExact().why_not(1))
+    monkeypatch.setattr(torch, "__version__", "2.13.0")
+    assert PinnedPoolExact().why_not(1) is None
+
+
+def test_without_cuda_s_bindings_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(page_locking, "_has_bindings", lambda: False)
+    assert "pip install memory-workbench[cuda]" in str(why_not("host-alloc", 1))
+    assert why_not("pageable", 0) is None
+    assert {arm for arm in ARMS if why_not(arm, 0)} == set(ARMS) - {"pageable"}
+    with pytest.raises(UsageError, match=r"memory-workbench\[cuda\]"):
+        page_locking.allocated(1)
+
+
+def test_a_tensor_of_the_gpu_has_no_view_for_it() -> None:
+    with pytest.raises(UsageError, match="on meta is not on the host"):
+        device_view(torch.empty(3, device="meta"))
+
+
+def test_a_thousand_rounds_leave_nothing(cuda: Cuda) -> None:
+    for _ in range(1000):
+        allocate("pageable", MIB).free()
+    before = mapped_bytes()
+    for _ in range(1000):
+        allocate("pageable", MIB).free()
+        page_locking.registered(MIB)
+    assert mapped_bytes() - before < 2 * MIB
+    assert not cuda.locked

@@ -1,0 +1,274 @@
+"""Process groups by gloo: ranks that meet, ranks that do not, and nothing left of either."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import socket
+import stat
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+
+from workbench.errors import MechanismError, UsageError, WorkbenchError
+from workbench.mechanisms.meeting import Place, address_of, private_store
+from workbench.mechanisms.process_group import KINDS, ProcessGroup, described, why_not
+
+FORK = multiprocessing.get_context("fork")
+SOON_S = 2.0  # a timeout that a test waits for
+
+
+def left(folder: Path) -> tuple[int, ...]:
+    """Files, threads and shared memory of this process, and private folders of groups."""
+    tasks = (len(os.listdir(f"/proc/self/{what}")) for what in ("fd", "task"))
+    return (*tasks, len(os.listdir("/dev/shm")), len(list(folder.glob("workbench-group-*"))))
+
+
+@pytest.fixture(autouse=True)
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    return tmp_path
+
+
+def summed(place: Place) -> float:
+    with ProcessGroup("gloo", place):
+        ones = torch.ones(4)
+        dist.all_reduce(ones)
+        return float(ones.sum())
+
+
+def together(*ranks: Callable[[], Any]) -> list[Any]:
+    """What each rank gives or raises, each in a process of its own; None: it was killed."""
+    pipes = []
+    for rank in ranks:
+        ours, theirs = FORK.Pipe(duplex=False)
+        process = FORK.Process(target=_tell, args=(rank, theirs))
+        process.start()
+        theirs.close()
+        pipes.append((process, ours))
+    said = []
+    for process, ours in pipes:
+        try:
+            said.append(ours.recv())
+        except EOFError:
+            said.append(None)
+        process.join(20)
+        assert process.exitcode is not None
+    return said
+
+
+def _tell(rank: Callable[[], Any], pipe: Any) -> None:
+    try:
+        pipe.send(rank())
+    except WorkbenchError as error:
+        pipe.send(error)
+
+
+def ranks_of(store: str, *world_sizes: int, timeout_s: float = 20) -> list[Callable[[], float]]:
+    places = [Place(rank, size, store, timeout_s) for rank, size in enumerate(world_sizes)]
+    return [lambda place=place: summed(place) for place in places]  # type: ignore[misc]
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+def test_a_rank_alone_needs_no_store_of_its_caller(temporary: Path) -> None:
+    with ProcessGroup("gloo"):
+        [folder] = temporary.glob("workbench-group-*")
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+        [store] = folder.iterdir()
+        assert stat.S_IMODE(store.stat().st_mode) == 0o600
+        assert described() == {"rank": 0, "world_size": 1, "backend": "gloo"}
+    assert not dist.is_initialized()
+    assert not list(temporary.iterdir())
+
+
+@pytest.mark.parametrize("kind", ["file", "tcp"])
+def test_ranks_meet_in_a_store(kind: str, temporary: Path) -> None:
+    store = f"file://{temporary}/store" if kind == "file" else f"tcp://127.0.0.1:{free_port()}"
+    assert together(*ranks_of(store, 3, 3, 3)) == [12.0] * 3
+    assert not list(temporary.iterdir())
+
+
+def test_ranks_that_do_not_agree_end_at_once(temporary: Path) -> None:
+    start = time.monotonic()
+    said = together(*ranks_of(f"file://{temporary}/store", 2, 3))
+    assert all(isinstance(each, WorkbenchError) for each in said)
+    assert any("another says" in str(each) for each in said)
+    assert time.monotonic() - start < 15
+    assert not list(temporary.iterdir())
+
+
+def test_a_rank_that_is_there_twice_is_refused(temporary: Path) -> None:
+    store = f"file://{temporary}/store"
+    twice = Place(1, 3, store, SOON_S)
+    said = together(*ranks_of(store, 3, timeout_s=SOON_S), lambda: summed(twice), lambda: summed(twice))
+    assert "rank 1 of this group is there already" in {str(each) for each in said}
+    assert all(isinstance(each, WorkbenchError) for each in said)
+
+
+def test_a_store_that_is_taken_is_refused_and_left_alone(temporary: Path) -> None:
+    (temporary / "store").write_text("mine")
+    with pytest.raises(UsageError, match="is taken"):
+        summed(Place(store=f"file://{temporary}/store"))
+    assert (temporary / "store").read_text() == "mine"
+    assert not dist.is_initialized()
+
+
+def test_a_port_that_is_taken_is_refused() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        with pytest.raises(UsageError, match=f"no store can be at 127.0.0.1:{port}: Address already in use"):
+            summed(Place(store=f"tcp://127.0.0.1:{port}"))
+
+
+def test_a_store_is_not_seen_from_other_machines() -> None:
+    port = free_port()
+    with ProcessGroup("gloo", Place(store=f"tcp://127.0.0.1:{port}")):
+        listening = [line.split()[1] for line in Path("/proc/net/tcp").read_text().splitlines() if " 0A " in line]
+        mine = [address for address in listening if address.endswith(f":{port:04X}")]
+        assert mine == [f"0100007F:{port:04X}"]
+
+
+@pytest.mark.parametrize("dies", ["before it comes", "when it has come"])
+def test_a_rank_that_dies_ends_the_others_in_time_and_the_store(dies: str, temporary: Path) -> None:
+    store = f"file://{temporary}/store"
+
+    def dying() -> float:
+        if dies == "when it has come":
+            dist.init_process_group = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
+            return summed(Place(1, 2, store, SOON_S))
+        os.kill(os.getpid(), signal.SIGKILL)
+        return 0.0
+
+    start = time.monotonic()
+    first, second = together(*ranks_of(store, 2, timeout_s=SOON_S), dying)
+    assert second is None
+    assert isinstance(first, MechanismError)
+    assert len(str(first).splitlines()) == 1
+    assert time.monotonic() - start < 5 * SOON_S
+    assert not list(temporary.iterdir())
+
+
+def test_the_store_goes_where_rank_0_is_the_one_that_died(temporary: Path) -> None:
+    store = f"file://{temporary}/store"
+
+    def dying() -> float:
+        dist.init_process_group = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
+        return summed(Place(0, 2, store, SOON_S))
+
+    first, second = together(dying, lambda: summed(Place(1, 2, store, SOON_S)))
+    assert first is None
+    assert isinstance(second, MechanismError)
+    assert not list(temporary.iterdir())
+
+
+def test_a_fork_leaves_its_parent_s_group_alone(temporary: Path) -> None:
+    with ProcessGroup("gloo") as group:
+        if (child := os.fork()) == 0:
+            code = 1
+            try:
+                ProcessGroup("gloo").begin()
+            except UsageError as error:
+                code = 0 if "was forked from one that has" in str(error) else 2
+            group.end()
+            os._exit(code)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        [folder] = temporary.glob("workbench-group-*")
+        assert (folder / "store").exists()
+        dist.all_reduce(torch.ones(2))
+
+
+def test_a_fork_that_ends_as_programs_do_neither_hangs_nor_takes_the_store() -> None:
+    program = (
+        "import os, sys, glob\n"
+        "from workbench.mechanisms.process_group import ProcessGroup\n"
+        "with ProcessGroup('gloo') as group:\n"
+        "    if os.fork() == 0: sys.exit(0)\n"
+        "    assert os.wait()[1] == 0\n"
+        "    import torch, torch.distributed as dist; dist.all_reduce(torch.ones(2))\n"
+        "print('done')\n"
+    )
+    import subprocess
+
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "done\n"
+
+
+def test_a_start_that_fails_leaves_nothing(temporary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: Any, **__: Any) -> None:
+        raise RuntimeError("no such network\nand more")
+
+    before = left(temporary)
+    monkeypatch.setattr(dist, "init_process_group", fails)
+    with pytest.raises(MechanismError, match=r"'gloo' failed to begin: no such network$"):
+        ProcessGroup("gloo").begin()
+    assert left(temporary) == before
+    assert not dist.is_initialized()
+
+
+def test_a_group_that_somebody_else_destroyed_ends_all_the_same(temporary: Path) -> None:
+    group = ProcessGroup("gloo")
+    group.begin()
+    dist.destroy_process_group()
+    group.end()
+    group.end()
+    assert not list(temporary.iterdir())
+
+
+def test_a_thousand_rounds_leave_nothing(temporary: Path) -> None:
+    with ProcessGroup("gloo"):
+        pass  # torch and gloo keep what they have from the first on
+    before = left(temporary)
+    for _ in range(1000):
+        with ProcessGroup("gloo"):
+            pass
+    assert left(temporary) == before
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"world_size": 0}, "at least 1 rank, not 0"),
+        ({"rank": 2, "world_size": 2, "store": "tcp://h:1"}, "rank 2 is not among the 2"),
+        ({"rank": -1}, "rank -1 is not among"),
+        ({"world_size": 2}, "2 ranks need a store"),
+        ({"timeout_s": 0}, "timeout must be above 0"),
+        ({"store": "/tmp/x"}, "is no store"),
+        ({"store": "tcp://host"}, "is no store"),
+        ({"store": "tcp://host:99999"}, "is no store"),
+        ({"store": "file://host/x"}, "is no store"),
+    ],
+)
+def test_what_is_no_place_is_refused(given: dict[str, Any], says: str) -> None:
+    with pytest.raises(UsageError, match=says):
+        Place(**given)
+
+
+def test_stores_by_their_text() -> None:
+    assert address_of("file:///a/b") == Path("/a/b")
+    assert address_of("tcp://localhost:29500") == ("localhost", 29500)
+    with private_store() as store:
+        assert Path(str(address_of(store))).parent.is_dir()
+    assert not Path(str(address_of(store))).parent.exists()
+
+
+def test_what_can_not_be_is_refused_with_the_reason() -> None:
+    assert why_not("gloo", 0) is None
+    assert {name for name in KINDS if why_not(name, 0)} == {"nccl-lazy", "nccl-eager"}
+    with pytest.raises(UsageError, match="did you mean 'gloo'"):
+        ProcessGroup("glooo")
+    if not torch.cuda.is_available():
+        with pytest.raises(UsageError, match="NCCL needs a GPU, and this machine has none"):
+            ProcessGroup("nccl-eager").begin()
+    with ProcessGroup("gloo"), pytest.raises(UsageError, match="has a process group already"):
+        ProcessGroup("gloo").begin()

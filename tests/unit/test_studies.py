@@ -1,0 +1,131 @@
+"""Studies: order, spread, noise and words, on runs that are made so that the answer is known."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.unit.builders import MIB, gpu, written
+from workbench.compare.ranking import Delta, ranked, whole
+from workbench.errors import EngineError, UsageError
+from workbench.run.run import Run
+from workbench.run.store import Store
+from workbench.studies import STUDIES, base
+from workbench.studies.base import BEFORE, Findings, Measure, Outcome, Study, Variant, do, named, pairs
+from workbench.studies.telling import difference, texts
+
+
+def holding(folder: Path, nccl: int, modules: int, output: str = "x") -> Run:
+    """A run in which two owners hold so many MiB of a GPU after a phase each."""
+    events = [
+        gpu(10, "alloc", nccl * MIB, 1 << 40, owner="libnccl.so.2"),
+        gpu(30, "alloc", modules * MIB, 1 << 50, owner="modules"),
+    ]
+    phases = [
+        {"name": name, "start_ns": start, "end_ns": end, "process": 1, "depth": depth}
+        for name, start, end, depth in (("program", 0, 50, 0), ("group", 5, 15, 1), ("load", 20, 40, 1))
+    ]
+    run = written(folder, events=[event for event in events if event["bytes"]], phases=phases)
+    run.manifest.gpus = [{"name": "made up"}]
+    run.manifest.notes["outputs"] = [output]
+    return run
+
+
+@pytest.fixture
+def gloo(tmp_path: Path) -> list[Run]:
+    return [holding(tmp_path, 0, size) for size in (100, 101, 103)]
+
+
+@pytest.fixture
+def eager(tmp_path: Path) -> list[Run]:
+    return [holding(tmp_path, 388, size) for size in (102, 101, 102)]
+
+
+def variant(name: str, against: str | None = None) -> Variant:
+    def start(run: str, store: Store | None) -> Run:
+        raise EngineError(f"{run} is not to be run")
+
+    return Variant(name, start, lambda: None, against)
+
+
+def test_owners_are_ranked_and_noise_is_last(gloo: list[Run], eager: list[Run]) -> None:
+    nccl, modules = ranked(gloo, eager, "gpu")
+    assert (nccl.what, nccl.difference, nccl.noise, nccl.is_noise) == ("libnccl.so.2", 388 * MIB, 0, False)
+    assert (modules.what, modules.difference, modules.noise, modules.is_noise) == ("modules", MIB, 3 * MIB, True)
+    assert whole(gloo, eager, "gpu").difference == 389 * MIB
+    assert whole(gloo, eager, "gpu", without="libnccl.so.2").is_noise
+
+
+def test_growth_is_told_by_phase_and_by_owner_in_it(gloo: list[Run], eager: list[Run]) -> None:
+    assert [one.what for one in ranked(gloo, eager, "gpu", by="phase")] == ["group", "load"]
+    first = ranked(gloo, eager, "gpu", by="owner and phase")[0]
+    assert (first.what, first.other) == ("libnccl.so.2 in group", (388 * MIB,) * 3)
+
+
+def test_one_run_each_knows_no_noise() -> None:
+    alone = Delta("x", "gpu", (5,), (5,))
+    assert (alone.noise, alone.is_noise) == (None, False)
+    assert Delta("x", "gpu", (5, 7), (6,)).is_noise
+    assert not Delta("x", "gpu", (5, 7), (9,)).is_noise
+
+
+def test_a_difference_in_words(gloo: list[Run], eager: list[Run]) -> None:
+    base_, other = Outcome(variant("gloo"), gloo), Outcome(variant("nccl-eager"), eager)
+    assert difference(base_, other, "gpu") == (
+        "nccl-eager takes 389 MiB more gpu memory than gloo: 388 by libnccl.so.2 "
+        "(runs of one variant differ by up to 3.0 MiB)"
+    )
+    assert "take the same of gpu memory: what differs is noise" in difference(base_, base_, "gpu")
+    assert texts(base_, other) == "text identical"
+    eager[1].manifest.notes["outputs"] = ["y"]
+    assert texts(base_, other) == "text differs"
+    del eager[1].manifest.notes["outputs"]
+    assert texts(base_, other) == "text not recorded"
+
+
+def test_repeats_are_in_turn_and_a_failure_ends_only_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(base, "RECORDED", tmp_path / "nothing")
+    order: list[str] = []
+
+    def starts(name: str, size: int) -> Variant:
+        def start(run: str, store: Store | None) -> Run:
+            order.append(run)
+            return holding(tmp_path, size, 0)
+
+        return Variant(name, start, lambda: None, None if name == "a" else "a")
+
+    refused = Variant("d", starts("d", 1).start, lambda: "it needs a moon", "a")
+    study = Study(
+        "s",
+        "?",
+        (starts("a", 1), starts("b", 2), variant("c", "a"), refused),
+        lambda run: {"held": Measure(run.ledger("gpu").explained, "B")},
+        lambda outcomes: [f"{one.variant.name} after {base_.variant.name}" for base_, one in pairs(outcomes)],
+    )
+    found = do(study, 2, tell=lambda _: None).document()
+    assert order == ["s-a", "s-b", "s-a", "s-b"]
+    assert found["answer"] == ["b after a"]
+    a, b, c, d = found["variants"]
+    assert b["numbers"]["held"] == {"median": 2 * MIB, "least": 2 * MIB, "most": 2 * MIB, "unit": "B"}
+    assert (len(a["runs"]), c["runs"], c["why"]) == (2, [], "failed: s-c is not to be run")
+    assert d["why"] == "it needs a moon"
+    with pytest.raises(UsageError, match="at least 1 run"):
+        do(study, 0)
+
+
+def test_recorded_runs_answer_where_a_host_can_not() -> None:
+    study = named("process-group", STUDIES)
+    found = Findings(study, base._before(study))
+    assert {outcome.where for outcome in found.outcomes} == {BEFORE}
+    assert all(
+        outcome.machine == "NVIDIA H200, 2026-11-21" for outcome in found.outcomes if "vllm" in outcome.variant.name
+    )
+    [eager] = [sentence for sentence in found.answer if "vllm-nccl-eager takes" in sentence]
+    assert eager.startswith("NVIDIA H200, 2026-11-21: vllm-nccl-eager takes 2820 MiB more gpu memory than vllm-gloo")
+    assert "2716 in 1358 allocations by libnccl.so.2" in eager
+
+
+def test_unknown_studies_are_refused() -> None:
+    with pytest.raises(UsageError, match="did you mean 'process-group'"):
+        named("process-grup", STUDIES)

@@ -1,0 +1,79 @@
+"""`workbench study NAME`: a question, the runs that answer it, and the answer."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import TYPE_CHECKING, Any
+
+from workbench.cli.output import print_json, print_table, say
+from workbench.cli.recording_options import StdoutKeptClean
+from workbench.units import format_bytes
+
+if TYPE_CHECKING:
+    from workbench.studies.base import Findings
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Which, how often, and where to."""
+    parser.add_argument("name", nargs="?", help="a study; without one they are listed")
+    parser.add_argument("--repeats", type=int, default=1, help="runs of each variant, in turn; 3 tell what is noise")
+    parser.add_argument("--out", metavar="FOLDER", help="the folder of runs to write into")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the study, and print its numbers and its answer."""
+    from workbench.run.store import Store
+    from workbench.studies import STUDIES
+    from workbench.studies.base import do, named
+
+    if arguments.name is None:
+        return _list(arguments.json)
+    study = named(arguments.name, STUDIES)
+    with StdoutKeptClean(arguments.json):
+        store = Store(arguments.out) if arguments.out else None
+        findings = do(study, arguments.repeats, store, lambda line: print(line, file=sys.stderr, flush=True))
+    if arguments.json:
+        print_json(findings.document())
+    else:
+        _print(findings)
+    return 0
+
+
+def _list(as_json: bool) -> int:
+    from workbench.studies import STUDIES
+
+    known = [study() for study in STUDIES.values()]
+    if as_json:
+        print_json([{"name": study.name, "question": study.question} for study in known])
+    else:
+        print_table(["study", "question"], [[study.name, study.question] for study in known])
+    return 0
+
+
+def _print(findings: Findings) -> None:
+    say(findings.study.question)
+    for outcome in findings.outcomes:
+        say()
+        where = f"{len(outcome.runs)} run{'s' * (len(outcome.runs) != 1)} {outcome.where}: {outcome.machine}"
+        say(f"{outcome.variant.name}  {where if outcome.runs else 'no run'}")
+        if outcome.why:
+            say(f"  not here: {outcome.why}")
+        rows = [[name, *_cells(one)] for name, one in findings.numbers(outcome).items()]
+        if rows:
+            print_table(["  ", "median>", "least>", "most>"], rows)
+    say()
+    for sentence in findings.answer:
+        say(f"{sentence}.")
+
+
+def _cells(one: dict[str, Any]) -> list[str]:
+    return [_text(one[name], one["unit"]) for name in ("median", "least", "most")]
+
+
+def _text(value: float, unit: str) -> str:
+    if unit == "B":
+        return format_bytes(round(value))
+    if unit == "s":
+        return f"{value * 1000:.2f} ms"
+    return f"{value / 1e9:.1f} GB/s" if unit == "B/s" else f"{value:.1f} {unit}"

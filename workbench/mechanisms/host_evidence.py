@@ -1,0 +1,66 @@
+"""Host memory in a run's events: what was taken for what was asked, and by which library."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from workbench.mechanisms.host_rounding import PAGE, taken_bytes
+from workbench.run.columns import equals
+from workbench.run.evidence import CANNOT_TELL, NOT_OBSERVED, OBSERVED, Evidence
+from workbench.run.run import Run
+from workbench.units import format_bytes
+
+NOTE = "host_alloc"  # in a run's notes: of which arm, and the sizes that were asked for
+PHASE = "allocate"  # in which each of them was had, in turn
+PAGEABLE = "pageable"
+
+
+class Taken(NamedTuple):
+    """What a library took."""
+
+    owner: str
+    bytes: int
+    allocations: int
+
+
+def taken_by_owner(run: Run) -> list[Taken]:
+    """Gives what each library took while the run's host memory was had, the most first."""
+    sizes: dict[str, list[int]] = {}
+    for row in [row for rows in _by_phase(run) for row in rows]:
+        sizes.setdefault(row["owner"], []).append(row["bytes"])
+    found = [Taken(owner, sum(some), len(some)) for owner, some in sizes.items()]
+    return sorted(found, key=lambda one: -one.bytes)
+
+
+def taken_by_size(run: Run) -> list[int]:
+    """Gives the bytes that were taken for each size, in the order in which they were asked for."""
+    return [sum(row["bytes"] for row in rows) for rows in _by_phase(run)]
+
+
+def _by_phase(run: Run) -> list[list[dict[str, Any]]]:
+    """The allocations in each phase: what was page-locked, or for the arm that locks nothing, what was mapped."""
+    is_pageable = run.manifest.notes.get(NOTE, {}).get("arm") == PAGEABLE
+    events = run.table("events")
+    rows = equals(events, "kind", "alloc") & equals(events, "tier", PAGEABLE if is_pageable else "pinned")
+    rows &= equals(events, "layer", "host" if is_pageable else "driver")
+    if is_pageable:
+        rows &= equals(events, "tag", "staging")
+    taken = events.filter(rows).select(["time_ns", "owner", "bytes"]).to_pylist()
+    spans = [(one["start_ns"], one["end_ns"]) for one in run.table("phases").to_pylist() if one["name"] == PHASE]
+    return [[row for row in taken if start <= row["time_ns"] <= (end or start)] for start, end in spans]
+
+
+def evidence(run: Run) -> Evidence | None:
+    """Gives whether what was taken is what the run's arm takes for what was asked; None: nothing was asked."""
+    note = run.manifest.notes.get(NOTE)
+    if not note:
+        return None
+    arm, asked = note["arm"], note["asked"]
+    setting = f"{arm} {', '.join(map(format_bytes, asked))}"
+    taken = taken_by_size(run)
+    if len(taken) != len(asked):
+        return Evidence(setting, CANNOT_TELL, f"{len(taken)} of {len(asked)} sizes were had")
+    each = ", ".join(f"{one.bytes} bytes in {one.allocations} by {one.owner}" for one in taken_by_owner(run))
+    off = [abs(have - taken_bytes(arm, size)) for have, size in zip(taken, asked, strict=True)]
+    verdict = OBSERVED if all(each < PAGE for each in off) else NOT_OBSERVED
+    return Evidence(setting, verdict, f"asked {sum(asked)} bytes, taken {each or 'none that is recorded'}")

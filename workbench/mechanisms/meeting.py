@@ -1,0 +1,169 @@
+"""Where the ranks of a process group meet: a store that nobody else is in, and that is gone when they are."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from workbench.errors import MechanismError, UsageError
+
+LOOKS_EVERY_S = 0.005
+REFUSED = "refused"  # the store's key under which a rank that was refused tells the others why
+
+
+@dataclass(frozen=True)
+class Place:
+    """A rank's place among the ranks of a group, and where they meet."""
+
+    rank: int = 0
+    world_size: int = 1
+    store: str | None = None  # file:///path or tcp://host:port, for all ranks the same; none: a private file, for one
+    timeout_s: float = 300.0  # for the ranks to meet, and for every collective
+
+    def __post_init__(self) -> None:
+        """Refuses what can not be a place."""
+        if self.world_size < 1:
+            raise UsageError(f"a process group has at least 1 rank, not {self.world_size}")
+        if not 0 <= self.rank < self.world_size:
+            raise UsageError(f"rank {self.rank} is not among the {self.world_size} of its group: they count from 0")
+        if self.timeout_s <= 0:
+            raise UsageError(f"a process group's timeout must be above 0 s, not {self.timeout_s}")
+        if self.store is None and self.world_size > 1:
+            raise UsageError(f"{self.world_size} ranks need a store to meet in: file:///path or tcp://host:port")
+        if self.store is not None:
+            address_of(self.store)
+
+
+def address_of(store: str) -> tuple[str, int] | Path:
+    """Gives host and port, or the file, that a store's text names."""
+    with suppress(ValueError):
+        parts = urlsplit(store)
+        if parts.scheme == "file" and not parts.netloc and len(parts.path) > 1:
+            return Path(parts.path)
+        if parts.scheme == "tcp" and parts.hostname and parts.port:
+            return parts.hostname, parts.port
+    raise UsageError(f"{store!r} is no store: write file:///path or tcp://host:port")
+
+
+@contextmanager
+def private_store() -> Iterator[str]:
+    """A file to meet in, in a new folder that only this user can enter; the folder is gone when the block ends."""
+    owner = os.getpid()
+    folder = tempfile.mkdtemp(prefix="workbench-group-")
+    try:
+        yield f"file://{folder}/store"
+    finally:
+        if os.getpid() == owner:  # not in a fork that leaves the block: the folder is its parent's
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def meeting(place: Place) -> Iterator[Any]:
+    """The store of a group, torch's, when every rank has come to it; the file of a file store goes with its block."""
+    if place.store is None:
+        with private_store() as store, _at(address_of(store), place) as met:
+            yield met
+    else:
+        with _at(address_of(place.store), place) as met:
+            yield met
+
+
+@contextmanager
+def _at(address: tuple[str, int] | Path, place: Place) -> Iterator[Any]:
+    deadline = time.monotonic() + place.timeout_s
+    if not isinstance(address, Path):
+        yield _met(_tcp_store(*address, place), place, deadline)
+        return
+    owner, is_mine = os.getpid(), place.rank == 0
+    store = _file_store(address, place, deadline)
+    try:
+        yield _met(store, place, deadline, address)
+    except UsageError:
+        raise  # the store may be that of others
+    except BaseException:
+        is_mine = True  # without this rank there is no group, and rank 0 may be dead
+        raise
+    finally:
+        if is_mine and os.getpid() == owner:
+            address.unlink(missing_ok=True)
+
+
+def _file_store(path: Path, place: Place, deadline: float) -> Any:
+    from torch._C._distributed_c10d import FileStore
+
+    if place.rank == 0:
+        try:
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        except FileExistsError:
+            raise UsageError(f"the store {path} is taken: remove it if no group is in it, or name another") from None
+        except OSError as error:
+            raise UsageError(f"the store {path} can not be made: {error.strerror}") from None
+    while not path.exists():
+        if time.monotonic() > deadline:
+            raise MechanismError(f"rank 0 did not make the store {path} within {place.timeout_s:g} s")
+        time.sleep(LOOKS_EVERY_S)
+    if path.stat().st_uid != os.getuid():
+        raise UsageError(f"the store {path} is another user's: name another")
+    store = FileStore(str(path), place.world_size)
+    store.set_timeout(timedelta(seconds=place.timeout_s))
+    return store
+
+
+def _tcp_store(host: str, port: int, place: Place) -> Any:
+    from torch._C._distributed_c10d import TCPStore
+
+    known: dict[str, Any] = {"timeout": timedelta(seconds=place.timeout_s), "wait_for_workers": False}
+    if place.rank == 0:
+        # torch itself would listen on every address of the machine.
+        try:
+            listener = socket.create_server((host, port))
+        except OSError as error:
+            raise UsageError(f"no store can be at {host}:{port}: {error.strerror}; name another port") from None
+        known["master_listen_fd"] = listener.detach()
+    try:
+        return TCPStore(host, port, place.world_size, place.rank == 0, **known)
+    except RuntimeError as error:
+        raise MechanismError(f"rank {place.rank} found no store at {host}:{port}: {_line(error)}") from None
+
+
+def _met(store: Any, place: Place, deadline: float, file: Path | None = None) -> Any:
+    """Comes to a store, and waits for the others. A file is gone when a rank gave up: torch would wait for it."""
+    said = store.compare_set("world size", "", str(place.world_size)).decode()
+    if said != str(place.world_size):
+        _refuse(store, f"rank {place.rank} says that the group has {place.world_size} ranks, another says {said}")
+    if store.add(f"rank {place.rank}", 1) > 1:
+        _refuse(store, f"rank {place.rank} of this group is there already")
+    names = [f"rank {rank}" for rank in range(place.world_size)]
+    while not (_is_there(file) and store.check(names)):
+        if not _is_there(file):
+            raise MechanismError("another rank gave up while this one waited for it")
+        if store.check([REFUSED]):
+            raise UsageError(store.get(REFUSED).decode())
+        if time.monotonic() > deadline:
+            missing = ", ".join(name for name in names if not store.check([name]))
+            raise MechanismError(f"{missing} did not come within {place.timeout_s:g} s")
+        time.sleep(LOOKS_EVERY_S)
+    return store
+
+
+def _is_there(file: Path | None) -> bool:
+    return file is None or file.exists()
+
+
+def _refuse(store: Any, why: str) -> None:
+    store.set(REFUSED, why)
+    raise UsageError(why)
+
+
+def _line(error: Exception) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

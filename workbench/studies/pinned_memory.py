@@ -1,0 +1,127 @@
+"""What page-locked host memory takes, costs and gives, by the way it is had."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from workbench.engines.host import Host
+from workbench.errors import MechanismError
+from workbench.launch.programs import record_program
+from workbench.mechanisms.host_alloc import why_not
+from workbench.mechanisms.host_evidence import taken_by_owner, taken_by_size
+from workbench.mechanisms.host_rounding import ARMS, free_bytes, taken_bytes
+from workbench.run.manifest import COMPLETE
+from workbench.run.run import Run
+from workbench.run.store import Store
+from workbench.studies.base import Measure, Outcome, Study, Variant, of_program
+from workbench.units import format_bytes
+
+PROGRAM = (sys.executable, "-m", "workbench.studies.pinned_program")
+SIZES = tuple(size << 20 for size in (1, 65, 257, 1025))
+ROOM = 0.8  # of what is free: as much may be taken to measure
+MEASURED, PREDICTED = "measured", "predicted"
+
+
+def study() -> Study:
+    """Gives the study: every arm, at every size that this host has room for."""
+    sizes = [size for size in SIZES if taken_bytes("pinned-pool", size) <= free_bytes() * ROOM]
+    question = "What does page-locked memory take beyond what is asked for, and what do its ways cost and give?"
+    return Study("pinned-memory", question, tuple(_variant(arm, sizes) for arm in ARMS), measure, answer)
+
+
+def _variant(arm: str, sizes: Sequence[int]) -> Variant:
+    against = None if arm == "pinned-pool" else "pinned-pool"
+    return of_program(arm, _command(arm, sizes), lambda: why_not(arm, Host.here().gpus), against)
+
+
+def _command(arm: str, sizes: Sequence[int]) -> list[str]:
+    return [*PROGRAM, arm, *map(str, sizes)]
+
+
+def rows_of(run: Run) -> list[dict[str, Any]]:
+    """Gives what a run of the program found, a row a size; `taken` is what its events say."""
+    rows: list[dict[str, Any]] = run.manifest.notes.get("measured", {}).get("rows", [])
+    return [row | {"taken": taken} for row, taken in zip(rows, taken_by_size(run), strict=False)]
+
+
+def measure(run: Run) -> dict[str, Measure]:
+    """Gives for each size the bytes taken, the time to have and to free it, and the bandwidth of copies each way."""
+    units = {"taken": "B", "allocate_s": "s", "free_s": "s", "to_device_per_s": "B/s", "to_host_per_s": "B/s"}
+    return {
+        f"{format_bytes(row['asked'])} {name}": Measure(row[name], unit)
+        for row in rows_of(run)
+        for name, unit in units.items()
+        if name in row
+    }
+
+
+def answer(outcomes: list[Outcome]) -> list[str]:
+    """Gives a sentence for each arm: what its largest size took, how long that took, and how fast copies were."""
+    return [_sentence(outcome, max(rows, key=_asked)) for outcome in outcomes if (rows := rows_of(outcome.runs[0]))]
+
+
+def _asked(row: dict[str, Any]) -> int:
+    return int(row["asked"])
+
+
+def _sentence(outcome: Outcome, row: dict[str, Any]) -> str:
+    more = row["taken"] / row["asked"]
+    times = f"had in {_ms(outcome, row, 'allocate_s')}, freed in {_ms(outcome, row, 'free_s')}"
+    copies = ""
+    if "to_device_per_s" in row:
+        copies = (
+            f"; copies at {row['to_device_per_s'] / 1e9:.1f} GB/s to the GPU, {row['to_host_per_s'] / 1e9:.1f} back"
+        )
+    asked, taken = format_bytes(row["asked"]), format_bytes(row["taken"])
+    return f"{outcome.variant.name} takes {taken} for {asked} ({more:.3f} times), {times}{copies}"
+
+
+def _ms(outcome: Outcome, row: dict[str, Any], name: str) -> str:
+    """The time of every repeat: the least and the most, where there are several."""
+    found = [each[name] * 1000 for run in outcome.runs for each in rows_of(run) if each["asked"] == row["asked"]]
+    return f"{min(found):.1f} ms" if len(found) < 2 else f"{min(found):.1f} to {max(found):.1f} ms"
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What an arm takes for a size, and how that is known."""
+
+    arm: str
+    asked: int
+    taken: int
+    how: str  # measured | predicted
+    why: str | None = None  # it is not measured
+    predicted: int = 0
+    allocate_s: float | None = None
+    owners: tuple[str, ...] = ()  # the libraries that took it
+
+
+def costs(asked: int, store: Store | None = None) -> list[Cost]:
+    """Gives what every arm takes for a size: measured in a fresh process where it fits here, else predicted."""
+    return [_cost(arm, asked, store) for arm in ARMS]
+
+
+def _cost(arm: str, asked: int, store: Store | None) -> Cost:
+    expected = taken_bytes(arm, asked)
+    why = why_not(arm, Host.here().gpus) or _does_not_fit(expected)
+    if why:
+        return Cost(arm, asked, expected, PREDICTED, why, expected)
+    run = record_program(_command(arm, [asked]), name=f"pinned-cost-{arm}", store=store)
+    if run.manifest.status != COMPLETE:
+        raise MechanismError(f"{arm} could not be measured: {(run.manifest.error or {}).get('what')}")
+    [row] = rows_of(run)
+    return Cost(arm, asked, row["taken"], MEASURED, None, expected, row["allocate_s"], _owners(run))
+
+
+def _owners(run: Run) -> tuple[str, ...]:
+    return tuple(one.owner for one in taken_by_owner(run))
+
+
+def _does_not_fit(taken: int) -> str | None:
+    free = free_bytes()
+    if taken > free * ROOM:
+        return f"it would take {format_bytes(taken)}, and this host has {format_bytes(free)} free"
+    return None

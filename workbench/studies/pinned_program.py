@@ -1,0 +1,85 @@
+"""A program that has host memory by one arm: how long it takes, and how fast copies from and to it are.
+
+`python -m workbench.studies.pinned_program ARM BYTES …`; what it finds is kept in the run that records it.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from contextlib import suppress
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+from workbench.errors import WorkbenchError
+from workbench.mechanisms.host_alloc import allocate
+from workbench.mechanisms.host_evidence import NOTE, PHASE
+from workbench.record.recorder import current
+
+if TYPE_CHECKING:
+    import torch
+
+COPIES = 5
+MOST_COPIED = 1 << 30  # bytes; more tells nothing more
+
+
+def main(arm: str, sizes: list[int]) -> None:
+    """Have and give back each size in turn."""
+    import torch
+
+    if torch.cuda.is_available():
+        torch.empty(1, device="cuda")  # the context is not what is measured
+    current().facts(NOTE, {"arm": arm, "asked": sizes})
+    current().facts("measured", {"rows": [_measured(arm, size) for size in sizes]})
+
+
+def _measured(arm: str, size: int) -> dict[str, Any]:
+    import torch
+
+    with current().phase(PHASE), current().tag("staging"):
+        start = time.perf_counter()
+        memory = allocate(arm, size)
+        allocated = time.perf_counter() - start
+    row: dict[str, Any] = {"asked": memory.asked, "predicted": memory.taken, "allocate_s": allocated}
+    if torch.cuda.is_available() and size:
+        with current().phase("copy"):
+            row |= _bandwidth(memory.tensor[:MOST_COPIED])
+    with current().phase("free"):
+        start = time.perf_counter()
+        memory.free()
+        row["free_s"] = time.perf_counter() - start
+    return row
+
+
+def _bandwidth(host: torch.Tensor) -> dict[str, float]:
+    """Bytes a second each way, the median of some copies; the first one of each way is not counted."""
+    import torch
+
+    device = torch.empty_like(host, device="cuda")
+    found = {}
+    for name, source, target in (("to_device", host, device), ("to_host", device, host)):
+        times = [_seconds(source, target) for _ in range(COPIES + 1)][1:]
+        found[f"{name}_per_s"] = len(host) / median(times)
+    return found
+
+
+def _seconds(source: torch.Tensor, target: torch.Tensor) -> float:
+    import torch
+
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
+    torch.cuda.synchronize()
+    start.record()
+    target.copy_(source, non_blocking=True)
+    end.record()
+    end.synchronize()
+    return float(start.elapsed_time(end)) / 1000
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1], [int(size) for size in sys.argv[2:]])
+    except WorkbenchError as error:
+        with suppress(AttributeError):
+            current().failure(str(error))  # type: ignore[attr-defined]
+        print(f"workbench: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)

@@ -1,0 +1,61 @@
+"""Differences in words: what is beyond noise, the largest first, and what of them is noise."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from workbench.compare.ranking import Delta, ranked, whole
+from workbench.run.columns import equals
+from workbench.run.run import Run
+from workbench.studies.base import Outcome
+
+MIB = 1 << 20
+SMALLEST = MIB // 2  # what is not a MiB is not worth a word
+PARTS = 4
+
+
+def difference(base: Outcome, other: Outcome, tier: str, without: str | None = None) -> str:
+    """Gives what a variant takes more than another in a tier, and who takes it; one owner may be left out of it."""
+    names = other.variant.name, base.variant.name
+    total = whole(base.runs, other.runs, tier, without)
+    if total.is_noise:
+        return f"{names[0]} and {names[1]} take the same of {tier} memory: what differs is noise{_noise(total)}"
+    if abs(total.difference) < SMALLEST:
+        return f"{names[0]} and {names[1]} take the same of {tier} memory, to half a MiB{_noise(total)}"
+    size = f"{_mib(abs(total.difference))} MiB {'more' if total.difference > 0 else 'less'} {tier} memory"
+    parts = [
+        _part(one, other.runs) for one in ranked(base.runs, other.runs, tier) if one.what != without and _counts(one)
+    ]
+    which = ", ".join(parts[:PARTS])
+    return f"{names[0]} takes {size} than {names[1]}: {which}{_noise(total)}"
+
+
+def texts(base: Outcome, other: Outcome) -> str:
+    """Gives whether two variants answered the same."""
+    said = [[run.manifest.notes.get("outputs") for run in outcome.runs] for outcome in (base, other)]
+    if not all(outputs for runs in said for outputs in runs):
+        return "text not recorded"
+    return "text identical" if all(outputs == said[0][0] for runs in said for outputs in runs) else "text differs"
+
+
+def _counts(delta: Delta) -> bool:
+    return not delta.is_noise and abs(delta.difference) >= SMALLEST
+
+
+def _part(delta: Delta, runs: Sequence[Run]) -> str:
+    events = runs[0].table("events")
+    rows = equals(events, "owner", delta.what) & equals(events, "tier", delta.tier) & equals(events, "kind", "alloc")
+    rows &= equals(events, "layer", "driver")
+    count = int(rows.sum())
+    by = f" in {count} allocations" if count > 1 and delta.tier == "gpu" else ""
+    return f"{_mib(delta.difference)}{by} by {delta.what}"
+
+
+def _noise(delta: Delta) -> str:
+    if delta.noise is None:
+        return " (one run each: noise is not known)"
+    return f" (runs of one variant differ by up to {_mib(delta.noise)} MiB)"
+
+
+def _mib(size: int) -> str:
+    return f"{size / MIB:.0f}" if abs(size) >= 10 * MIB else f"{size / MIB:.1f}"
