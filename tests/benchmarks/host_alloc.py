@@ -12,7 +12,7 @@ from statistics import median
 from typing import Any
 
 if __name__ == "__main__":
-    sys.path[0] = str(Path(__file__).parents[2])
+    sys.path.append(str(Path(__file__).parents[2]))  # behind an installed workbench
 
 from tests.benchmarks.rows import Row, least_to_most, show
 from workbench.engines.host import Host
