@@ -39,8 +39,8 @@ def codes(table: pa.Table, column: str) -> tuple[Ints, list[str | None]]:
         return np.zeros(0, dtype=np.int64), [None]
     texts: list[str | None] = [*unified.chunk(0).dictionary.to_pylist(), None]
     none = len(texts) - 1
-    parts = [np.asarray(chunk.indices.fill_null(none), dtype=np.int64) for chunk in unified.chunks]
-    return np.concatenate(parts), texts
+    parts = [chunk.indices.fill_null(none) if chunk.null_count else chunk.indices for chunk in unified.chunks]
+    return np.concatenate([values(part) for part in parts], dtype=np.int64), texts
 
 
 def numbers(table: pa.Table, column: str) -> npt.NDArray[np.int64]:

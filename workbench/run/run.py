@@ -24,6 +24,9 @@ from workbench.run.timeline import Timeline, timelines
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.figure import Figure
+
+    from workbench.view.widget import TimelineView
 
 LOCK = "lock"
 
@@ -141,13 +144,29 @@ class Run:
         frames: list[str] = stacks["frames"][place].as_py()
         return frames
 
+    def view(self, tier: str | None = None, by: str = "owner") -> TimelineView:
+        """The run as a widget to look around in: what a notebook shows for it. By owner or by tag."""
+        from workbench.view.widget import TimelineView
+
+        return TimelineView(self, tier, by)
+
+    def figure(self, tier: str | None = None, by: str = "owner", width: float = 7.0) -> Figure:
+        """Bytes over time as a matplotlib figure, so many inches wide: for papers, as SVG or PDF."""
+        from workbench.view.figure import timeline_figure
+
+        return timeline_figure(self, tier, by, width)
+
+    def to_html(self, path: str | Path) -> Path:
+        """Writes the run as one HTML file of at most 2 MiB: zoomable, without a network; returns its path."""
+        from workbench.view.page import write_page
+
+        return write_page(self, path)
+
     def __repr__(self) -> str:
         return f"<Run {self.id} {self.manifest.status}>"
 
-    def _repr_html_(self) -> str:
-        import html
-
-        return f"<code>{html.escape(repr(self))}</code>"
+    def _ipython_display_(self) -> None:
+        self.view()._ipython_display_()
 
 
 def write_run(folder: Path, manifest: Manifest, tables: dict[str, pa.Table]) -> Run:
