@@ -28,7 +28,11 @@ class Model {
     const bytes = await (await fetch("/ask", { method: "POST", body: JSON.stringify(question) })).arrayBuffer();
     const sizes = new Uint32Array(bytes, 4, new Uint32Array(bytes, 0, 1)[0]);
     let at = Math.ceil((4 + 4 * sizes.length) / 8) * 8;
-    const views = Array.from(sizes, (size) => { const view = new DataView(bytes, at, size); at += Math.ceil(size / 8) * 8; return view; });
+    const views = [];
+    for (const size of sizes) {
+      views.push(new DataView(bytes, at, size));
+      at += Math.ceil(size / 8) * 8;
+    }
     const [first, ...buffers] = views;
     const message = JSON.parse(new TextDecoder().decode(first));
     for (const callback of this.heard) callback({ ...message, id: question.id }, buffers);

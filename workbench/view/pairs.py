@@ -29,7 +29,7 @@ def pair(events: pa.Table, rows: Ints) -> Pairs:
     order = _by_address(events, rows)
     is_alloc = equals(events, "kind", "alloc")[rows][order.places]
     pairs = is_alloc[:-1] & ~is_alloc[1:] & order.same
-    is_freed, is_stray = np.append(pairs, False), ~is_alloc
+    is_freed, is_stray = np.append(pairs, False)[: len(rows)], ~is_alloc
     is_stray[1:] &= ~pairs
     frees = np.full(len(rows), -1, dtype=np.int64)
     frees[order.places[:-1][pairs]] = order.places[1:][pairs]

@@ -24,7 +24,9 @@ SMALL = tuple(Detail(2048 >> n, 512 >> n, 1024 >> n) for n in range(6))
 def bundle(screen: Screen, tier: str, by: str, name: str) -> dict[str, Any]:
     """The output of a cell by type: what a viewer can not run, it shows as a picture or as text."""
     picture = svg(screen, tier, by)
-    source = html.escape(page(screen, LARGEST_PAGE, (tier,), SMALL, by=by), quote=True)
+    source = html.escape(
+        page(screen, LARGEST_PAGE, [one for one in screen.tiers if one == tier], SMALL, by=by), quote=True
+    )
     image = b64encode(picture.encode()).decode()
     shown = (
         f'<div data-workbench-static="{name}"><img alt="{html.escape(text(screen, tier))}" '
