@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import nbformat
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
@@ -62,9 +61,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory, h200: Run) -> Path:
     """A folder with a small notebook that shows a run."""
     made = tmp_path_factory.mktemp("lab")
     source = f"import workbench\nworkbench.Store({str(h200.folder.parent)!r}).open({h200.id!r})"
+    cell = {"cell_type": "code", "id": "show", "metadata": {}, "source": source, "outputs": [], "execution_count": None}
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)], metadata=kernel)
-    nbformat.write(notebook, made / "small.ipynb")
+    notebook = {"cells": [cell], "metadata": kernel, "nbformat": 4, "nbformat_minor": 5}
+    (made / "small.ipynb").write_text(json.dumps(notebook))
     return made
 
 
