@@ -61,7 +61,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory, h200: Run) -> Path:
     """A folder with a small notebook that shows a run."""
     made = tmp_path_factory.mktemp("lab")
     source = f"import workbench\nworkbench.Store({str(h200.folder.parent)!r}).open({h200.id!r})"
-    cell = {"cell_type": "code", "id": "show", "metadata": {}, "source": source, "outputs": [], "execution_count": None}
+    cell: dict[str, object] = {
+        "cell_type": "code",
+        "id": "show",
+        "metadata": {},
+        "source": source,
+        "outputs": [],
+        "execution_count": None,
+    }
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
     notebook = {"cells": [cell], "metadata": kernel, "nbformat": 4, "nbformat_minor": 5}
     (made / "small.ipynb").write_text(json.dumps(notebook))

@@ -13,6 +13,7 @@ from workbench.run.columns import numbers
 from workbench.units import SECOND, format_bytes
 from workbench.view.bands import is_unused
 from workbench.view.colours import colour_of
+from workbench.view.comparison_screen import ComparisonScreen
 from workbench.view.page import Detail, page
 from workbench.view.screen import Screen
 
@@ -36,6 +37,33 @@ def bundle(screen: Screen, tier: str, by: str, name: str) -> dict[str, Any]:
         "onload=\"this.hidden=false;this.previousElementSibling.style.display='none'\"></iframe></div>"
     )
     return {"text/plain": text(screen, tier), "image/svg+xml": picture, "text/html": shown}
+
+
+def comparison_bundle(screen: ComparisonScreen, tier: str, name: str) -> dict[str, Any]:
+    """The output of a cell that compares runs: the picture of each, one below the other, and what differs in words."""
+    pictures = [svg(one, tier, "owner") for one in screen.screens]
+    images = "".join(
+        f'<img alt="{html.escape(text(one, tier))}" style="max-width:100%" '
+        f'src="data:image/svg+xml;base64,{b64encode(picture.encode()).decode()}"><br>'
+        for one, picture in zip(screen.screens, pictures, strict=True)
+    )
+    words = comparison_text(screen, tier)
+    shown = f'<div data-workbench-static="{name}"><pre>{html.escape(words)}</pre>{images}</div>'
+    return {"text/plain": words, "text/html": shown}
+
+
+def comparison_text(screen: ComparisonScreen, tier: str) -> str:
+    """What sets the ways apart, the largest of every way, in lines."""
+    lines = []
+    for way in range(1, len(screen.ways)):
+        lines.append(f"{tier}: {screen.ways[way].name} against {screen.ways[0].name}")
+        columns = screen.deltas({"tier": tier, "by": "owner", "way": way}).columns
+        for what, base, other, is_noise in zip(
+            *(columns[one] for one in ("what", "base", "other", "is_noise")), strict=True
+        ):
+            noise = "  (noise)" if is_noise else ""
+            lines.append(f"  {what}: {format_bytes(int(base))} to {format_bytes(int(other))}{noise}")
+    return "\n".join(lines[:40])
 
 
 def text(screen: Screen, tier: str) -> str:

@@ -10,11 +10,12 @@ import traitlets
 
 from workbench.errors import UsageError, nearest
 from workbench.run.run import Run
+from workbench.view import still
 from workbench.view.bands import BY
+from workbench.view.comparison_screen import ComparisonScreen
 from workbench.view.crossing import Answer
 from workbench.view.screen import Screen
 from workbench.view.script import script, style
-from workbench.view.still import bundle
 
 
 class Widget(anywidget.AnyWidget):
@@ -68,4 +69,21 @@ class TimelineView(Widget):
 
     def still(self) -> dict[str, Any]:
         tier = self.options.get("tier") or (self.screen.tiers or ["pageable"])[0]
-        return bundle(self.screen, tier, self.options["by"], self.options["static"])
+        return still.bundle(self.screen, tier, self.options["by"], self.options["static"])
+
+
+class ComparisonView(Widget):
+    """Two to six runs on one axis of time, and what differs between them."""
+
+    def __init__(self, runs: list[Run], tier: str | None = None) -> None:
+        self.screen = ComparisonScreen(runs)
+        if tier is not None and tier not in self.screen.tiers:
+            raise UsageError(f"these runs have nothing in a tier {tier!r}: {nearest(tier, self.screen.tiers)}")
+        super().__init__(tier=tier, compares=True, static=uuid4().hex)
+
+    def answer(self, question: dict[str, Any]) -> Answer:
+        return self.screen.answer(question)
+
+    def still(self) -> dict[str, Any]:
+        tier = self.options.get("tier") or (self.screen.tiers or ["pageable"])[0]
+        return still.comparison_bundle(self.screen, tier, self.options["static"])

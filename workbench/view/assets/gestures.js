@@ -58,8 +58,14 @@ export class Gestures {
     timeline.pointed = phase < 0 ? this.time(event) : null;
     picture.chart.style.cursor = phase < 0 ? "crosshair" : "zoom-in";
     const isInside = timeline.pointed >= timeline.state.window.start && timeline.pointed <= timeline.state.window.end;
-    picture.showTip(x, y, phase >= 0 ? this.phaseTip(phase) : isInside ? tipOf(timeline.reading(timeline.pointed), picture.bandAt(x, y, timeline)) : []);
+    picture.showTip(x, y, phase >= 0 ? this.phaseTip(phase) : isInside ? this.tip(x, y) : []);
     timeline.redraw();
+  }
+
+  tip(x, y) {
+    const { timeline, picture } = this;
+    if (timeline.tip) return timeline.tip(timeline.pointed);
+    return tipOf(timeline.reading(timeline.pointed), picture.bandAt(x, y, timeline));
   }
 
   drag(x, event) {

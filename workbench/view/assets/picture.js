@@ -26,9 +26,9 @@ export class Picture {
     this.theme = { ink: value("--wb-ink"), dim: value("--wb-dim"), line: value("--wb-line"), ground: value("--wb-ground"), soft: value("--wb-soft"), accent: value("--wb-accent"), font: style.fontFamily };
   }
 
-  fit(width) {
+  fit(width, height) {
     this.width = width;
-    this.height = Math.round(Math.min(Math.max(width * 0.36, 280), 440));
+    this.height = height ?? Math.round(Math.min(Math.max(width * 0.36, 280), 440));
   }
 
   /** Device pixels across the chart: as many columns are worth asking for. */
@@ -76,7 +76,8 @@ export class Picture {
     const stacked = series.columns(state.window.start, state.window.end, count, timeline.isShown);
     const isWhole = !timeline.only.size;
     const truth = isWhole ? highestIn(series.truth, state.window) : 0;
-    const top = Math.max(stacked.highest, truth, 1) * 1.06;
+    this.own = Math.max(stacked.highest, truth, 1);
+    const top = Math.max(this.own, timeline.options.top?.() ?? 0) * 1.06;
     this.scale = { top, stacked, count };
     this.drawBytesAxis(context, box, top);
     paintBands(context, box, stacked, count, timeline.colours(series.bands), top, this.theme.ground);

@@ -106,9 +106,13 @@ export class Timeline {
 
   resize() {
     const width = Math.floor(this.picture.element.clientWidth);
-    if (!width || width === this.width) return;
+    if (width) this.fit(width);
+  }
+
+  fit(width) {
+    if (width === this.width) return;
     this.width = width;
-    this.picture.fit(width);
+    this.picture.fit(width, this.options.height);
     this.load();
   }
 
@@ -126,7 +130,13 @@ export class Timeline {
     const whole = this.whole();
     const length = Math.min(Math.max(window.end - window.start, 100), whole.end);
     const start = Math.min(Math.max(window.start, 0), whole.end - length);
-    this.state.window = { start, end: start + length };
+    if (this.options.follow) this.options.follow({ start, end: start + length });
+    else this.showOwn({ start, end: start + length });
+  }
+
+  /** Shows a window in this timeline alone: others that follow it are not told. */
+  showOwn(window) {
+    this.state.window = window;
     this.redraw();
     this.load();
   }
@@ -220,6 +230,7 @@ export class Timeline {
     this.element.dataset.drawn = JSON.stringify({ ...drawn, ms: now - began, at: now });
     this.element.dispatchEvent(new CustomEvent("wb-drawn", { detail: drawn }));
     this.showNote(drawn);
+    this.options.drew?.();
   }
 
   showNote(drawn) {

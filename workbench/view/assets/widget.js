@@ -1,17 +1,18 @@
 // The entry of the widget in a notebook.
 
+import { openComparison } from "./comparison.js";
 import { KernelSource } from "./sources.js";
 import { Timeline } from "./timeline.js";
 
 export async function render({ model, el }) {
   const source = new KernelSource(model);
-  const head = await source.ask({ ask: "run" });
-  const timeline = new Timeline(source, head, model.get("options"));
-  el.append(timeline.element);
-  timeline.attach();
-  timeline.element.addEventListener("wb-drawn", () => hideStatic(model.get("options").static), { once: true });
+  const options = model.get("options");
+  const view = options.compares ? await openComparison(source, options) : new Timeline(source, await source.ask({ ask: "run" }), options);
+  el.append(view.element);
+  view.attach();
+  hideStatic(options.static);
   return () => {
-    timeline.detach();
+    view.detach();
     source.close();
   };
 }
