@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from tests.unit.builders import MIB, event, table
 from tests.unit.made_runs import gpu_rows
 from workbench.errors import UsageError
+from workbench.run.columns import numbers
 from workbench.view.addresses import Addresses
 from workbench.view.allocations import NEVER, Allocations, Frames
 from workbench.view.attribution import attribute
@@ -45,7 +46,7 @@ def test_frees_end_the_last_allocation_at_their_address(made: list[tuple[str, in
 
 def made(rows: list[dict[str, Any]], tier: str = "pageable") -> Allocations:
     events = table("events", rows)
-    return Allocations(events, attribute(events, tier))
+    return Allocations(events, attribute(events, tier), numbers(events, "stack"))
 
 
 ROWS = [
@@ -116,7 +117,7 @@ def test_stacks_are_found_by_any_of_their_frames() -> None:
 @settings(max_examples=25, deadline=None)
 def test_addresses_are_painted_where_memory_was_in_use(seed: int, columns: int, rows: int) -> None:
     events = table("events", gpu_rows(seed, 200))
-    found = Allocations(events, attribute(events, "gpu"))
+    found = made(events.to_pylist(), "gpu")
     end = int(found.made.times_ns[-1]) + 1
     boxes = Addresses(events, found).boxes(0, end, columns, rows)
     painted = np.zeros((columns, rows), dtype=bool)
@@ -137,6 +138,6 @@ def test_addresses_are_painted_where_memory_was_in_use(seed: int, columns: int, 
 def test_sums_without_an_address_are_not_painted() -> None:
     rows = [event(0, "alloc", MIB, 0x1000), event(1, "alloc", 10 * MIB, 1 << 56, owner="context")]
     events = table("events", rows)
-    boxes = Addresses(events, Allocations(events, attribute(events, "pageable"))).boxes(0, 10, 10, 10)
+    boxes = Addresses(events, made(rows)).boxes(0, 10, 10, 10)
     assert boxes.chosen.tolist() == [0]
     assert boxes.ranges[:, :2].tolist() == [[0x1000, MIB]]

@@ -69,8 +69,10 @@ def test_a_difference_within_the_spread_of_repeats_is_noise(tmp_path: Path) -> N
 
 def test_questions_of_one_run_are_that_run_s(tmp_path: Path) -> None:
     screen = ComparisonScreen([made(tmp_path, size, []) for size in (MIB, 2 * MIB)])
-    peaks = [screen.answer({"ask": "run", "run": place}).facts["tiers"][0]["peak"] for place in (0, 1)]
-    assert peaks == [4 * MIB, 5 * MIB]
+    series = {"ask": "series", "tier": "pageable", "by": "owner", "start": 0, "end": 100, "columns": 50}
+    peaks = [max(screen.answer(series | {"run": place}).columns["band 0"]) for place in (0, 1)]
+    assert peaks == [3 * MIB, 3 * MIB]
+    assert max(screen.answer(series | {"run": 1}).columns["band 1"]) == 2 * MIB
     assert "no run 2" in screen.answer({"ask": "run", "run": 2}).facts["error"]
     assert "nothing to rank" in screen.answer({"ask": "deltas", "tier": "gpu", "by": "owner"}).facts["error"]
 

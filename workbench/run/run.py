@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -62,6 +62,18 @@ class Run:
             with self._refusing(name):
                 self._tables[name] = self._read(name)
         return self._tables[name]
+
+    def columns(self, name: str, columns: Sequence[str]) -> pa.Table:
+        """Only these columns of a table, each in one piece: of a large one, a fraction of what `table` takes."""
+        path = self.sealed(name) if name not in self._tables and self.manifest.schema == VERSION else None
+        if path is None:
+            return self.table(name).select(columns).combine_chunks()
+        with self._refusing(name):
+            read = pq.ParquetFile(path, memory_map=True).read(columns=list(columns))
+            kinds = pa.schema([schema.TABLES[name].field(column) for column in columns])
+            found = (read if read.schema == kinds else read.cast(kinds)).combine_chunks()
+            found.validate(full=True)
+            return found
 
     def sealed(self, name: str) -> Path | None:
         """The Parquet file of a table, once it is looked at; None while the table is still a stream."""

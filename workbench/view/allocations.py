@@ -30,7 +30,7 @@ class Page:
 class Allocations:
     """Every allocation of a tier, in the order of time."""
 
-    def __init__(self, events: pa.Table, made: Attribution) -> None:
+    def __init__(self, events: pa.Table, made: Attribution, stacks: Ints) -> None:
         self.made = made
         pairs = pair(events, made.rows)
         self.first = pairs.allocs  # places in `made`
@@ -40,7 +40,7 @@ class Allocations:
         self.ends = np.where(pairs.is_freed, made.times_ns[pairs.frees], NEVER)
         self.keys = made.keys[self.first]
         self.bytes = made.change[self.first]
-        self.stacks = numbers(events, "stack")[self.rows]
+        self.stacks = stacks[self.rows]  # `stacks` has one for every event
 
     def of_keys(self, keys: tuple[int, ...]) -> Mask:
         """Which belong to one of these owners and tags."""

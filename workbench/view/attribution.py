@@ -71,8 +71,10 @@ def _keys(events: pa.Table, owners: Ints, texts: list[str | None], rows: Ints) -
     """The owner and tag of each row, as a place among those that occur."""
     tags, tag_texts = codes(events, "tag")
     pairs = owners[rows] * len(tag_texts) + tags[rows]
-    present = np.flatnonzero(np.bincount(pairs, minlength=1))
-    place = np.zeros(len(texts) * len(tag_texts), dtype=np.int32)
+    occurs = np.zeros(len(texts) * len(tag_texts), dtype=bool)
+    occurs[pairs] = True
+    present = np.flatnonzero(occurs)
+    place = np.zeros(len(occurs), dtype=np.int32)
     place[present] = np.arange(len(present), dtype=np.int32)
     names = ((texts[pair // len(tag_texts)] or "", tag_texts[pair % len(tag_texts)]) for pair in present.tolist())
     return place[pairs], tuple(names)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -141,7 +142,7 @@ def _bands(made: Attribution, by: str, most: int) -> list[Band]:
     """The largest first; then what has no tag, what is unused and the others, so that what is known lies together."""
     names = [band_name(key, by) for key in made.names]
     unique = list(dict.fromkeys(names))
-    code = np.array([unique.index(name) for name in names], dtype=np.int16)
+    code = np.array([unique.index(name) for name in names], dtype=np.uint8 if len(unique) < 256 else np.uint16)
     steps = _split(made, code[made.keys], len(unique), unique.index(names[made.unused]) if made.unused >= 0 else -1)
     order = [one for one in range(len(unique)) if len(steps[one].bytes)]
     order.sort(key=lambda one: (-steps[one].peak, unique[one]))
@@ -159,7 +160,7 @@ def _band(name: str, parts: list[int], names: list[str], unique: list[str], step
     return Band(name, tuple(key for key, one in enumerate(names) if one in mine), summed, summed.peak)
 
 
-def _split(made: Attribution, code: np.typing.NDArray[np.int16], count: int, unused: int) -> list[Steps]:
+def _split(made: Attribution, code: np.typing.NDArray[Any], count: int, unused: int) -> list[Steps]:
     """The steps of each name. A block's change is also one, the other way, of what its allocator holds unused."""
     order = np.argsort(code, kind="stable").astype(np.int32)  # a radix sort: the names are few
     bounds = np.searchsorted(code[order], np.arange(count + 1))

@@ -77,7 +77,6 @@ class ComparisonScreen:
             "id": run.id,
             "name": run.manifest.name,
             "tiers": self.screens[place].tiers,
-            "peaks": {tier: run.timeline(tier).peak.bytes for tier in self.tiers},
             "metrics": {name: found[name] if math.isfinite(found[name]) else None for name in names},
             "evidence": [vars(one) for one in evidence(run)],
         }

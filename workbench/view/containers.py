@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from workbench.run.columns import Ints, Mask, numbers, values
+from workbench.run.columns import Ints, Mask, arrow, numbers, values
 from workbench.view.pairs import pair
 
 Addresses = npt.NDArray[np.uint64]
@@ -53,7 +53,7 @@ def _homes(events: pa.Table, outer: Ints, blocks: Ints) -> Ints:
     slabs = _slabs(events, outer)
     if not len(slabs.keys):
         return np.full(len(blocks), -1, dtype=np.int64)
-    where = pa.array(numbers(events, "address")[blocks]).dictionary_encode()
+    where = arrow(numbers(events, "address")[blocks]).dictionary_encode()
     address = values(where.indices)
     slab = np.searchsorted(slabs.bounds, values(where.dictionary), side="right") - 1
     first = np.searchsorted(slabs.keys, slab * events.num_rows)

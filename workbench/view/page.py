@@ -81,7 +81,7 @@ def _frame(screen: Screen, options: dict[str, Any]) -> str:
 
 def _pieces(screen: Screen, tiers: list[str], detail: Detail) -> list[str]:
     head = screen.head()
-    known = [tier for tier in head.facts["tiers"] if tier["name"] in tiers]
+    known = [tier for tier in head.facts["tiers"] if tier in tiers]
     parts = {"run": Answer({**head.facts, "tiers": known}, head.columns)}
     listed: set[int] = set()
     for tier in tiers:
@@ -108,7 +108,7 @@ def _allocations(screen: Screen, tier: str, most: int) -> Answer:
     """The largest allocations of a tier: as many of every owner and tag."""
     found = screen.allocations_of(tier)
     chosen = found.largest_of_each_key(most)
-    events = screen.run.table("events").take(found.rows[chosen])
+    events = screen.events.take(found.rows[chosen])
     owners, owner_texts = codes(events, "owner")
     tags, tag_texts = codes(events, "tag")
     ends = found.ends[chosen]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from workbench.run.columns import Ints, Mask, codes, equals, numbers, values
+from workbench.run.columns import Ints, Mask, arrow, codes, equals, numbers, values
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,8 @@ class _Order:
 def _by_address(events: pa.Table, rows: Ints) -> _Order:
     """Sorts small numbers for the addresses, packed with the place: several times faster than sorting by three keys."""
     layer, _ = codes(events, "layer")
-    where = pa.array(numbers(events, "address")[rows]).dictionary_encode()
-    process = pa.array(numbers(events, "process")[rows]).dictionary_encode()
+    where = arrow(numbers(events, "address")[rows]).dictionary_encode()
+    process = arrow(numbers(events, "process")[rows]).dictionary_encode()
     key = values(where.indices).astype(np.int64)
     for extra, count in ((values(process.indices), len(process.dictionary)), (layer[rows], 8)):
         key *= count

@@ -9,16 +9,18 @@ import numpy as np
 
 from workbench.errors import UsageError, WorkbenchError
 from workbench.run import schema
-from workbench.run.columns import Ints, Mask, codes, numbers
+from workbench.run.columns import Ints, Mask, codes, equals, numbers
 from workbench.run.ledger import Ledger, readings, truth
 from workbench.run.run import Run
 from workbench.view.addresses import Addresses
 from workbench.view.allocations import NEVER, Allocations, Frames
+from workbench.view.attribution import Attribution, attribute
 from workbench.view.bands import Bands
 from workbench.view.colours import colour_of
 from workbench.view.crossing import Answer
 from workbench.view.steps import Steps
 
+COLUMNS = ("time_ns", "kind", "layer", "tier", "owner", "tag", "bytes", "address", "process")
 MOST_COLUMNS = 8192
 MOST_ROWS_A_PAGE = 1000
 
@@ -28,7 +30,9 @@ class Screen:
 
     def __init__(self, run: Run) -> None:
         self.run = run
-        self.tiers = [tier for tier in schema.TIERS if len(run.timeline(tier).times_ns)]
+        self.events = run.columns("events", COLUMNS)
+        self.tiers = [tier for tier in schema.TIERS if equals(self.events, "tier", tier).any()]
+        self._attributions: dict[str, Attribution] = {}
         self._bands: dict[tuple[str, str], Bands] = {}
         self._allocations: dict[str, Allocations] = {}
         self._addresses: dict[str, Addresses] = {}
@@ -56,7 +60,7 @@ class Screen:
         """The end of the run, or of what is known of it."""
         if self.run.manifest.duration_s is not None:
             return int(self.run.manifest.duration_s * 1e9)
-        times = numbers(self.run.table("events"), "time_ns")
+        times = numbers(self.events, "time_ns")
         return int(times[-1]) if len(times) else 1
 
     def head(self, _question: dict[str, Any] | None = None) -> Answer:
@@ -73,8 +77,8 @@ class Screen:
             "lost": manifest.lost,
             "error": (manifest.error or {}).get("what"),
             "end": self.end_ns,
-            "events": self.run.table("events").num_rows,
-            "tiers": [self._tier(tier) for tier in self.tiers],
+            "events": self.events.num_rows,
+            "tiers": self.tiers,
         }
         columns = {
             "name": phases["name"].to_pylist(),
@@ -84,10 +88,6 @@ class Screen:
             "process": numbers(phases, "process").astype(np.int32),
         }
         return Answer(facts, columns)
-
-    def _tier(self, tier: str) -> dict[str, Any]:
-        peak = self.run.timeline(tier).peak
-        return {"name": tier, "peak": peak.bytes, "peak_at": peak.time_ns}
 
     def series(self, question: dict[str, Any]) -> Answer:
         """Bytes over time by band in a window, and of what matches a text; see `Bands.sample`."""
@@ -146,7 +146,7 @@ class Screen:
         return Answer({"count": page.count, "bytes": page.bytes}, self._listed(found, page.chosen))
 
     def _listed(self, found: Allocations, chosen: Ints) -> dict[str, Any]:
-        events = self.run.table("events").take(found.rows[chosen])
+        events = self.events.take(found.rows[chosen])
         owners, owner_texts = codes(events, "owner")
         tags, tag_texts = codes(events, "tag")
         ends = found.ends[chosen]
@@ -176,7 +176,7 @@ class Screen:
         start, end, columns = self._window(question)
         found = self.allocations_of(tier)
         if tier not in self._addresses:
-            self._addresses[tier] = Addresses(self.run.table("events"), found)
+            self._addresses[tier] = Addresses(self.events, found)
         only = self._chosen(question, found, bands) if question.get("match") else None
         boxes = self._addresses[tier].boxes(start, end, columns, int(question["rows"]), only)
         of_key = np.zeros(len(found.made.names) + 1, dtype=np.int32)
@@ -203,13 +203,22 @@ class Screen:
     def bands(self, tier: str, by: str) -> Bands:
         """The bands of a tier by owner or by tag."""
         if (tier, by) not in self._bands:
-            self._bands[tier, by] = Bands.of(self.run.table("events"), tier, by)
+            self._bands[tier, by] = Bands(self._made(tier), by)
         return self._bands[tier, by]
+
+    @property
+    def _stacks(self) -> Ints:
+        return numbers(self.run.columns("events", ["stack"]), "stack")
+
+    def _made(self, tier: str) -> Attribution:
+        if tier not in self._attributions:
+            self._attributions[tier] = attribute(self.events, tier)
+        return self._attributions[tier]
 
     def allocations_of(self, tier: str) -> Allocations:
         """Every allocation of a tier."""
         if tier not in self._allocations:
-            self._allocations[tier] = Allocations(self.run.table("events"), self.bands(tier, "owner").made)
+            self._allocations[tier] = Allocations(self.events, self._made(tier), self._stacks)
         return self._allocations[tier]
 
     def _tier_and_bands(self, question: dict[str, Any]) -> tuple[str, Bands]:

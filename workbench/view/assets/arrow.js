@@ -1,6 +1,6 @@
 // Tables as they cross from Python: a description of each column, and the Arrow buffers of all columns in that order.
 
-const KINDS = { double: Float64Array, float: Float32Array, int32: Int32Array, uint8: Uint8Array };
+const KINDS = { double: Float64Array, int32: Int32Array };
 
 /** The columns of an answer by name: typed arrays, and lists of strings. */
 export function decode(described, buffers) {

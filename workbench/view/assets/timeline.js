@@ -26,8 +26,8 @@ export class Timeline {
       end: head.columns.end[i],
       depth: head.columns.depth[i],
     }));
-    const tier = head.tiers.find((one) => one.name === options.tier) ?? head.tiers[0];
-    this.state = { tier: tier?.name, by: options.by ?? "owner", view: "bytes", window: this.whole(), cursor: null, match: "" };
+    const tier = head.tiers.includes(options.tier) ? options.tier : head.tiers[0];
+    this.state = { tier, by: options.by ?? "owner", view: "bytes", window: this.whole(), cursor: null, match: "" };
     this.only = new Set();
     this.emphasised = null;
     this.build();
@@ -40,8 +40,7 @@ export class Timeline {
   build() {
     const { head, state } = this;
     this.title = make("div", { class: "wb-title" }, make("strong", {}, head.name), make("span", {}, describe(head)));
-    const tiers = head.tiers.map((tier) => tier.name);
-    this.tierChoice = makeChoice("tier", tiers, state.tier, (tier) => this.change({ tier }));
+    this.tierChoice = makeChoice("tier", head.tiers, state.tier, (tier) => this.change({ tier }));
     this.byChoice = makeChoice("bands by", ["owner", "tag"], state.by, (by) => this.change({ by }));
     this.viewChoice = makeChoice("show", ["bytes", "addresses"], state.view, (view) => this.change({ view }));
     this.search = make("input", { type: "search", placeholder: "Search owner, tag or stack", "aria-label": "search by owner, tag or stack" });
@@ -175,9 +174,10 @@ export class Timeline {
       const question = { ...this.question("addresses"), columns, rows: this.picture.rows };
       this.latest.addresses.ask(question, (answer) => this.receiveBoxes(answer, question), fail);
     } else if (this.overview || this.state.match || this.only.size) {
-      const question = this.question("series", 0.5);
+      const question = this.question("series", 0.25);
       const share = (question.end - question.start) / (this.state.window.end - this.state.window.start);
       question.columns = Math.ceil(columns * share);
+      this.wanted = question;
       this.latest.series.ask(question, (answer) => this.receiveSeries(answer, question), fail);
     }
   }
@@ -189,13 +189,14 @@ export class Timeline {
   receiveOverview(answer) {
     if (!this.isCurrent(answer)) return;
     this.overview = new Series(answer, answer.columns);
-    if (!this.series) this.receiveSeries(answer, {});
+    if (!this.series) this.receiveSeries(answer, this.wanted);
     else this.redraw();
   }
 
   receiveSeries(answer, question) {
-    if (!this.isCurrent(answer) || (question.match ?? "") !== this.state.match) return;
+    if (!this.isCurrent(answer) || (question?.match ?? "") !== this.state.match) return;
     this.series = new Series(answer, answer.columns);
+    this.got = question;
     this.showLegend();
     this.redraw();
   }
@@ -227,6 +228,7 @@ export class Timeline {
     const began = performance.now();
     const drawn = this.picture.draw(this);
     const now = performance.now();
+    drawn.isFresh = this.got === this.wanted; // not what was at hand while the answer is on its way
     this.element.dataset.drawn = JSON.stringify({ ...drawn, ms: now - began, at: now });
     this.element.dispatchEvent(new CustomEvent("wb-drawn", { detail: drawn }));
     this.showNote(drawn);
