@@ -18,6 +18,7 @@ BENCHMARKS = {
     "starting": "how long the command line takes to start",
     "hooks": "nanoseconds of an allocation",
     "engines": "tokens a second of the engines",
+    "views": "painting, zooming and panning in a browser",
 }
 
 
