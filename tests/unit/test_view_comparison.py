@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tests.unit.builders import MIB, event, written
@@ -75,6 +76,18 @@ def test_questions_of_one_run_are_that_run_s(tmp_path: Path) -> None:
     assert max(screen.answer(series | {"run": 1}).columns["band 1"]) == 2 * MIB
     assert "no run 2" in screen.answer({"ask": "run", "run": 2}).facts["error"]
     assert "nothing to rank" in screen.answer({"ask": "deltas", "tier": "gpu", "by": "owner"}).facts["error"]
+
+
+def test_a_figure_has_a_line_a_way_on_the_shared_axis(tmp_path: Path) -> None:
+    sizes = [(10 * MIB, {"x": 1}), (14 * MIB, {"x": 1}), (90 * MIB, {"x": 2})]
+    runs = [made(tmp_path, size, [phase("p", 1, 50)], config) for size, config in sizes]
+    [axes] = Comparison(runs).figure().axes
+    assert axes.get_legend_handles_labels()[1] == ["made A (2 runs)", "made B"]
+    highest = [np.asarray(line.get_ydata()).max() for line in axes.get_lines()]
+    assert highest == [15 * MIB, 93 * MIB]  # the median of two is between them
+    assert len(axes.collections) == 1
+    with pytest.raises(UsageError, match="nothing in a tier 'gpu'"):
+        Comparison(runs).figure("gpu")
 
 
 def test_two_to_six_runs_are_shown(tmp_path: Path) -> None:

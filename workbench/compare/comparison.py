@@ -10,6 +10,8 @@ from workbench.run import schema
 from workbench.run.run import Run
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from workbench.view.widget import ComparisonView
 
 
@@ -57,6 +59,13 @@ class Comparison:
         from workbench.view.widget import ComparisonView
 
         return ComparisonView(self.runs, tier)
+
+    def figure(self, tier: str | None = None, width: float = 7.0) -> Figure:
+        """The runs over each other as a matplotlib figure, so many inches wide: for papers, as SVG or PDF."""
+        from workbench.view.comparison_figure import comparison_figure
+        from workbench.view.comparison_screen import ComparisonScreen
+
+        return comparison_figure(ComparisonScreen(self.runs), tier, width)
 
     def _ipython_display_(self) -> None:
         self.view()._ipython_display_()

@@ -62,7 +62,7 @@ def timeline_figure(run: Run, tier: str | None = None, by: str = "owner", width:
         _draw_bands(axes, bands, samples, end)
         _draw_truth(axes, run, tier)
         _draw_phases(axes, run, end)
-        _finish(axes, end)
+        finish(axes, end)
         axes.set_title(f"{run.manifest.name}: {tier} memory by {by}", loc="left", fontsize=9, pad=_room(run))
     return figure
 
@@ -125,7 +125,8 @@ def _room(run: Run) -> float:
     return 5 + 9.5 * (_deepest(depths) + 1) if depths else 6
 
 
-def _finish(axes: Axes, end: int) -> None:
+def finish(axes: Axes, end: int) -> None:
+    """Axes in round binary steps, with the legend beside them."""
     axes.set_xlim(0, end / SECOND)
     axes.set_ylim(bottom=0)
     axes.set_xlabel("seconds since the run began")
