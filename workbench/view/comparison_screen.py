@@ -47,6 +47,8 @@ class ComparisonScreen:
             return self.head()
         if question.get("ask") == "deltas":
             return self.deltas(question)
+        if question.get("ask") == "speeds":
+            return Answer({"speeds": [self._speed(run) for run in self.runs]}, {})
         place = question.get("run")
         if not isinstance(place, int) or not 0 <= place < len(self.screens):
             return Answer({"error": f"there is no run {place!r} among {len(self.screens)}"}, {})
@@ -56,7 +58,7 @@ class ComparisonScreen:
         """Which runs they are, what the ways differ in, and how their times lie on one axis."""
         alignment = align(self.screens)
         facts = {
-            "runs": [self._run(place) for place in range(len(self.runs))],
+            "runs": [{"id": run.id, "name": run.manifest.name} for run in self.runs],
             "ways": [
                 {"name": way.name, "runs": way.runs, "light": light, "dark": dark}
                 for way, (light, dark) in zip(self.ways, LINES, strict=False)
@@ -69,14 +71,11 @@ class ComparisonScreen:
         }
         return Answer(facts, {})
 
-    def _run(self, place: int) -> dict[str, Any]:
-        run = self.runs[place]
+    def _speed(self, run: Run) -> dict[str, Any]:
+        """How fast its engine was, and whether its settings took effect."""
         found = metrics.summary(run)
         names = ("tokens_per_s", "first_token_s", "between_s")
         return {
-            "id": run.id,
-            "name": run.manifest.name,
-            "tiers": self.screens[place].tiers,
             "metrics": {name: found[name] if math.isfinite(found[name]) else None for name in names},
             "evidence": [vars(one) for one in evidence(run)],
         }

@@ -62,8 +62,9 @@ export class Comparison {
       this.beside.append(timeline.element);
     });
     this.deltas = make("div", {});
+    this.settings = make("div", {});
     const title = make("div", { class: "wb-title" }, make("strong", {}, `${head.runs.length} runs compared`), make("span", {}, "aligned by phase; differences are against the first"));
-    this.element = make("div", { class: "wb-root wb-comparison" }, title, tools, this.overlaid, this.beside, this.legend, this.shown, this.live, this.deltas, makeSettings(this));
+    this.element = make("div", { class: "wb-root wb-comparison" }, title, tools, this.overlaid, this.beside, this.legend, this.shown, this.live, this.deltas, this.settings);
     this.gestures = new Gestures(this);
   }
 
@@ -75,7 +76,6 @@ export class Comparison {
     this.resizing.observe(this.element);
     this.resize();
     this.arrange();
-    this.rank();
   }
 
   detach() {
@@ -154,6 +154,11 @@ export class Comparison {
     const now = performance.now();
     this.element.dataset.drawn = JSON.stringify({ ...drawn, layout: this.state.layout, only: this.only ?? null, ms: now - began, at: now });
     const what = this.only ? `only ${this.only}` : "all that was handed out";
+    if (drawn.samples === this.timelines.length && !this.isRanked) {
+      this.isRanked = true; // once there is something to see: ranking takes the kernel's time
+      this.rank();
+      this.source.ask({ ask: "speeds" }).then(({ speeds }) => this.settings.replaceChildren(makeSettings(this, speeds)));
+    }
     this.shown.textContent = `${what} · ${formatTime(this.state.window.end - this.state.window.start)} of ${formatTime(this.whole().end)}`;
   }
 

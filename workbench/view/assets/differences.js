@@ -45,10 +45,10 @@ function deltaRow(comparison, columns, i, most) {
 }
 
 /** What the ways differ in, whether it took effect, and how fast they were. */
-export function makeSettings(comparison) {
+export function makeSettings(comparison, speeds) {
   const { head } = comparison;
   const settings = head.settings.map(({ name, values }) => row([name, ...values]));
-  const runs = head.runs.map((run, place) => {
+  const runs = speeds.map((run, place) => {
     const { tokens_per_s: speed, first_token_s: first, between_s: between } = run.metrics;
     const verdicts = run.evidence.map((one) => make("div", { title: one.why }, make("span", {}, `${one.setting}: `), make("strong", {}, one.verdict), make("small", {}, ` ${one.why}`)));
     return make("tr", {}, make("td", {}, comparison.label(place)), cell(speed, (x) => x.toFixed(1)), cell(first, (x) => `${(x * 1000).toFixed(0)} ms`), cell(between, (x) => `${(x * 1000).toFixed(1)} ms`), make("td", { class: "wb-wrap" }, ...(verdicts.length ? verdicts : ["no settings to check"])));
