@@ -150,8 +150,8 @@ def recorded(study: Study, variant: Variant) -> list[Run]:
     """Gives the runs of a variant that come with the workbench."""
     if not RECORDED.is_dir():
         return []
-    names = {variant.name, f"{study.name}-{variant.name}"}
-    return [run for run in Store(RECORDED).runs() if run.manifest.name in names]
+    name = f"{study.name}-{variant.name}"
+    return [run for run in Store(RECORDED).runs() if run.manifest.name == name]
 
 
 def of_engine(name: str, config: EngineConfig, workload: Workload, against: str | None = None) -> Variant:

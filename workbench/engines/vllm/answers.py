@@ -60,10 +60,9 @@ class Answers:
     def _ask(self, workload: Workload, has_text: bool) -> None:
         from vllm.inputs import tokens_input
 
-        for index, (name, request) in enumerate(self._requests.items()):
-            self._engine.add_request(
-                name, tokens_input(request.prompt), sampling(workload, index, has_text, self._stream)
-            )
+        rules = sampling(workload, has_text, self._stream)
+        for (name, request), rule in zip(self._requests.items(), rules, strict=False):
+            self._engine.add_request(name, tokens_input(request.prompt), rule)
 
     def _step(self) -> list[Token]:
         with self._failing("in a step"):

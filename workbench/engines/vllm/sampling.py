@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from itertools import count
 from typing import Any
 
 from workbench.config import Workload
@@ -10,22 +12,26 @@ from workbench.config import Workload
 ALL = 0  # as top_k
 
 
-def sampling(workload: Workload, index: int, has_text: bool, stream: bool) -> Any:
-    """Gives the parameters of the request of a workload's prompt `index`."""
+def sampling(workload: Workload, has_text: bool, stream: bool) -> Iterator[Any]:
+    """Gives the parameters of one request after the other: the same object, where nothing is a request's own."""
     from vllm import SamplingParams
     from vllm.sampling_params import RequestOutputKind
 
-    return SamplingParams(
+    shared = SamplingParams(
         output_kind=RequestOutputKind.DELTA if stream else RequestOutputKind.FINAL_ONLY,
         max_tokens=workload.max_tokens,
         temperature=workload.temperature,
         top_k=workload.top_k or ALL,
         top_p=workload.top_p,
-        seed=_seed(workload.seed, index) if workload.temperature else None,  # seeded requests cost vLLM a step each
         stop=list(workload.stop) if has_text else [],  # no text, no stop in it
         detokenize=has_text,
         ignore_eos=not workload.stop_at_end,
     )
+    for index in count():
+        if workload.temperature:  # seeded requests cost vLLM a step each
+            shared = shared.clone()
+            shared.seed = _seed(workload.seed, index)
+        yield shared
 
 
 def _seed(seed: int, index: int) -> int:
