@@ -122,7 +122,7 @@ def test_recorded_runs_answer_where_a_host_can_not() -> None:
     [eager] = [sentence for sentence in found.answer if "vllm-nccl-eager takes" in sentence]
     assert eager.startswith("NVIDIA H200, 2026-11-21: vllm-nccl-eager takes 2824 MiB more gpu memory than vllm-gloo")
     assert "2716 in 1358 allocations by libnccl.so.2" in eager
-    assert eager.endswith("text identical.")
+    assert eager.endswith("text identical")
 
 
 def test_unknown_studies_are_refused() -> None:
