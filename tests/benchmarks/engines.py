@@ -22,7 +22,7 @@ QUIETLY = {"VLLM_LOGGING_LEVEL": "ERROR", "VLLM_USE_FLASHINFER_SAMPLER": "0"}
 
 WAYS = {"reference": "reference", "vllm": "vllm", "plain-vllm": "vllm"}  # and the engine that goes them
 CPU = ("cpu", 16, "64MiB", [(1, 64), (16, 64)], (25, 0))
-CUDA = ("cuda", 256, "4GiB", [(64, 128), (256, 128)], (9, 41))  # sequences, budget, loads, rounds
+CUDA = ("cuda", 256, "4GiB", [(64, 128), (256, 128)], (5, 41))  # sequences, budget, loads, rounds
 
 
 def measure(folder: Path, quick: bool, models: tuple[str, ...] = ("smollm2",)) -> list[Row]:
