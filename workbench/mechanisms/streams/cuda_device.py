@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from workbench.errors import UsageError
+from workbench.kernels.submission import Submission
 from workbench.mechanisms.streams.device import DeviceError
 from workbench.mechanisms.streams.transfers import Streams
-from workbench.record.probe import DEVICE_TO_HOST, HOST_TO_DEVICE
 
 if TYPE_CHECKING:
     from workbench.mechanisms.streams.values import Value
@@ -30,8 +30,7 @@ class CudaDevice:
         self._cuda = _runtime()
         self.number = current_device()
         _check(self._cuda.cudaSetDevice(self.number))
-        kinds = self._cuda.cudaMemcpyKind
-        self._kinds = {HOST_TO_DEVICE: kinds.cudaMemcpyHostToDevice, DEVICE_TO_HOST: kinds.cudaMemcpyDeviceToHost}
+        self._submission = Submission()
         self._not_yet = self._cuda.cudaError_t.cudaErrorNotReady
         self._process = os.getpid()
         self._clock = self.make_stream()
@@ -57,8 +56,22 @@ class CudaDevice:
     def wait(self, stream: int, event: int) -> None:
         _check(self._cuda.cudaStreamWaitEvent(stream, event, 0))
 
-    def copy(self, target: int, source: int, size: int, direction: int, stream: int) -> None:
-        _check(self._cuda.cudaMemcpyAsync(target, source, size, self._kinds[direction], stream))
+    def hand_on(
+        self,
+        stream: int,
+        waits: Sequence[int],
+        begin: int,
+        target: int,
+        source: int,
+        size: int,
+        direction: int,
+        end: int,
+    ) -> tuple[int, int]:
+        submission = self._submission
+        status = submission.hand_on(stream, waits, begin, target, source, size, direction, end)
+        if status:
+            raise DeviceError(_said(self._cuda.cudaError_t(status)))  # the driver's numbers are the runtime's
+        return submission.times()
 
     def has_happened(self, event: int) -> bool:
         answer = self._cuda.cudaEventQuery(event)
