@@ -31,11 +31,11 @@ if TYPE_CHECKING:
 
 ORDERINGS: dict[str, type[Ordered] | type[Unordered]] = {each.name: each for each in (Ordered, Unordered)}
 MOST_BYTES = 512 << 20  # of all blocks, on the device and again on the host
-LONG_S, LONG_S_A_TRANSFER = 0.02, 20e-6  # the step that all are submitted behind lasts longer than submitting does
+LONG_S, LONG_S_A_TRANSFER = 0.001, 20e-6  # the step that all are submitted behind lasts longer than submitting does
 ALONE = 3  # times
 STEPS = 50  # of compute after that, with which the copies have nothing to do
 BLOCKED_NS = 10_000_000  # a call that takes as long has waited for room
-CALLS, MOST_ROUNDS = 1000, 200  # so many calls are measured at least, unless that takes more rounds
+CALLS = 3000  # so many are measured at least, each behind a step of compute
 
 
 class Memory:
@@ -138,7 +138,7 @@ def measured(value: str, in_flight: int, size: int, ordering: str) -> dict[str, 
 
 def rounds_of(in_flight: int) -> int:
     """Gives how many rounds are measured."""
-    return min(-(-CALLS // in_flight), MOST_ROUNDS)
+    return -(-CALLS // in_flight)
 
 
 def _compute_alone(load: Load) -> float:
@@ -193,7 +193,7 @@ def _on_device(transfers: list[Transfer], rest: int) -> list[Block]:
 
 
 def _calls(rounds: list[array[int]]) -> dict[str, Any]:
-    """What the calls took; the first of a round that waited for room, counted from 1."""
+    """What the calls took, and those right after compute; the first of a round that waited for room, from 1."""
     ordered = sorted(call for calls in rounds for call in calls)
     p50, p99 = (ordered[-(-len(ordered) * part // 100) - 1] for part in (50, 99))
     blocked = [number for calls in rounds for number, call in enumerate(calls, 1) if call >= BLOCKED_NS]
@@ -201,6 +201,7 @@ def _calls(rounds: list[array[int]]) -> dict[str, Any]:
         "p50_s": p50 / 1e9,
         "p99_s": p99 / 1e9,
         "max_s": ordered[-1] / 1e9,
+        "first_s": median(calls[0] for calls in rounds) / 1e9,
         "first_blocked": min(blocked, default=None),
     }
 

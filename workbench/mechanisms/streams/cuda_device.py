@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 CALIBRATED_FOR_NS = 2_000_000_000  # an event's time is a 32-bit float of ms: 0.2 us at 2 s, and worse from there
 TRIES = 5
+NO_CONTEXT = 201  # the driver's CUDA_ERROR_INVALID_CONTEXT
 
 
 class CudaDevice:
@@ -68,10 +69,14 @@ class CudaDevice:
         end: int,
     ) -> tuple[int, int]:
         submission = self._submission
-        status = submission.hand_on(stream, waits, begin, target, source, size, direction, end)
+        status: int = submission.hand_on(stream, waits, begin, target, source, size, direction, end)
+        if status == NO_CONTEXT:  # this thread is new to CUDA, and the copy is not handed on
+            _check(self._cuda.cudaSetDevice(self.number))
+            status = submission.hand_on(stream, waits, begin, target, source, size, direction, end)
         if status:
             raise DeviceError(_said(self._cuda.cudaError_t(status)))  # the driver's numbers are the runtime's
-        return submission.times()
+        times: tuple[int, int] = submission.times()
+        return times
 
     def has_happened(self, event: int) -> bool:
         answer = self._cuda.cudaEventQuery(event)

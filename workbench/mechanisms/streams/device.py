@@ -46,7 +46,7 @@ class Device(Protocol):
     ) -> tuple[int, int]:
         """Copy `size` bytes between two addresses, in the order of the stream, after events that it waits for.
 
-        Records an event before, where `begin` is not 0, and one after. Gives when it did, and how long that took, in ns.
+        Records an event before, where `begin` is not 0, and one after. Gives when, and how long that took, in ns.
         """
 
     def has_happened(self, event: int) -> bool:

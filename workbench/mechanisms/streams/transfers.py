@@ -177,7 +177,7 @@ class Streams:
         return True
 
     def _enqueue(self, handle: Handle, lane: Lane) -> None:
-        source, target = handle.transfer.source, handle.transfer.target
+        source, target, way = handle.transfer.source, handle.transfer.target, handle.direction
         waits = []
         for work in handle.waits:
             if lane.must_wait(work):
@@ -187,7 +187,7 @@ class Streams:
         handle.end = self._events.take()
         with self._telling:
             handle.submitted_ns, handle.call_ns = self._device.hand_on(
-                lane.stream, waits, handle.begin, target.address, source.address, source.bytes, handle.direction, handle.end
+                lane.stream, waits, handle.begin, target.address, source.address, source.bytes, way, handle.end
             )
 
     def _undo(self, handle: Handle, way: Way, lane: Lane, error: BaseException) -> None:
