@@ -66,8 +66,9 @@ def _rows(value: str, found: Found, single: Found) -> list[Row]:
 
 
 def _submitting(value: str, found: dict[str, Any], single: dict[str, Any]) -> Row:
-    times = {name: found[f"{name}_s"] * US for name in ("p50", "first", "max")}
-    spread = f"p50 {times['p50']:.2f}, first after compute {times['first']:.2f}, max {times['max']:.0f}"
+    times = {name: found[f"{name}_s"] * US for name in ("p50", "first", "driver_p99", "max")}
+    parts = f"p99 in the driver {times['driver_p99']:.2f}, median first after compute {times['first']:.2f}"
+    spread = f"p50 {times['p50']:.2f}, {parts}, max {times['max']:.0f}"
     what = f"{value}, {found['in_flight']} in flight: p99 of a submit call"
     anchor = ("", None) if value == "single" else ("single", single["p99_s"] * US)
     return Row(what, found["p99_s"] * US, "us", 10 if value in NEVER_WAIT else None, spread, *anchor)

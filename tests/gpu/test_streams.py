@@ -65,7 +65,9 @@ def test_up_to_a_hundred_thousand_small_transfers_hold_nobody_up(value: str, in_
     found = study(value, in_flight)
     assert found["corrupted"] == 0
     assert found["first_blocked"] is None
-    assert found["p99_s"] < 10e-6, {name: found[name] for name in ("p50_s", "p99_s", "first_s", "max_s")}
+    assert found["p99_s"] < 10e-6, {
+        name: found[name] for name in ("p50_s", "p99_s", "driver_p99_s", "first_s", "max_s")
+    }
     assert found["private_bytes"] + found["pinned_bytes"] <= 1024 * MIB
 
 
