@@ -1,4 +1,4 @@
-"""What pyproject.toml can not say: two folders are packages of other names, and one has a native library."""
+"""What pyproject.toml can not say: two folders are packages of other names, and one has native libraries."""
 
 from pathlib import Path
 
@@ -38,9 +38,16 @@ cpu = Extension(
     libraries=["m"],
 )
 
+streams = Extension(
+    "workbench.kernels._streams",
+    sources=sorted(f"kernels/streams/{source.name}" for source in KERNELS.glob("streams/*.c")),
+    extra_compile_args=["-std=gnu11", "-O2", "-g0", "-Wall", "-Wextra"],
+    libraries=["dl"],
+)
+
 setup(
     packages=[*find_packages(include=["workbench", "workbench.*"]), "workbench.kernels", "workbench.shapes"],
     package_dir={"workbench": "workbench", "workbench.kernels": "kernels", "workbench.shapes": "data/models"},
-    ext_modules=[library for library in (recorder, cpu) if library.sources],
+    ext_modules=[library for library in (recorder, cpu, streams) if library.sources],
     cmdclass={"build_ext": BuildLibrary},
 )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from workbench.mechanisms.streams.device import DeviceError
 
@@ -100,7 +100,27 @@ class SimulatedDevice:
 
         self._submit(stream, waits())
 
-    def copy(self, target: int, source: int, size: int, direction: int, stream: int) -> None:
+    def hand_on(
+        self,
+        stream: int,
+        waits: Sequence[int],
+        begin: int,
+        target: int,
+        source: int,
+        size: int,
+        direction: int,
+        end: int,
+    ) -> tuple[int, int]:
+        start = time.monotonic_ns()
+        for event in waits:
+            self.wait(stream, event)
+        if begin:
+            self.record(begin, stream)
+        self.copy(target, source, stream)
+        self.record(end, stream)
+        return start, time.monotonic_ns() - start
+
+    def copy(self, target: int, source: int, stream: int) -> None:
         self._may_fail("copy")
 
         def copies() -> Steps:

@@ -1,8 +1,6 @@
-"""What many transfers in flight cost, on a CUDA host: python tests/benchmarks/streams.py [MOST_IN_FLIGHT]
+"""What many transfers in flight cost who submits them, on a CUDA host, by how they share streams.
 
-p99     of a submit call, the worst over 1 to MOST_IN_FLIGHT (100,000) transfers of 4 KiB in flight: goal, under 10 us
-cliff   the first call that waits for room in the queue
-memory  what so many take of the host's: goal, at most 1 GiB
+python3 tests/benchmarks/streams.py [MOST_IN_FLIGHT]
 """
 
 from __future__ import annotations
@@ -12,14 +10,30 @@ import subprocess
 import sys
 from typing import Any
 
+if __name__ == "__main__":
+    from pathlib import Path
+
+    sys.path.append(str(Path(__file__).parents[2]))  # behind an installed workbench
+
+from tests.benchmarks.rows import Row, show
+
 IN_FLIGHT = (1, 10, 100, 1_000, 10_000, 100_000)
 SIZE = 4096
-MIB = 1 << 20
-US = 1e6
+MIB, US = 1 << 20, 1e6
+NEVER_WAIT = ("per-transfer", "bounded")  # for room
+Found = list[dict[str, Any]]  # by how many are in flight
 
 
-def measured(value: str, in_flight: int) -> dict[str, Any]:
-    """What the study's program finds."""
+def measure(most: int = IN_FLIGHT[-1]) -> list[Row]:
+    """The rows of every value of streams."""
+    found: dict[str, Found] = {value: [] for value in ("single", *NEVER_WAIT)}
+    for in_flight in (count for count in IN_FLIGHT if count <= most):
+        for value, of_value in found.items():  # in turn, beside the single stream's as an anchor
+            of_value.append(_found(value, in_flight))
+    return [row for value in found for row in _rows(value, found[value], found["single"])]
+
+
+def _found(value: str, in_flight: int) -> dict[str, Any]:
     command = [sys.executable, "-m", "workbench.studies.kv_streams_program", value, str(in_flight), str(SIZE)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -28,27 +42,41 @@ def measured(value: str, in_flight: int) -> dict[str, Any]:
     return found
 
 
-def line(value: str, found: list[dict[str, Any]]) -> dict[str, Any]:
-    """One value's three numbers, and what they are made of."""
+def _rows(value: str, found: Found, single: Found) -> list[Row]:
+    """A row a count, and what all of them say."""
+    never_waits = value in NEVER_WAIT
+    rows = [_submitting(value, one, beside) for one, beside in zip(found, single, strict=True)]
+    memory = max(one["private_bytes"] + one["pinned_bytes"] for one in found) / MIB
     blocked = [one["first_blocked"] for one in found if one["first_blocked"]]
-    return {
-        "value": value,
-        "p99_us": round(max(one["p99_s"] for one in found) * US, 2),
-        "p99_us_by_in_flight": {one["in_flight"]: round(one["p99_s"] * US, 2) for one in found},
-        "max_us": round(max(one["max_s"] for one in found) * US, 1),
-        "cliff": min(blocked, default=None),
-        "memory_mib": max(one["private_bytes"] + one["pinned_bytes"] for one in found) // MIB,
-        "delay_ms": {one["in_flight"]: round(one["delay_s"] * 1000, 1) for one in found},
-        "corrupted": sum(one["corrupted"] for one in found),
-    }
+    corrupted = sum(one["corrupted"] for one in found)
+    last = found[-1]
+    return [
+        *rows,
+        Row(
+            f"{value}: counts at which a call waits for room",
+            len(blocked),
+            "",
+            0 if never_waits else None,
+            _cliff(blocked),
+        ),
+        Row(f"{value}: the host's memory", memory, "MiB", 1024),
+        Row(f"{value}: {last['in_flight']} delay the compute beside them", last["delay_s"] * 1000, "ms"),
+        Row(f"{value}: blocks corrupted", corrupted, "", 0),
+    ]
 
 
-def main(most: int) -> None:
-    """A line for each value."""
-    for value in ("single", "per-transfer", "bounded"):
-        found = [measured(value, in_flight) for in_flight in IN_FLIGHT if in_flight <= most]
-        print(json.dumps(line(value, found)), flush=True)
+def _submitting(value: str, found: dict[str, Any], single: dict[str, Any]) -> Row:
+    times = {name: found[f"{name}_s"] * US for name in ("p50", "first", "driver_p99", "max")}
+    parts = f"p99 in the driver {times['driver_p99']:.2f}, median first after compute {times['first']:.2f}"
+    spread = f"p50 {times['p50']:.2f}, {parts}, max {times['max']:.0f}"
+    what = f"{value}, {found['in_flight']} in flight: p99 of a submit call"
+    anchor = ("", None) if value == "single" else ("single", single["p99_s"] * US)
+    return Row(what, found["p99_s"] * US, "us", 10 if value in NEVER_WAIT else None, spread, *anchor)
+
+
+def _cliff(blocked: list[int]) -> str:
+    return f"the first is call {min(blocked)}" if blocked else ""
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else IN_FLIGHT[-1])
+    show(measure(*map(int, sys.argv[1:2])))

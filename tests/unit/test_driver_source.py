@@ -238,6 +238,21 @@ copy(3)
     assert [record["bytes"] for record in found if record["kind"] == native.COPY] == [2, 3]
 
 
+def test_copies_handed_on_by_streams_are_seen_unless_they_tell_of_them(recorded: Any) -> None:
+    found = recorded("""
+from workbench.kernels.submission import Submission
+from workbench.record.native import Spool
+runtime.rt_start()
+submission, device, host = Submission(), ask(MIB), ctypes.addressof(ctypes.create_string_buffer(MIB))
+assert submission.hand_on(0x5550, [0x10], 0x20, device, host, 1, 1, 0x30) == 0
+with Spool().telling():
+    assert submission.hand_on(0x5550, [], 0, device, host, 2, 1, 0x30) == 0
+assert submission.hand_on(0x5550, [], 0, host, device, 3, 2, 0x30) == 0
+""")
+    copies = [record for record in found if record["kind"] == native.COPY]
+    assert told(copies, "flags", "bytes", "stream") == [(1, 1, 0x5550), (2, 3, 0x5550)]
+
+
 def test_copies_of_every_kind_are_told_by_direction_and_bytes(recorded: Any) -> None:
     found = recorded(
         """

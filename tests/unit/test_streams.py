@@ -14,7 +14,7 @@ from tests.simulated_device import COMPUTE, SimulatedDevice
 from workbench.errors import UsageError, WorkbenchError
 from workbench.mechanisms.streams.device import DeviceError
 from workbench.mechanisms.streams.transfers import Streams
-from workbench.mechanisms.streams.values import ANY, VALUES, Bounded, PerTransfer, Single, Value
+from workbench.mechanisms.streams.values import ANY, Bounded, PerTransfer, Single, Value
 from workbench.mechanisms.streams.work import Block, Handle, Transfer, blocks_of
 from workbench.record.probe import DEVICE_TO_HOST, HOST_TO_DEVICE
 
@@ -348,10 +348,6 @@ def test_a_fork_notices_that_the_streams_are_its_parents(device: SimulatedDevice
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: PerTransfer(limit=0), "limit must be at least 1, not 0"),
-        (lambda: Bounded(limit=0), "limit must be at least 1, not 0"),
-        (lambda: Bounded(depth=-1), "depth must be at least 1, not -1"),
-        (lambda: Bounded(depth=1000), "depth can be up to 255, not 1000: a deeper queue can be full"),
         (lambda: Transfer(Block(0, 2, True), Block(0, 3, False)), "a block of 2 bytes does not fit into one of 3"),
         (lambda: Transfer(Block(0, 2, True), Block(9, 2, True)), "a transfer has one end on the device and one"),
         (lambda: blocks_of(torch.zeros(10, dtype=torch.uint8), 3), "10 bytes are no whole number of blocks of 3"),
@@ -365,10 +361,6 @@ def test_what_can_not_be_is_refused_in_one_line(make: Callable[[], object], mess
         make()
     assert message in str(refused.value)
     assert "\n" not in str(refused.value)
-
-
-def test_each_value_is_found_by_its_name() -> None:
-    assert {name: made().name for name, made in VALUES.items()} == {name: name for name in NAMES}
 
 
 # --- what is told

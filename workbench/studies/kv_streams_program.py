@@ -31,11 +31,11 @@ if TYPE_CHECKING:
 
 ORDERINGS: dict[str, type[Ordered] | type[Unordered]] = {each.name: each for each in (Ordered, Unordered)}
 MOST_BYTES = 512 << 20  # of all blocks, on the device and again on the host
-LONG_S, LONG_S_A_TRANSFER = 0.02, 20e-6  # the step that all are submitted behind lasts longer than submitting does
+LONG_S, LONG_S_A_TRANSFER = 0.001, 20e-6  # the step that all are submitted behind lasts longer than submitting does
 ALONE = 3  # times
 STEPS = 50  # of compute after that, with which the copies have nothing to do
-BLOCKED_NS = 10_000_000  # a call that takes as long has waited for room
-CALLS, MOST_ROUNDS = 1000, 200  # so many calls are measured at least, unless that takes more rounds
+BLOCKED_NS = 10_000_000  # a call that keeps the driver as long has waited for room
+CALLS = 3000  # so many are measured at least, each behind a step of compute
 
 
 class Memory:
@@ -130,7 +130,7 @@ def measured(value: str, in_flight: int, size: int, ordering: str) -> dict[str, 
         "ordering": ordering,
         "rounds": len(rounds),
     }
-    found |= _calls([each.calls for each in rounds])
+    found |= _calls([each.calls for each in rounds], [each.in_driver for each in rounds])
     found |= {name: median(getattr(each, name) for each in rounds) for name in ("submit_s", "total_s", "compute_s")}
     found |= {"delay_s": found["compute_s"] - alone_s, "corrupted": sum(each.corrupted for each in rounds)}
     return found | {"private_bytes": private_bytes, "pinned_bytes": _pinned_bytes()}
@@ -138,7 +138,7 @@ def measured(value: str, in_flight: int, size: int, ordering: str) -> dict[str, 
 
 def rounds_of(in_flight: int) -> int:
     """Gives how many rounds are measured."""
-    return min(-(-CALLS // in_flight), MOST_ROUNDS)
+    return -(-CALLS // in_flight)
 
 
 def _compute_alone(load: Load) -> float:
@@ -152,6 +152,7 @@ class Round:
     """What one round found."""
 
     calls: array[int]  # ns of each
+    in_driver: array[int]  # ns of each that were the driver's; 0: the transfer was held
     submit_s: float  # all of them
     total_s: float  # until all are over, the long step included
     compute_s: float
@@ -164,43 +165,47 @@ def _round(streams: Streams, memory: Memory, load: Load) -> Round:
     memory.fill()
     torch.cuda.synchronize()
     loaded, stored = _on_device(memory.transfers, 0), _on_device(memory.transfers, 1)
-    calls = array("q", bytes(8 * len(memory.transfers)))
+    calls, in_driver = (array("q", bytes(8 * len(memory.transfers))) for _ in range(2))
     start = time.perf_counter()
     load.begin()
     with streams.compute(reads=loaded, writes=stored):
         seen = memory.change()
     submitting = time.perf_counter()
-    _submit(streams, memory.transfers, calls)
+    _submit(streams, memory.transfers, calls, in_driver)
     submitted = time.perf_counter()
     load.go_on()
     while streams.poll():
         pass
     total_s = time.perf_counter() - start
     compute_s = load.seconds()
-    return Round(calls, submitted - submitting, total_s, compute_s, memory.corrupted(seen))
+    return Round(calls, in_driver, submitted - submitting, total_s, compute_s, memory.corrupted(seen))
 
 
-def _submit(streams: Streams, transfers: list[Transfer], calls: array[int]) -> None:
+def _submit(streams: Streams, transfers: list[Transfer], calls: array[int], in_driver: array[int]) -> None:
     now, submit = time.perf_counter_ns, streams.submit
     for number, transfer in enumerate(transfers):
         before = now()
-        submit(transfer)
+        handle = submit(transfer)
         calls[number] = now() - before
+        in_driver[number] = handle.call_ns
 
 
 def _on_device(transfers: list[Transfer], rest: int) -> list[Block]:
     return [each.target if each.target.on_device else each.source for each in transfers[rest::2]]
 
 
-def _calls(rounds: list[array[int]]) -> dict[str, Any]:
-    """What the calls took; the first of a round that waited for room, counted from 1."""
+def _calls(rounds: list[array[int]], in_driver: list[array[int]]) -> dict[str, Any]:
+    """What the calls took, and those right after compute; the first of a round that waited for room, from 1."""
     ordered = sorted(call for calls in rounds for call in calls)
     p50, p99 = (ordered[-(-len(ordered) * part // 100) - 1] for part in (50, 99))
-    blocked = [number for calls in rounds for number, call in enumerate(calls, 1) if call >= BLOCKED_NS]
+    drivers = sorted(call for calls in in_driver for call in calls if call)
+    blocked = [number for calls in in_driver for number, call in enumerate(calls, 1) if call >= BLOCKED_NS]
     return {
         "p50_s": p50 / 1e9,
         "p99_s": p99 / 1e9,
         "max_s": ordered[-1] / 1e9,
+        "first_s": median(calls[0] for calls in rounds) / 1e9,
+        "driver_p99_s": drivers[-(-len(drivers) * 99 // 100) - 1] / 1e9,
         "first_blocked": min(blocked, default=None),
     }
 

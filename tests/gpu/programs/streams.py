@@ -1,10 +1,11 @@
-"""What streams on a real device are and give back, as one JSON object: streams.py distinct|rounds|failures|fork"""
+"""What streams on a real device are and give back, as JSON: streams.py distinct|rounds|failures|thread|fork"""
 
 from __future__ import annotations
 
 import json
 import os
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -98,6 +99,17 @@ def failures() -> dict[str, object]:
     return {"failed": failed, "streams": made[0], "events": made[1], "arrived": arrived}
 
 
+def thread() -> dict[str, object]:
+    """What arrives of a transfer that another thread submits than the one that made the streams."""
+    [transfer] = transfers(1)
+    transfer.source.memory.fill_(7)  # type: ignore[attr-defined]
+    with cuda_streams(Single()) as streams:
+        submitting = threading.Thread(target=lambda: streams.wait(streams.submit(transfer)))
+        submitting.start()
+        submitting.join()
+    return {"arrived": int(transfer.target.memory.min())}  # type: ignore[attr-defined]
+
+
 def fork() -> dict[str, object]:
     """What a fork is told, and whether its parent goes on."""
     [transfer] = transfers(1)
@@ -116,4 +128,5 @@ def fork() -> dict[str, object]:
 
 
 if __name__ == "__main__":
-    print(json.dumps({"distinct": distinct, "rounds": rounds, "failures": failures, "fork": fork}[sys.argv[1]]()))
+    each = {"distinct": distinct, "rounds": rounds, "failures": failures, "thread": thread, "fork": fork}
+    print(json.dumps(each[sys.argv[1]]()))

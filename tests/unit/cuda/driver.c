@@ -71,6 +71,9 @@ int cuGraphLaunch(void *graph, void *stream) { return (void)stream, first(graph,
 int cuMemcpyHtoDAsync_v2(ptr to, const void *from, size_t bytes, void *stream) {
     return (void)stream, !to | !from | !bytes;
 }
+int cuMemcpyDtoHAsync_v2(void *to, ptr from, size_t bytes, void *stream) { return (void)stream, !to | !from | !bytes; }
+int cuEventRecord(void *event, void *stream) { return !event | !stream; }
+int cuStreamWaitEvent(void *stream, void *event, unsigned flags) { return !event | !stream | (int)flags; }
 int cuPointerGetAttribute(unsigned *value, int attribute, ptr pointer) {
     return *value = pointer >= 0x700000000000 ? 2 : 1, attribute != 2;
 }

@@ -7,20 +7,21 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from workbench.errors import UsageError
+from workbench.kernels.submission import Submission
 from workbench.mechanisms.streams.device import DeviceError
 from workbench.mechanisms.streams.transfers import Streams
-from workbench.record.probe import DEVICE_TO_HOST, HOST_TO_DEVICE
 
 if TYPE_CHECKING:
     from workbench.mechanisms.streams.values import Value
 
 CALIBRATED_FOR_NS = 2_000_000_000  # an event's time is a 32-bit float of ms: 0.2 us at 2 s, and worse from there
 TRIES = 5
+NO_CONTEXT = 201  # the driver's CUDA_ERROR_INVALID_CONTEXT
 
 
 class CudaDevice:
@@ -30,8 +31,7 @@ class CudaDevice:
         self._cuda = _runtime()
         self.number = current_device()
         _check(self._cuda.cudaSetDevice(self.number))
-        kinds = self._cuda.cudaMemcpyKind
-        self._kinds = {HOST_TO_DEVICE: kinds.cudaMemcpyHostToDevice, DEVICE_TO_HOST: kinds.cudaMemcpyDeviceToHost}
+        self._submission = Submission()
         self._not_yet = self._cuda.cudaError_t.cudaErrorNotReady
         self._process = os.getpid()
         self._clock = self.make_stream()
@@ -57,8 +57,26 @@ class CudaDevice:
     def wait(self, stream: int, event: int) -> None:
         _check(self._cuda.cudaStreamWaitEvent(stream, event, 0))
 
-    def copy(self, target: int, source: int, size: int, direction: int, stream: int) -> None:
-        _check(self._cuda.cudaMemcpyAsync(target, source, size, self._kinds[direction], stream))
+    def hand_on(
+        self,
+        stream: int,
+        waits: Sequence[int],
+        begin: int,
+        target: int,
+        source: int,
+        size: int,
+        direction: int,
+        end: int,
+    ) -> tuple[int, int]:
+        submission = self._submission
+        status: int = submission.hand_on(stream, waits, begin, target, source, size, direction, end)
+        if status == NO_CONTEXT:  # this thread is new to CUDA, and the copy is not handed on
+            _check(self._cuda.cudaSetDevice(self.number))
+            status = submission.hand_on(stream, waits, begin, target, source, size, direction, end)
+        if status:
+            raise DeviceError(_said(self._cuda.cudaError_t(status)))  # the driver's numbers are the runtime's
+        times: tuple[int, int] = submission.times()
+        return times
 
     def has_happened(self, event: int) -> bool:
         answer = self._cuda.cudaEventQuery(event)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from workbench.errors import WorkbenchError
@@ -32,8 +33,21 @@ class Device(Protocol):
     def wait(self, stream: int, event: int) -> None:
         """Have what comes next on the stream wait for the event, as it was last recorded."""
 
-    def copy(self, target: int, source: int, size: int, direction: int, stream: int) -> None:
-        """Copy `size` bytes between two addresses, in the order of the stream."""
+    def hand_on(
+        self,
+        stream: int,
+        waits: Sequence[int],
+        begin: int,
+        target: int,
+        source: int,
+        size: int,
+        direction: int,
+        end: int,
+    ) -> tuple[int, int]:
+        """Copy `size` bytes between two addresses, in the order of the stream, after events that it waits for.
+
+        Records an event before, where `begin` is not 0, and one after. Gives when, and how long that took, in ns.
+        """
 
     def has_happened(self, event: int) -> bool:
         """Whether the event, as it was last recorded, has happened."""

@@ -26,12 +26,18 @@ class Ordered:
     name: ClassVar[str] = "ordered"
 
     def before(self, reads: Iterable[Block], writes: Iterable[Block]) -> list[Work]:
-        waits = [block.writer for block in reads if block.writer and not block.writer.is_over]
+        waits = []  # no comprehensions: they would be most of what this costs
+        for block in reads:
+            writer = block.writer
+            if writer and not writer.is_over:
+                waits.append(writer)
         for block in writes:
-            if block.writer and not block.writer.is_over:
-                waits.append(block.writer)
-            if block.readers:
-                waits.extend(work for work in block.readers if not work.is_over)
+            writer = block.writer
+            if writer and not writer.is_over:
+                waits.append(writer)
+            for reader in block.readers:
+                if not reader.is_over:
+                    waits.append(reader)
         return waits
 
     def add(self, work: Work, reads: Iterable[Block], writes: Iterable[Block]) -> None:
@@ -41,7 +47,8 @@ class Ordered:
             block.readers.append(work)
         for block in writes:
             block.writer = work
-            block.readers.clear()
+            if block.readers:
+                block.readers.clear()
 
 
 class Unordered:

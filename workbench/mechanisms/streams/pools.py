@@ -43,7 +43,7 @@ class Lanes:
 
     def __init__(self, device: Device, value: Value) -> None:
         self._device = device
-        self._value = value
+        self._limit, self._depth = value.limit, value.depth
         self.all: list[Lane] = []
         self._idle: list[Lane] = []
         self._shared: deque[Lane] = deque()  # that more fits on; the one that was given longest ago first
@@ -54,7 +54,8 @@ class Lanes:
         if lane is None:
             return None
         lane.lent += 1
-        self._offer(lane)
+        if lane.lent < self._depth:
+            self._offer(lane)
         return lane
 
     def give_back(self, lane: Lane) -> None:
@@ -68,7 +69,7 @@ class Lanes:
 
     def prepare(self, transfers: int) -> None:
         """Make what so many transfers at once need."""
-        while len(self.all) < min(transfers, self._value.limit):
+        while len(self.all) < min(transfers, self._limit):
             self._idle.append(self._make())
 
     def close(self) -> None:
@@ -79,7 +80,7 @@ class Lanes:
         self.all.clear()
 
     def _new(self) -> Lane | None:
-        return self._make() if len(self.all) < self._value.limit else None
+        return self._make() if len(self.all) < self._limit else None
 
     def _make(self) -> Lane:
         lane = Lane(self._device.make_stream())
@@ -94,7 +95,7 @@ class Lanes:
         return lane
 
     def _offer(self, lane: Lane) -> None:
-        if lane.lent < self._value.depth and not lane.has_room:
+        if not lane.has_room:
             lane.has_room = True
             self._shared.append(lane)
 
@@ -112,7 +113,9 @@ class Events:
 
     def give_back(self, *events: int) -> None:
         """Take back what was lent; 0 is none."""
-        self._free.extend(event for event in events if event)
+        for event in events:
+            if event:
+                self._free.append(event)
 
     def prepare(self, events: int) -> None:
         """Make what so many at once need."""

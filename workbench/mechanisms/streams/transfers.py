@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -19,6 +18,16 @@ from workbench.record.probe import DEVICE_TO_HOST, HOST_TO_DEVICE, Copy, NullPro
 
 FACTS = "streams"  # what the facts that a run keeps of it are called
 UNFINISHED = 32  # transfers that are looked at in vain before a poll leaves the others to the next one
+
+this_process = os.getpid()  # which costs a call of the system each time
+
+
+def _forked() -> None:
+    global this_process
+    this_process = os.getpid()
+
+
+os.register_at_fork(after_in_child=_forked)
 
 
 class Way:
@@ -57,7 +66,7 @@ class Streams:
         self._steps: deque[Work] = deque()
         self._failed: list[BaseException] = []  # of transfers that were held
         self._numbers = count()
-        self._process = os.getpid()  # 0: closed
+        self._process = this_process  # 0: closed
         facts = {"value": value.name, "limit": value.limit, "depth": value.depth, "ordering": self._ordering.name}
         self._probe.facts(FACTS, facts)
 
@@ -124,7 +133,7 @@ class Streams:
 
     def close(self) -> None:
         """Wait for what is under way, and give every stream and event back. Twice is once."""
-        if self._process != os.getpid():  # closed before, or a fork's copy: what it has is its parent's
+        if self._process != this_process:  # closed before, or a fork's copy: what it has is its parent's
             self._process = 0
             return
         try:
@@ -142,7 +151,7 @@ class Streams:
         self.close()
 
     def _refuse_misuse(self) -> None:
-        if self._process == os.getpid():
+        if self._process == this_process:
             return
         if not self._process:
             raise WorkbenchError("these streams are closed: make new ones")
@@ -151,7 +160,7 @@ class Streams:
     def _start(self, handle: Handle, way: Way) -> bool:
         """Hand a transfer on to the device; returns whether there is room, and what it waits for is there too."""
         for work in handle.waits:
-            if work.is_held:
+            if work.stream is None and not work.is_over:  # it is held
                 return False
         lane = way.lanes.take()
         if lane is None:
@@ -161,29 +170,25 @@ class Streams:
         except BaseException as error:
             self._undo(handle, way, lane, error)
             raise
-        handle.stream, handle.waits = lane.stream, []
+        handle.stream, handle.waits = lane.stream, ()
         if not lane.transfers:
             way.busy.append(lane)
         lane.transfers.append(handle)
         return True
 
     def _enqueue(self, handle: Handle, lane: Lane) -> None:
-        device, transfer, stream = self._device, handle.transfer, lane.stream
-        handle.submitted_ns = time.monotonic_ns()
-        starts_anew = not lane.transfers
+        source, target, way = handle.transfer.source, handle.transfer.target, handle.direction
+        waits = []
         for work in handle.waits:
             if lane.must_wait(work):
-                device.wait(stream, work.end)
-                starts_anew = True
-        if starts_anew:
+                waits.append(work.end)
+        if waits or not lane.transfers:
             handle.begin = self._events.take()
-            device.record(handle.begin, stream)
-        source, target = transfer.source, transfer.target
-        with self._telling:
-            device.copy(target.address, source.address, source.bytes, handle.direction, stream)
         handle.end = self._events.take()
-        device.record(handle.end, stream)
-        handle.call_ns = time.monotonic_ns() - handle.submitted_ns
+        with self._telling:
+            handle.submitted_ns, handle.call_ns = self._device.hand_on(
+                lane.stream, waits, handle.begin, target.address, source.address, source.bytes, way, handle.end
+            )
 
     def _undo(self, handle: Handle, way: Way, lane: Lane, error: BaseException) -> None:
         """A transfer failed in the middle: nothing of it may be under way any more, and what it borrowed comes back."""
@@ -192,7 +197,7 @@ class Streams:
                 self._device.synchronise(stream)
         self._events.give_back(handle.begin, handle.end)
         way.lanes.give_back(lane)
-        handle.is_over, handle.error, handle.waits = True, error, []
+        handle.is_over, handle.error, handle.waits = True, error, ()
 
     def _end_step(self, step: Work, reads: tuple[Block, ...], writes: tuple[Block, ...]) -> None:
         self._refuse_misuse()

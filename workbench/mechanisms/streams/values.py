@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Protocol
 
 from workbench.errors import UsageError
 
 ANY = sys.maxsize
-NEVER_FULL = 255  # transfers whose waits, events and copies a queue of 1,024 has room for
+
+# All streams of a process share a few queues of the device, dealt out to them in turn. Behind a long step on an H200
+# the first call that waits for room is the 1021st with a stream each way, the 2722nd with one a transfer, and the
+# 4050th on 64: an entry is a copy or an event that is recorded, and what a stream waits for takes none.
+ROOM = 1022  # entries of a queue
+OF_ITS_OWN, SHARING = 3, 2  # entries of a transfer: it records an event before it too where none on its stream is
+MOST_SHARING = 255  # transfers on one stream, which leaves room for events before those that have to wait
 
 
 class Value(Protocol):
@@ -41,11 +48,12 @@ class PerTransfer:
 
     name: ClassVar[str] = "per-transfer"
     depth: ClassVar[int] = 1
-    limit: int = 2048
+    limit: int = field(default_factory=lambda: _room_beside_compute() // OF_ITS_OWN)
 
     def __post_init__(self) -> None:
-        """Refuses a pool with nothing to lend."""
+        """Refuses a pool with nothing to lend, and one that could fill the queues."""
         _refuse_none("limit", self.limit)
+        _refuse_full(self.limit)
 
 
 @dataclass(frozen=True)
@@ -54,19 +62,48 @@ class Bounded:
 
     name: ClassVar[str] = "bounded"
     limit: int = 32
-    depth: int = 128
+    depth: int = field(default_factory=lambda: _depth(_room_beside_compute(), 32))
 
     def __post_init__(self) -> None:
-        """Refuses a pool with nothing to lend, and queues that could be full."""
+        """Refuses a pool with nothing to lend, and one that could fill the queues."""
         _refuse_none("limit", self.limit)
         _refuse_none("depth", self.depth)
-        if self.depth > NEVER_FULL:
-            raise UsageError(f"depth can be up to {NEVER_FULL}, not {self.depth}: a deeper queue can be full")
+        _refuse_full(self.limit)
+        most = _depth(_room(), self.limit)
+        if self.depth > most:
+            told = f"with limit {self.limit} depth can be up to {most}, not {self.depth}"
+            raise UsageError(f"{told}: more could fill the device's queues")
 
 
 VALUES: dict[str, type[Single] | type[PerTransfer] | type[Bounded]] = {
     value.name: value for value in (Single, PerTransfer, Bounded)
 }
+
+
+def queues() -> int:
+    """Gives how many queues the streams of this process share: 8, or what CUDA is told, from 1 to 32."""
+    told = os.environ.get("CUDA_DEVICE_MAX_CONNECTIONS", "")
+    return min(max(int(told), 1), 32) if told.isdecimal() else 8
+
+
+def _room() -> int:
+    """Entries that each direction can have."""
+    return queues() * ROOM // 2
+
+
+def _room_beside_compute() -> int:
+    """Entries that each direction should have: compute is in these queues too, and an engine is ahead with it."""
+    return _room() // 2
+
+
+def _depth(room: int, streams: int) -> int:
+    return min((room // streams - OF_ITS_OWN + SHARING) // SHARING, MOST_SHARING)
+
+
+def _refuse_full(streams: int) -> None:
+    most = _room() // OF_ITS_OWN
+    if streams > most:
+        raise UsageError(f"limit can be up to {most}, not {streams}: more could fill the device's queues")
 
 
 def _refuse_none(what: str, given: int) -> None:

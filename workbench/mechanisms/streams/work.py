@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from workbench.errors import UsageError
@@ -61,6 +62,7 @@ class Transfer:
 
     source: Block
     target: Block
+    direction: int = field(init=False)  # to the device, which is a load, or to the host, which is a store
 
     def __post_init__(self) -> None:
         """Refuses what is no transfer."""
@@ -68,11 +70,7 @@ class Transfer:
             raise UsageError(f"a block of {self.source.bytes} bytes does not fit into one of {self.target.bytes}")
         if self.source.on_device == self.target.on_device:
             raise UsageError("a transfer has one end on the device and one on the host")
-
-    @property
-    def direction(self) -> int:
-        """To the device, which is a load, or to the host, which is a store."""
-        return HOST_TO_DEVICE if self.target.on_device else DEVICE_TO_HOST
+        object.__setattr__(self, "direction", HOST_TO_DEVICE if self.target.on_device else DEVICE_TO_HOST)
 
 
 class Handle(Work):
@@ -84,7 +82,7 @@ class Handle(Work):
         self.number, self.stream, self.end, self.is_over = number, None, 0, False  # as Work does, without the call
         self.transfer = transfer
         self.direction = transfer.direction
-        self.waits = waits  # until it is on the device
+        self.waits: Sequence[Work] = waits  # until it is on the device
         self.begin = 0  # the event; none: it begins when the one before it on its stream ends
         self.submitted_ns = self.call_ns = self.began_ns = self.ended_ns = 0
         self.error: BaseException | None = None
