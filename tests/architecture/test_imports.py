@@ -11,7 +11,19 @@ import pytest
 from workbench.launch.programs import record_program
 from workbench.run.store import Store
 
-HEAVY = {"IPython", "duckdb", "numpy", "pandas", "pyarrow", "rich", "torch", "transformers", "vllm"}
+HEAVY = {
+    "IPython",
+    "anywidget",
+    "duckdb",
+    "matplotlib",
+    "numpy",
+    "pandas",
+    "pyarrow",
+    "rich",
+    "torch",
+    "transformers",
+    "vllm",
+}
 SAY = f"import sys\nprint(*(sys.modules.keys() & {HEAVY!r}))"
 
 

@@ -14,7 +14,7 @@ MOST_LINES_OF_A_FUNCTION = 60
 SOURCES = sorted(
     path
     for folder in ("workbench", "kernels", "tests")
-    for pattern in ("*.py", "*.c", "*.h")
+    for pattern in ("*.py", "*.c", "*.h", "*.js")
     for path in (ROOT / folder).rglob(pattern)
 )
 

@@ -19,6 +19,7 @@ BENCHMARKS = {
     "hooks": "nanoseconds of an allocation",
     "engines": "tokens a second of the engines",
     "memory": "peak memory of the engines, by owner",
+    "views": "painting, zooming and panning in a browser",
 }
 
 

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from workbench.errors import UsageError
 from workbench.run import schema
 from workbench.run.run import Run
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from workbench.view.widget import ComparisonView
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,22 @@ class Comparison:
     def used(self, tier: str) -> tuple[int | None, ...]:
         """What the driver or the kernel had as used at the fullest phase edge of each run."""
         return tuple(run.ledger(tier).used for run in self.runs)
+
+    def view(self, tier: str | None = None) -> ComparisonView:
+        """The comparison as a widget: the runs on one axis of time, and what differs between them."""
+        from workbench.view.widget import ComparisonView
+
+        return ComparisonView(self.runs, tier)
+
+    def figure(self, tier: str | None = None, width: float = 7.0) -> Figure:
+        """The runs over each other as a matplotlib figure, so many inches wide: for papers, as SVG or PDF."""
+        from workbench.view.comparison_figure import comparison_figure
+        from workbench.view.comparison_screen import ComparisonScreen
+
+        return comparison_figure(ComparisonScreen(self.runs), tier, width)
+
+    def _ipython_display_(self) -> None:
+        self.view()._ipython_display_()
 
     def document(self) -> dict[str, Any]:
         """The comparison as plain data."""

@@ -32,6 +32,12 @@ def values(array: pa.Array) -> npt.NDArray[np.int64]:
     return whole[array.offset : array.offset + len(array)]
 
 
+def arrow(numbers: npt.NDArray[np.integer]) -> pa.Array:
+    """Whole numbers as an Arrow array, where they lie: the other way round than `values`, and for the same reason."""
+    kind = pa.from_numpy_dtype(numbers.dtype)
+    return pa.Array.from_buffers(kind, len(numbers), [None, pa.py_buffer(np.ascontiguousarray(numbers))])
+
+
 def codes(table: pa.Table, column: str) -> tuple[Ints, list[str | None]]:
     """A text column as numbers and the texts they stand for; the last text is None, for rows that have none."""
     unified = table.select([column]).unify_dictionaries()[column]
@@ -39,8 +45,20 @@ def codes(table: pa.Table, column: str) -> tuple[Ints, list[str | None]]:
         return np.zeros(0, dtype=np.int64), [None]
     texts: list[str | None] = [*unified.chunk(0).dictionary.to_pylist(), None]
     none = len(texts) - 1
-    parts = [np.asarray(chunk.indices.fill_null(none), dtype=np.int64) for chunk in unified.chunks]
-    return np.concatenate(parts), texts
+    found = np.concatenate([values(chunk.indices) for chunk in unified.chunks], dtype=np.int64)
+    if unified.null_count:
+        found[np.concatenate([_is_null(chunk.indices) for chunk in unified.chunks])] = none
+    return found, texts
+
+
+def _is_null(array: pa.Array) -> Mask:
+    """Which are null, from the bits that say so: `fill_null` would load pandas."""
+    bitmap = array.buffers()[0]
+    if bitmap is None:
+        return np.zeros(len(array), dtype=bool)
+    bits = np.unpackbits(np.frombuffer(bitmap, np.uint8), bitorder="little")
+    is_null: Mask = bits[array.offset : array.offset + len(array)] == 0
+    return is_null
 
 
 def numbers(table: pa.Table, column: str) -> npt.NDArray[np.int64]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,6 +24,9 @@ from workbench.run.timeline import Timeline, timelines
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.figure import Figure
+
+    from workbench.view.widget import TimelineView
 
 LOCK = "lock"
 
@@ -59,6 +62,18 @@ class Run:
             with self._refusing(name):
                 self._tables[name] = self._read(name)
         return self._tables[name]
+
+    def columns(self, name: str, columns: Sequence[str]) -> pa.Table:
+        """Only these columns of a table, each in one piece: of a large one, a fraction of what `table` takes."""
+        path = self.sealed(name) if name not in self._tables and self.manifest.schema == VERSION else None
+        if path is None:
+            return self.table(name).select(columns).combine_chunks()
+        with self._refusing(name):
+            read = pq.ParquetFile(path, memory_map=True).read(columns=list(columns))
+            kinds = pa.schema([schema.TABLES[name].field(column) for column in columns])
+            found = (read if read.schema == kinds else read.cast(kinds)).combine_chunks()
+            found.validate(full=True)
+            return found
 
     def sealed(self, name: str) -> Path | None:
         """The Parquet file of a table, once it is looked at; None while the table is still a stream."""
@@ -141,13 +156,29 @@ class Run:
         frames: list[str] = stacks["frames"][place].as_py()
         return frames
 
+    def view(self, tier: str | None = None, by: str = "owner") -> TimelineView:
+        """The run as a widget to look around in: what a notebook shows for it. By owner or by tag."""
+        from workbench.view.widget import TimelineView
+
+        return TimelineView(self, tier, by)
+
+    def figure(self, tier: str | None = None, by: str = "owner", width: float = 7.0) -> Figure:
+        """Bytes over time as a matplotlib figure, so many inches wide: for papers, as SVG or PDF."""
+        from workbench.view.figure import timeline_figure
+
+        return timeline_figure(self, tier, by, width)
+
+    def to_html(self, path: str | Path) -> Path:
+        """Writes the run as one HTML file of at most 2 MiB: zoomable, without a network; returns its path."""
+        from workbench.view.page import write_page
+
+        return write_page(self, path)
+
     def __repr__(self) -> str:
         return f"<Run {self.id} {self.manifest.status}>"
 
-    def _repr_html_(self) -> str:
-        import html
-
-        return f"<code>{html.escape(repr(self))}</code>"
+    def _ipython_display_(self) -> None:
+        self.view()._ipython_display_()
 
 
 def write_run(folder: Path, manifest: Manifest, tables: dict[str, pa.Table]) -> Run:

@@ -1,0 +1,65 @@
+"""What a view on a page says of itself, and what its pixels are."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from playwright.sync_api import FrameLocator, Locator, Page
+
+Place = Page | Locator | FrameLocator
+
+
+def drawn(place: Place) -> dict[str, Any]:
+    """What the view says that it drew last."""
+    text = place.locator(".wb-root").first.get_attribute("data-drawn")
+    found: dict[str, Any] = json.loads(text or "{}")
+    return found
+
+
+def wait_for(page: Page, condition: str, place: Place | None = None) -> dict[str, Any]:
+    """Waits until what was drawn fulfils a condition in JavaScript, such as `d.view === "addresses"`."""
+    root = (place or page).locator(".wb-root").first
+    root.wait_for()
+    page.wait_for_function(
+        """([root, condition]) => {
+          const d = JSON.parse(root.dataset.drawn ?? "{}");
+          return new Function("d", `return ${condition}`)(d);
+        }""",
+        arg=[root.element_handle(), condition],
+        timeout=10_000,
+    )
+    return drawn(place or page)
+
+
+def colours(page: Page, selector: str = ".wb-chart canvas") -> dict[str, int]:
+    """How many pixels of a canvas have which colour, for those that more than 200 have."""
+    found: dict[str, int] = page.evaluate(
+        """(selector) => {
+          const canvas = document.querySelector(selector);
+          const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+          const counts = {};
+          for (let i = 0; i < data.length; i += 4) {
+            if (!data[i + 3]) continue;
+            const name = "#" + (data[i] * 65536 + data[i + 1] * 256 + data[i + 2]).toString(16).padStart(6, "0");
+            counts[name] = (counts[name] ?? 0) + 1;
+          }
+          return Object.fromEntries(Object.entries(counts).filter(([, count]) => count > 200));
+        }""",
+        selector,
+    )
+    return found
+
+
+def chart(page: Page) -> dict[str, float]:
+    """Where the chart is on the page."""
+    box = page.locator(".wb-chart").first.bounding_box()
+    assert box is not None
+    return {"left": box["x"], "top": box["y"], "width": box["width"], "height": box["height"]}
+
+
+def point(page: Page, time: float) -> float:
+    """The x at which a time in ns is drawn: the axis takes 70 pixels on the left and 12 on the right."""
+    window, box = drawn(page)["window"], chart(page)
+    share = (time - window["start"]) / (window["end"] - window["start"])
+    return float(box["left"] + 70 + share * (box["width"] - 82))

@@ -1,0 +1,86 @@
+"""Three recorded runs compared in a real browser."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.ui.looking import chart, colours, point, wait_for
+from tests.ui.served import serving
+from workbench.run.run import Run
+from workbench.run.store import Store
+from workbench.view.comparison_screen import LINES, ComparisonScreen
+
+NAMES = ("vllm-nccl-lazy", "vllm-gloo", "vllm-nccl-eager")
+
+
+@pytest.fixture(scope="module")
+def runs() -> list[Run]:
+    found = {run.manifest.name: run for run in Store(Path(__file__).parents[2] / "data/runs").runs()}
+    return [found[name] for name in NAMES]
+
+
+@pytest.fixture(scope="module")
+def address(runs: list[Run]) -> Iterator[str]:
+    with serving(ComparisonScreen(runs).answer) as url:
+        yield url + "#" + quote(json.dumps({"compares": True}))
+
+
+@pytest.fixture
+def opened(page: Page, address: str) -> Page:
+    page.goto(address)
+    wait_for(page, "d.samples === 3")
+    return page
+
+
+def test_runs_lie_over_each_other_to_the_highest_peak(opened: Page, runs: list[Run]) -> None:
+    found = wait_for(opened, "d.samples === 3")
+    assert found["highest"] == max(run.timeline("gpu").peak.bytes for run in runs)
+    assert found["bands"] == list(NAMES)
+    assert colours(opened)[LINES[2][0].lower()] > 500
+
+
+def test_the_pointer_tells_every_run(opened: Page) -> None:
+    opened.mouse.move(point(opened, 36e9), chart(opened)["top"] + 200)
+    for name in NAMES:
+        expect(opened.locator(".wb-tip").first).to_contain_text(name)
+
+
+def test_differences_are_ranked_and_lead_into_the_timelines(opened: Page) -> None:
+    eager = opened.get_by_role("region", name="differences").nth(1)
+    expect(eager.locator("tbody tr").first).to_contain_text("libnccl.so.2")
+    expect(eager.locator("tbody tr").first).to_contain_text("+2.65 GiB")
+    expect(eager.locator("tbody tr").first).to_contain_text("not known: one run each")
+    eager.get_by_role("button", name="libnccl.so.2").click()
+    wait_for(opened, "d.only === 'libnccl.so.2' && d.highest < 3e9")
+    opened.get_by_role("button", name="owner and phase").click()
+    opened.get_by_role("button", name="torch in kv_cache").first.click()
+    wait_for(opened, "d.only === 'torch' && d.window.start > 20e9")
+    opened.get_by_role("button", name="Whole run").click()
+    wait_for(opened, "d.only === null && d.window.start === 0")
+
+
+def test_side_by_side_shares_window_and_height(opened: Page) -> None:
+    opened.get_by_role("button", name="side by side").click()
+    charts = opened.locator(".wb-beside .wb-root")
+    expect(charts).to_have_count(3)
+    charts.nth(1).locator(".wb-chart").hover(position={"x": 700, "y": 150})
+    opened.keyboard.down("Control")
+    opened.mouse.wheel(0, -300)
+    opened.keyboard.up("Control")
+    wait_for(opened, "d.window.start > 0")
+    opened.wait_for_timeout(500)
+    windows = [json.loads(charts.nth(n).get_attribute("data-drawn") or "")["window"] for n in range(3)]
+    assert windows[0] == windows[1] == windows[2]
+    charts.nth(2).locator(".wb-chart").click(position={"x": 700, "y": 200})
+    expect(charts.nth(2).get_by_role("region", name="ledger")).to_contain_text("libnccl.so.2")
+
+
+def test_what_the_runs_differ_in_is_told(opened: Page) -> None:
+    expect(opened.get_by_role("region", name="what the runs differ in")).to_contain_text("vllm_generation.py gloo")
+    expect(opened.get_by_role("region", name="speed, and whether")).to_contain_text("not recorded")

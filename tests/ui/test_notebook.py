@@ -1,0 +1,130 @@
+"""A real JupyterLab: the widget live, and what is left of it in a saved notebook."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from tests.ui.looking import colours, wait_for
+from workbench.run.run import Run
+from workbench.view.colours import colour_of
+
+TORCH = colour_of("torch").light.lower()
+
+
+@contextmanager
+def jupyterlab(folder: Path) -> Iterator[str]:
+    """The address of a JupyterLab over a folder, with nothing of the user's own."""
+    own = {name: str(folder / ".jupyter" / name) for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "IPYTHONDIR")}
+    options = (
+        "--no-browser",
+        "--port=0",
+        "--allow-root",
+        "--IdentityProvider.token=",
+        f"--ServerApp.root_dir={folder}",
+    )
+    quiet = ("--LabApp.news_url=None", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "jupyterlab", *options, *quiet],
+        env=os.environ | own,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        yield _address(process)
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def _address(process: subprocess.Popen[str]) -> str:
+    assert process.stderr is not None
+    for line in process.stderr:
+        found = re.search(r"http://(?:localhost|127\.0\.0\.1):\d+/", line)
+        if found:
+            return found[0]
+    raise AssertionError("JupyterLab ended before it said where it is")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, h200: Run) -> Path:
+    """A folder with a small notebook that shows a run."""
+    made = tmp_path_factory.mktemp("lab")
+    source = f"import workbench\nworkbench.Store({str(h200.folder.parent)!r}).open({h200.id!r})"
+    cell: dict[str, object] = {
+        "cell_type": "code",
+        "id": "show",
+        "metadata": {},
+        "source": source,
+        "outputs": [],
+        "execution_count": None,
+    }
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
+    notebook = {"cells": [cell], "metadata": kernel, "nbformat": 4, "nbformat_minor": 5}
+    (made / "small.ipynb").write_text(json.dumps(notebook))
+    return made
+
+
+@pytest.fixture(scope="module")
+def lab(folder: Path) -> Iterator[str]:
+    with jupyterlab(folder) as address:
+        yield address
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    """A page that keeps to this machine; JupyterLab itself complains of what it does not find, the view must not."""
+    opened = browser.new_page(viewport={"width": 1280, "height": 900})
+    errors: list[str] = []
+    opened.on("pageerror", lambda error: errors.append(str(error)))
+    yield opened
+    opened.close()
+    assert errors == []
+
+
+def test_a_run_is_a_live_widget_in_jupyterlab(page: Page, lab: str, folder: Path) -> None:
+    page.goto(f"{lab}lab/tree/small.ipynb?reset")
+    page.get_by_text("Store(").first.click(timeout=60_000)
+    page.wait_for_timeout(1500)  # the kernel is starting
+    page.keyboard.press("Shift+Enter")
+    page.locator(".wb-root").wait_for(timeout=60_000)
+    found = wait_for(page, "d.samples > 100")
+    assert found["bands"][0] == "torch"
+    assert colours(page)[TORCH] > 1000
+    expect(page.locator("[data-workbench-static]")).to_be_hidden()
+    page.locator(".wb-root").get_by_role("button", name="pageable").click()
+    wait_for(page, "d.tier === 'pageable' && d.samples > 100")
+    page.keyboard.press("Control+s")
+    _wait_until_saved(folder / "small.ipynb")
+
+
+def _wait_until_saved(path: Path) -> None:
+    for _ in range(100):
+        if json.loads(path.read_text())["cells"][0].get("outputs"):
+            return
+        time.sleep(0.1)
+    raise AssertionError(f"{path} was not saved with its outputs")
+
+
+def test_a_saved_notebook_shows_its_picture_without_a_kernel(page: Page, folder: Path, tmp_path: Path) -> None:
+    executed = tmp_path / "executed.ipynb"
+    run = ["-m", "nbconvert", "--log-level=ERROR"]
+    command = [*run, "--execute", "--to", "notebook", str(folder / "small.ipynb"), "--output", str(executed)]
+    subprocess.run([sys.executable, *command], check=True, timeout=120)
+    outputs = json.loads(executed.read_text())["cells"][0]["outputs"]
+    assert {"image/svg+xml", "text/html", "text/plain"} <= set(outputs[-1]["data"])
+    subprocess.run([sys.executable, *run, "--to", "html", str(executed)], check=True, timeout=120)
+    page.context.set_offline(True)
+    page.goto(executed.with_suffix(".html").as_uri())
+    found = wait_for(page, "d.samples > 100", page.frame_locator("[data-workbench-static] iframe"))
+    assert found["bands"][0] == "torch"

@@ -1,0 +1,57 @@
+"""A run as one HTML file, opened from the disk with no network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.ui.looking import chart, colours, point, wait_for
+from workbench.run.run import Run
+from workbench.view import still
+from workbench.view.colours import colour_of
+from workbench.view.screen import Screen
+
+
+@pytest.fixture
+def opened(page: Page, h200: Run, tmp_path: Path) -> Page:
+    page.context.set_offline(True)
+    page.goto(h200.to_html(tmp_path / "run.html").as_uri())
+    return page
+
+
+def test_it_is_painted_within_a_second(opened: Page, h200: Run) -> None:
+    found = wait_for(opened, "d.samples > 100")
+    assert found["highest"] == h200.timeline("gpu").peak.bytes
+    assert found["at"] < 1000  # ms since the page began to load
+    assert colours(opened)[colour_of("torch").light.lower()] > 2000
+
+
+def test_it_can_be_looked_around_in(opened: Page, h200: Run) -> None:
+    wait_for(opened, "d.samples > 100")
+    opened.mouse.click(point(opened, 31e9), chart(opened)["top"] + 48)
+    wait_for(opened, "d.window.start > 29e9 && d.samples > 700")
+    opened.mouse.click(point(opened, 33.5e9), chart(opened)["top"] + 300)
+    expect(opened.get_by_role("region", name="ledger")).to_contain_text("handed out")
+    allocations = opened.get_by_role("region", name="allocations")
+    expect(allocations).to_contain_text("which this page holds")
+    allocations.locator(".wb-frame button").first.click()
+    expect(allocations.locator("li").first).to_contain_text(".py:")
+    opened.get_by_role("searchbox").fill("nccl")
+    expect(opened.get_by_role("region", name="allocations")).to_contain_text("libnccl.so.2")
+    opened.get_by_role("button", name="addresses").click()
+    wait_for(opened, "d.view === 'addresses' && d.boxes > 500")
+    opened.get_by_role("button", name="pageable").click()
+    opened.get_by_role("button", name="bytes").click()
+    assert wait_for(opened, "d.tier === 'pageable' && d.samples > 100")["highest"] > 0
+
+
+def test_what_a_saved_notebook_shows_can_be_zoomed(page: Page, h200: Run, tmp_path: Path) -> None:
+    shown = still.bundle(Screen(h200), "gpu", "owner", "name")["text/html"]
+    target = tmp_path / "saved.html"
+    target.write_text(f'<!doctype html><meta charset="utf-8">{shown}')
+    page.goto(target.as_uri())
+    wait_for(page, "d.samples > 100", page.frame_locator("iframe"))
+    expect(page.locator("img")).to_be_hidden()
+    assert target.stat().st_size < 700_000

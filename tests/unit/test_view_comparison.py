@@ -1,0 +1,101 @@
+"""Compared runs: one axis of time, repeats told from other ways, and what differs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.unit.builders import MIB, event, written
+from workbench.compare.comparison import Comparison
+from workbench.errors import UsageError
+from workbench.run.run import Run
+from workbench.view.alignment import align
+from workbench.view.comparison_screen import ComparisonScreen
+from workbench.view.screen import Screen
+from workbench.view.ways import settings_of, ways_of
+
+
+def phase(name: str, start: int, end: int | None) -> dict[str, Any]:
+    return {"name": name, "start_ns": start, "end_ns": end, "process": 1, "depth": 0}
+
+
+def made(
+    folder: Path, size: int, phases: list[dict[str, Any]], config: dict[str, Any] | None = None, end: int = 100
+) -> Run:
+    rows = [
+        event(5, "alloc", size, 1, owner="a"),
+        event(6, "alloc", 3 * MIB, 2, owner="b"),
+        event(end, "free", size, 1),
+    ]
+    run = written(folder, events=rows, phases=phases)
+    run.manifest.config = config
+    return run
+
+
+def test_common_phases_begin_and_end_at_the_same_place(tmp_path: Path) -> None:
+    first = made(tmp_path, 1, [phase("load", 10, 20), phase("only here", 20, 30), phase("run", 40, 90)])
+    second = made(tmp_path, 1, [phase("load", 15, 65), phase("run", 70, 80)])
+    found = align([Screen(first), Screen(second)])
+    assert found.own == ((0, 10, 20, 40, 90, 100), (0, 15, 65, 70, 80, 100))
+    assert found.shared == (0, 15, 65, 85, 135, 155)
+
+
+def test_phases_that_came_in_another_order_do_not_turn_time_back(tmp_path: Path) -> None:
+    first = made(tmp_path, 1, [phase("a", 10, 20), phase("b", 30, 40)])
+    second = made(tmp_path, 1, [phase("b", 10, 20), phase("a", 30, 40)])
+    found = align([Screen(first), Screen(second)])
+    for axis in (*found.own, found.shared):
+        assert list(axis) == sorted(axis)
+
+
+def test_runs_of_one_config_are_repeats_of_one_way(tmp_path: Path) -> None:
+    configs = [{"limits": {"kv": 1}}, {"limits": {"kv": 2}}, {"limits": {"kv": 1}}]
+    runs = [made(tmp_path, 1, [], config) for config in configs]
+    ways = ways_of(runs)
+    assert [(way.name, way.runs) for way in ways] == [("made A", (0, 2)), ("made B", (1,))]
+    assert settings_of(runs, ways) == [("limits.kv", ["1", "2"])]
+
+
+def test_a_difference_within_the_spread_of_repeats_is_noise(tmp_path: Path) -> None:
+    sizes = [(10 * MIB, {"x": 1}), (14 * MIB, {"x": 1}), (13 * MIB, {"x": 2}), (90 * MIB, {"x": 3})]
+    screen = ComparisonScreen([made(tmp_path, size, [phase("p", 1, 50)], config) for size, config in sizes])
+    noise = screen.answer({"ask": "deltas", "tier": "pageable", "by": "owner", "way": 1}).columns
+    assert (noise["what"], list(noise["is_noise"]), list(noise["noise"])) == (["a"], [1], [4 * MIB])
+    beyond = screen.answer({"ask": "deltas", "tier": "pageable", "by": "owner", "way": 2}).columns
+    assert (list(beyond["other"]), list(beyond["is_noise"])) == ([90 * MIB], [0])
+
+
+def test_questions_of_one_run_are_that_run_s(tmp_path: Path) -> None:
+    screen = ComparisonScreen([made(tmp_path, size, []) for size in (MIB, 2 * MIB)])
+    series = {"ask": "series", "tier": "pageable", "by": "owner", "start": 0, "end": 100, "columns": 50}
+    peaks = [max(screen.answer(series | {"run": place}).columns["band 0"]) for place in (0, 1)]
+    assert peaks == [3 * MIB, 3 * MIB]
+    assert max(screen.answer(series | {"run": 1}).columns["band 1"]) == 2 * MIB
+    assert "no run 2" in screen.answer({"ask": "run", "run": 2}).facts["error"]
+    assert "nothing to rank" in screen.answer({"ask": "deltas", "tier": "gpu", "by": "owner"}).facts["error"]
+
+
+def test_a_figure_has_a_line_a_way_on_the_shared_axis(tmp_path: Path) -> None:
+    sizes = [(10 * MIB, {"x": 1}), (14 * MIB, {"x": 1}), (90 * MIB, {"x": 2})]
+    runs = [made(tmp_path, size, [phase("p", 1, 50)], config) for size, config in sizes]
+    [axes] = Comparison(runs).figure().axes
+    assert axes.get_legend_handles_labels()[1] == ["made A (2 runs)", "made B"]
+    highest = [np.asarray(line.get_ydata()).max() for line in axes.get_lines()]
+    assert highest == [15 * MIB, 93 * MIB]  # the median of two is between them
+    assert len(axes.collections) == 1
+    with pytest.raises(UsageError, match="nothing in a tier 'gpu'"):
+        Comparison(runs).figure("gpu")
+
+
+def test_two_to_six_runs_are_shown(tmp_path: Path) -> None:
+    runs = [made(tmp_path, MIB * number, [], {"x": number}) for number in range(1, 8)]
+    with pytest.raises(UsageError, match="2 to 6 runs, not 7"):
+        Comparison(runs).view()
+    shown = Comparison(runs[:2]).view().still()
+    assert "a: 1.00 MiB to 2.00 MiB" in shown["text/plain"]
+    assert shown["text/html"].count("<img") == 2
+    with pytest.raises(UsageError, match="nothing in a tier 'gpu'"):
+        Comparison(runs[:2]).view("gpu")

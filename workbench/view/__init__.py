@@ -1,0 +1,1 @@
+"""What a screen shows of runs: widgets, figures, static pages, and the data that they are drawn from."""

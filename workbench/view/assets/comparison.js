@@ -1,0 +1,220 @@
+// Two to six runs on one axis of time, one over the other or side by side, and what differs between them.
+
+import { AlignedSource } from "./aligned.js";
+import { isDark, make, makeChoice, onTheme } from "./dom.js";
+import { makeDeltas, makeSettings } from "./differences.js";
+import { formatTime } from "./format.js";
+import { Gestures } from "./gestures.js";
+import { Overlay, overlayTip } from "./overlay.js";
+import { Timeline } from "./timeline.js";
+
+export async function openComparison(source, options = {}) {
+  const head = await source.ask({ ask: "comparison" });
+  const sources = head.runs.map((_, run) => new AlignedSource(source, run, head.own[run], head.shared));
+  const heads = await Promise.all(sources.map((one) => one.ask({ ask: "run" })));
+  return new Comparison(source, head, sources, heads, options);
+}
+
+export class Comparison {
+  constructor(source, head, sources, heads, options) {
+    Object.assign(this, { source, head, options });
+    const tier = head.tiers.includes(options.tier) ? options.tier : head.tiers[0];
+    this.state = { tier, by: "owner", view: "bytes", layout: "overlaid", ranking: "owner", window: this.whole(), cursor: null };
+    this.timelines = sources.map((one, run) => this.makeTimeline(one, heads[run]));
+    this.phases = this.timelines[0].phases;
+    this.build();
+  }
+
+  makeTimeline(source, head) {
+    const { tier, by } = this.state;
+    return new Timeline(source, head, { tier, by, height: 230, follow: (window) => this.show(window), drew: () => this.redraw(), top: () => this.top() });
+  }
+
+  whole() {
+    return { start: 0, end: Math.max(this.head.shared[this.head.shared.length - 1], 1) };
+  }
+
+  /** A run's name: its way's, numbered where that was run more than once. */
+  label(run) {
+    const way = this.head.ways.find((one) => one.runs.includes(run));
+    return way.runs.length > 1 ? `${way.name}, run ${way.runs.indexOf(run) + 1}` : way.name;
+  }
+
+  build() {
+    const { head, state } = this;
+    const tools = make(
+      "div",
+      { class: "wb-tools" },
+      makeChoice("tier", head.tiers, state.tier, (tier) => this.change({ tier })).element,
+      makeChoice("layout", ["overlaid", "side by side"], state.layout, (layout) => this.change({ layout })).element,
+      makeChoice("bands by", ["owner", "tag"], state.by, (by) => this.change({ by })).element,
+      make("button", { type: "button", onclick: () => this.point(null) }, "Whole run"),
+    );
+    this.picture = new Overlay();
+    this.picture.chart.setAttribute("aria-label", "bytes over time of the compared runs, aligned by phase");
+    this.legend = make("ul", { class: "wb-legend", "aria-label": "runs" });
+    this.shown = make("p", { class: "wb-note" });
+    this.live = make("p", { class: "wb-unseen", role: "status", "aria-live": "polite" });
+    this.overlaid = make("div", {}, this.picture.element);
+    this.beside = make("div", { class: "wb-beside" });
+    this.timelines.forEach((timeline, run) => {
+      timeline.title.replaceChildren(make("strong", {}, this.label(run)), make("span", {}, head.runs[run].id));
+      this.beside.append(timeline.element);
+    });
+    this.deltas = make("div", {});
+    const title = make("div", { class: "wb-title" }, make("strong", {}, `${head.runs.length} runs compared`), make("span", {}, "aligned by phase; differences are against the first"));
+    this.element = make("div", { class: "wb-root wb-comparison" }, title, tools, this.overlaid, this.beside, this.legend, this.shown, this.live, this.deltas, makeSettings(this));
+    this.gestures = new Gestures(this);
+  }
+
+  attach() {
+    this.stopTheme = onTheme(() => this.setTheme());
+    this.setTheme();
+    for (const timeline of this.timelines) timeline.attach();
+    this.resizing = new ResizeObserver(() => this.resize());
+    this.resizing.observe(this.element);
+    this.resize();
+    this.arrange();
+    this.rank();
+  }
+
+  detach() {
+    this.stopTheme?.();
+    this.resizing?.disconnect();
+    this.gestures.close();
+    for (const timeline of this.timelines) timeline.detach();
+  }
+
+  setTheme() {
+    this.theme = isDark() ? "dark" : "light";
+    this.element.dataset.theme = this.theme;
+    this.picture.readTheme();
+    this.showLegend();
+    this.redraw();
+  }
+
+  resize() {
+    const width = Math.floor(this.overlaid.parentElement.clientWidth - 28);
+    if (width <= 0 || width === this.width) return;
+    this.width = width;
+    this.picture.fit(width);
+    for (const timeline of this.timelines) timeline.fit(width);
+    this.redraw();
+  }
+
+  change(changes) {
+    Object.assign(this.state, changes);
+    if (changes.tier || changes.by) {
+      this.only = null;
+      for (const timeline of this.timelines) timeline.change({ tier: this.state.tier, by: this.state.by });
+    }
+    this.arrange();
+    if (changes.tier || changes.ranking) this.rank();
+    this.redraw();
+  }
+
+  arrange() {
+    const isOverlaid = this.state.layout === "overlaid";
+    this.overlaid.hidden = !isOverlaid;
+    this.beside.hidden = isOverlaid;
+  }
+
+  show(window) {
+    const length = Math.min(Math.max(window.end - window.start, 100), this.whole().end);
+    const start = Math.min(Math.max(window.start, 0), this.whole().end - length);
+    this.state.window = { start, end: start + length };
+    for (const timeline of this.timelines) timeline.showOwn(this.state.window);
+    this.redraw();
+  }
+
+  zoom(factor, at = (this.state.window.start + this.state.window.end) / 2) {
+    const { start, end } = this.state.window;
+    this.show({ start: at - (at - start) * factor, end: at + (end - at) * factor });
+  }
+
+  pan(share) {
+    const { start, end } = this.state.window;
+    this.show({ start: start + share * (end - start), end: end + share * (end - start) });
+  }
+
+  /** The height that all charts beside each other share. */
+  top() {
+    return Math.max(...this.timelines.map((one) => one.picture.own ?? 0));
+  }
+
+  redraw() {
+    cancelAnimationFrame(this.frame);
+    this.frame = requestAnimationFrame(() => this.draw());
+  }
+
+  draw() {
+    if (!this.width) return;
+    const began = performance.now();
+    const drawn = this.picture.draw(this);
+    const now = performance.now();
+    this.element.dataset.drawn = JSON.stringify({ ...drawn, layout: this.state.layout, only: this.only ?? null, ms: now - began, at: now });
+    const what = this.only ? `only ${this.only}` : "all that was handed out";
+    this.shown.textContent = `${what} · ${formatTime(this.state.window.end - this.state.window.start)} of ${formatTime(this.whole().end)}`;
+  }
+
+  colours(bands) {
+    return bands.map((band) => band[this.theme]);
+  }
+
+  showLegend() {
+    const items = this.head.ways.map((way) => {
+      const swatch = make("span", { class: "wb-swatch", style: `--wb-colour:${way[this.theme]}` });
+      const repeats = way.runs.length > 1 ? `${way.runs.length} runs: the band is from the least to the most` : "1 run";
+      return make("li", { class: "wb-truth" }, swatch, way.name, make("small", {}, repeats));
+    });
+    this.legend.replaceChildren(...items);
+  }
+
+  async rank() {
+    const { tier, ranking } = this.state;
+    const ways = this.head.ways.slice(1).map((_, place) => place + 1);
+    try {
+      const answers = await Promise.all(ways.map((way) => this.source.ask({ ask: "deltas", tier, by: ranking, way })));
+      if (tier === this.state.tier && ranking === this.state.ranking) this.deltas.replaceChildren(makeDeltas(this, answers));
+    } catch (error) {
+      this.deltas.replaceChildren(make("p", {}, error.message));
+    }
+  }
+
+  /** Shows a difference in the timelines: the owner alone, and the phase as the window. For null, everything. */
+  point(what) {
+    const { ranking } = this.state;
+    const [owner, phase] = what === null ? [null, null] : ranking === "owner" ? [what, null] : ranking === "phase" ? [null, what] : splitOnce(what, " in ");
+    const names = (timeline) => timeline.series?.bands.map((band) => band.name).filter((name) => name === owner || name === `${owner} unused`) ?? [];
+    this.only = owner && this.timelines.some((one) => names(one).length) ? owner : null;
+    for (const timeline of this.timelines) {
+      timeline.only = new Set(this.only ? (names(timeline).length ? names(timeline) : ["-"]) : []);
+      timeline.load();
+      if (timeline.series) timeline.showLegend();
+      timeline.redraw();
+    }
+    const found = this.phases.find((one) => one.name === phase);
+    if (found) this.gestures.enter(found);
+    else this.show(this.whole());
+    this.element.scrollIntoView({ block: "nearest" });
+  }
+
+  tell(time) {
+    this.state.cursor = time;
+    this.change({ layout: "side by side" });
+    for (const timeline of this.timelines) timeline.tell(time, this.only);
+  }
+
+  tip(time) {
+    return overlayTip(this, time);
+  }
+
+  reading() {
+    return null;
+  }
+}
+
+function splitOnce(text, by) {
+  const place = text.lastIndexOf(by);
+  return [text.slice(0, place), text.slice(place + by.length)];
+}

@@ -1,0 +1,61 @@
+"""Which of the compared runs are repeats of one way of running, and what the ways differ in."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from workbench.run.run import Run
+
+
+@dataclass(frozen=True)
+class Way:
+    """Runs of one config and workload, or where none is known of one name and command."""
+
+    name: str
+    runs: tuple[int, ...]  # places in the comparison
+
+
+def ways_of(runs: Sequence[Run]) -> list[Way]:
+    """The ways of running, in the order of their first runs."""
+    found: dict[str, list[int]] = {}
+    for place, run in enumerate(runs):
+        found.setdefault(_key(run), []).append(place)
+    names = [runs[places[0]].manifest.name for places in found.values()]
+    letters = [f"{name} {'ABCDEF'[place]}" if names.count(name) > 1 else name for place, name in enumerate(names)]
+    return [Way(name, tuple(places)) for name, places in zip(letters, found.values(), strict=True)]
+
+
+def _key(run: Run) -> str:
+    manifest = run.manifest
+    known: list[Any] = [manifest.config, manifest.workload]
+    return json.dumps(known if manifest.config else [manifest.name, manifest.command], sort_keys=True)
+
+
+def settings_of(runs: Sequence[Run], ways: Sequence[Way]) -> list[tuple[str, list[str]]]:
+    """The settings in which the ways differ, with the value of each."""
+    flat = [_flat(runs[way.runs[0]]) for way in ways]
+    names = dict.fromkeys(name for one in flat for name in one)
+    rows = [(name, [one.get(name, "") for one in flat]) for name in names]
+    return [(name, values) for name, values in rows if len(set(values)) > 1]
+
+
+def _flat(run: Run) -> dict[str, str]:
+    manifest = run.manifest
+    if manifest.config is None:
+        return {"command": " ".join(manifest.command or [manifest.name])}
+    found: dict[str, str] = {}
+    for part in (manifest.config, {"workload": manifest.workload} if manifest.workload else {}):
+        _flatten("", part, found)
+    found |= {f"version of {name}": version for name, version in manifest.versions.items()}
+    return found | {"hardware": ", ".join(gpu["name"] for gpu in manifest.gpus) or str(manifest.host.get("cpu", ""))}
+
+
+def _flatten(prefix: str, value: Any, found: dict[str, str]) -> None:
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            _flatten(f"{prefix}.{name}" if prefix else name, inner, found)
+    else:
+        found[prefix] = value if isinstance(value, str) else "not set" if value is None else json.dumps(value)
