@@ -30,8 +30,9 @@ lint: .venv/built
 bench: .venv/built
 	$(BIN)/python tests/benchmarks
 
-lab:
-	@echo "make lab: there are no notebooks in this version yet" >&2; exit 1
+# On copies of the notebooks, so that their sources stay without outputs.
+lab: .venv/built
+	$(BIN)/workbench lab
 
 # On a CUDA host, with its own torch and its own packages: nothing is fetched and .venv is not used.
 test-gpu:
@@ -51,7 +52,7 @@ clean:
 .venv/installed: .venv/bin/python pyproject.toml setup.py
 	test -e /proc/driver/nvidia/version || $(PIP) install --quiet "$(CPU_TORCH)" || echo "pip is offered no $(CPU_TORCH): taking torch as it comes"
 	test -e /proc/driver/nvidia/version || $(MAKE) --no-print-directory cpu-vllm
-	PYTHONWARNINGS=ignore $(PIP) install --quiet --no-build-isolation --editable ".[cuda,dev]" $$(cat .venv/pins 2>/dev/null)
+	PYTHONWARNINGS=ignore $(PIP) install --quiet --no-build-isolation --editable ".[cuda,notebook,dev]" $$(cat .venv/pins 2>/dev/null)
 	touch $@
 
 .PHONY: cpu-vllm

@@ -1,4 +1,4 @@
-"""What pyproject.toml can not say: two folders are packages of other names, and one has native libraries."""
+"""What pyproject.toml can not say: four folders are packages of other names, and one has native libraries."""
 
 from pathlib import Path
 
@@ -6,6 +6,12 @@ from setuptools import Extension, find_packages, setup
 from setuptools.command.build_ext import build_ext
 
 KERNELS = Path(__file__).parent / "kernels"
+FOLDERS = {
+    "workbench.kernels": "kernels",
+    "workbench.notebooks": "notebooks",
+    "workbench.recorded": "data/runs",
+    "workbench.shapes": "data/models",
+}
 
 
 class BuildLibrary(build_ext):
@@ -46,8 +52,8 @@ streams = Extension(
 )
 
 setup(
-    packages=[*find_packages(include=["workbench", "workbench.*"]), "workbench.kernels", "workbench.shapes"],
-    package_dir={"workbench": "workbench", "workbench.kernels": "kernels", "workbench.shapes": "data/models"},
+    packages=[*find_packages(include=["workbench", "workbench.*"]), *FOLDERS],
+    package_dir={"workbench": "workbench", **FOLDERS},
     ext_modules=[library for library in (recorder, cpu, streams) if library.sources],
     cmdclass={"build_ext": BuildLibrary},
 )

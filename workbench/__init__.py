@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from workbench.run.run import Run as Run
     from workbench.run.store import Store as Store
     from workbench.run.timeline import Timeline as Timeline
+    from workbench.view.panel import Panel as Panel
 
 _HOMES = {
     "Answer": "launch.session",
@@ -37,6 +38,7 @@ _HOMES = {
     "Feed": "launch.feed",
     "Generation": "launch.generation",
     "Ledger": "run.ledger",
+    "Panel": "view.panel",
     "Run": "run.run",
     "Session": "launch.session",
     "Settings": "record.settings",

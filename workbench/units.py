@@ -47,3 +47,11 @@ def format_bytes(size: int) -> str:
         if abs(value) < 1023.995:  # what would round to 1024.00 goes to the next unit
             return f"{value:.2f} {unit}"
     return f"{value / 2**10:.2f} TiB"
+
+
+def exact_bytes(size: int) -> str:
+    """Gives a size in the largest binary unit that it is a whole number of, such as `1536 MiB`: nothing is rounded."""
+    for unit in ("TiB", "GiB", "MiB", "KiB"):
+        if size and size % _FACTORS[unit.lower()] == 0:
+            return f"{size // _FACTORS[unit.lower()]} {unit}"
+    return f"{size} B"

@@ -7,16 +7,15 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-INSTALLED = {".c", ".cpp", ".css", ".cu", ".h", ".html", ".js", ".json", ".py", ".typed", ".yaml"}
+FOLDERS = {"kernels": "kernels", "notebooks": "notebooks", "recorded": "data/runs", "shapes": "data/models"}
+INSTALLED = {".c", ".cpp", ".css", ".cu", ".h", ".html", ".ipynb", ".js", ".json", ".parquet", ".py", ".typed", ".yaml"}
 
 
 def test_every_source_is_installed(tmp_path: Path) -> None:
     build = ("setup.py", "--quiet", "egg_info", "--egg-base", str(tmp_path), "build_py", "--build-lib", str(tmp_path))
     subprocess.run([sys.executable, *build], cwd=ROOT, check=True, capture_output=True)
     assert files(tmp_path / "workbench") == files(ROOT / "workbench") | {
-        Path(package, path)
-        for package, folder in (("kernels", "kernels"), ("shapes", "data/models"))
-        for path in files(ROOT / folder)
+        Path(package, path) for package, folder in FOLDERS.items() for path in files(ROOT / folder)
     }
 
 

@@ -19,6 +19,8 @@ COMMANDS = {
     "show": "where the memory of a run went",
     "compare": "what differs between runs, by owner and phase",
     "study": "run the configs that answer a question, and answer it",
+    "report": "execute a study's notebook: a page and findings as JSON",
+    "lab": "open JupyterLab on the tour",
     "pinned-cost": "what page-locked memory of a size takes, by the way it is had",
     "import": "make a run from a PyTorch memory snapshot",
     "export": "write a run for Perfetto, PyTorch's viewer, CSV or Parquet",

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from workbench.cli.output import print_json, print_table, say
 from workbench.cli.recording_options import StdoutKeptClean
-from workbench.units import format_bytes
 
 if TYPE_CHECKING:
     from workbench.studies.base import Findings
@@ -18,6 +17,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Which, how often, and where to."""
     parser.add_argument("name", nargs="?", help="a study; without one they are listed")
     parser.add_argument("--repeats", type=int, default=1, help="runs of each variant, in turn; 3 tell what is noise")
+    parser.add_argument("--only", default="", metavar="TEXT", help="run only the variants with this in their names")
     parser.add_argument("--out", metavar="FOLDER", help="the folder of runs to write into")
 
 
@@ -32,12 +32,16 @@ def run(arguments: argparse.Namespace) -> int:
     study = named(arguments.name, STUDIES)
     with StdoutKeptClean(arguments.json):
         store = Store(arguments.out) if arguments.out else None
-        findings = do(study, arguments.repeats, store, lambda line: print(line, file=sys.stderr, flush=True))
+        findings = do(study, arguments.repeats, store, _tell, arguments.only)
     if arguments.json:
         print_json(findings.document())
     else:
         _print(findings)
     return 0
+
+
+def _tell(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 def _list(as_json: bool) -> int:
@@ -68,12 +72,6 @@ def _print(findings: Findings) -> None:
 
 
 def _cells(one: dict[str, Any]) -> list[str]:
-    return [_text(one[name], one["unit"]) for name in ("median", "least", "most")]
+    from workbench.studies.telling import amount
 
-
-def _text(value: float, unit: str) -> str:
-    if unit == "B":
-        return format_bytes(round(value))
-    if unit == "s":
-        return f"{value * 1000:.2f} ms"
-    return f"{value / 1e9:.1f} GB/s" if unit == "B/s" else f"{value:.1f} {unit}"
+    return [amount(one[name], one["unit"]) for name in ("median", "least", "most")]

@@ -56,6 +56,7 @@ class Session:
         self._name = name or f"{config.engine}-{Path(config.model).name}"
         self._store = store
         self._settings = settings or Settings()
+        self._is_begun = False
         self._is_loaded = False
         self._is_generating = False
 
@@ -67,6 +68,7 @@ class Session:
         self._channel, other = Channel.pair()
         with other:
             self._process = self._start(other.fileno())
+        self._is_begun = True
         try:
             self._expect("ready")
             self._is_loaded = True
@@ -79,6 +81,17 @@ class Session:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._end(error)
+
+    @property
+    def is_begun(self) -> bool:
+        """Whether there is an engine's process and a feed to follow; it may not be loaded yet."""
+        return self._is_begun
+
+    def stop(self) -> None:
+        """Ends the engine's process at once, from whichever thread: who waits for it is told that it ended."""
+        if self._is_begun:
+            with suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGTERM)
 
     @property
     def feed(self) -> Feed:

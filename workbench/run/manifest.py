@@ -69,6 +69,12 @@ class Manifest:
         started = time.strftime("%Y-%m-%dT%H:%M:%S%z")
         return cls(new_id(name), name, schema, RECORDING, started, time.monotonic_ns(), **known)
 
+    @property
+    def machine(self) -> str:
+        """Where and when the run was made, such as `NVIDIA H200, 2026-11-21`."""
+        device = ", ".join(gpu["name"] for gpu in self.gpus) or f"{self.host.get('cores')} cores, no GPU"
+        return f"{device}, {self.started[:10]}"
+
     @classmethod
     def read(cls, folder: Path) -> Manifest:
         """The manifest of the run in `folder`, brought up to the present schema."""

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable
+from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,6 +35,11 @@ class Store:
 
     def __init__(self, folder: str | Path | None = None) -> None:
         self.folder = Path(folder) if folder is not None else home() / "runs"
+
+    @classmethod
+    def recorded(cls) -> Store:
+        """The runs that come with the workbench: of GPUs that are not at hand everywhere. See `data/README.md`."""
+        return cls(Path(str(resources.files("workbench.recorded"))))
 
     def create(self, manifest: Manifest) -> Path:
         """Make the folder of a new run, with its manifest in it."""

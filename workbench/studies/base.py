@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -21,7 +20,7 @@ from workbench.run.manifest import COMPLETE
 from workbench.run.run import Run
 from workbench.run.store import Store
 
-RECORDED = Path(__file__).parents[2] / "data" / "runs"  # in a checkout; an installed package has none
+RECORDED = Store.recorded().folder
 HERE, BEFORE = "here", "recorded before"
 
 
@@ -66,11 +65,7 @@ class Outcome:
     @property
     def machine(self) -> str:
         """Where and when the runs were made."""
-        if not self.runs:
-            return ""
-        manifest = self.runs[0].manifest
-        device = ", ".join(gpu["name"] for gpu in manifest.gpus) or f"{manifest.host.get('cores')} cores, no GPU"
-        return f"{device}, {manifest.started[:10]}"
+        return self.runs[0].manifest.machine if self.runs else ""
 
 
 @dataclass(frozen=True)
@@ -89,6 +84,10 @@ class Findings:
             "variants": [self._variant(outcome) for outcome in self.outcomes],
         }
 
+    def runs(self, where: str = HERE) -> list[Run]:
+        """The runs that were made here, or those recorded before."""
+        return [run for outcome in self.outcomes if outcome.where == where for run in outcome.runs]
+
     @property
     def answer(self) -> list[str]:
         """The answer in words and numbers, computed from the runs; of other machines' runs it says where and when."""
@@ -96,6 +95,11 @@ class Findings:
         before = [outcome for outcome in self.outcomes if outcome.runs and outcome.where == BEFORE]
         told = [f"{before[0].machine}: {sentence}" for sentence in self.study.answer(before)] if before else []
         return self.study.answer(here) + told
+
+    def _repr_mimebundle_(self, **_: object) -> dict[str, Any]:
+        from workbench.view.findings import bundle
+
+        return bundle(self)
 
     def numbers(self, outcome: Outcome) -> dict[str, dict[str, Any]]:
         """The numbers of a variant: the median of its runs, and the least and the most."""
@@ -114,17 +118,29 @@ class Findings:
         }
 
 
-def do(study: Study, repeats: int, store: Store | None = None, tell: Callable[[str], None] = print) -> Findings:
-    """Runs every variant that this host can, `repeats` times in turn; where it can not run all, adds those recorded."""
+def do(
+    study: Study, repeats: int, store: Store | None = None, tell: Callable[[str], None] = print, only: str = ""
+) -> Findings:
+    """Runs every variant that this host can, `repeats` times in turn; where it can not run all, adds those recorded.
+
+    Of the variants only those are run that have `only` in their names.
+    """
     if repeats < 1:
         raise UsageError(f"a study needs at least 1 run of each variant, not {repeats}")
-    outcomes = [Outcome(variant, why=variant.why_not()) for variant in study.variants]
+    if not any(only in variant.name for variant in study.variants):
+        names = ", ".join(variant.name for variant in study.variants)
+        raise UsageError(f"no variant of {study.name} has {only!r} in its name: {names}")
+    outcomes = [Outcome(variant, why=_why_left_out(variant, only) or variant.why_not()) for variant in study.variants]
     for repeat in range(repeats):
         for outcome in outcomes:
             if outcome.why is None:
                 tell(f"{study.name}: {outcome.variant.name}, {repeat + 1} of {repeats}")
                 _run(study, outcome, store)
     return Findings(study, outcomes + (_before(study) if any(outcome.why for outcome in outcomes) else []))
+
+
+def _why_left_out(variant: Variant, only: str) -> str | None:
+    return None if only in variant.name else f"left out: only those with {only!r} in their names were asked for"
 
 
 def _run(study: Study, outcome: Outcome, store: Store | None) -> None:

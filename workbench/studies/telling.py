@@ -8,6 +8,7 @@ from workbench.compare.ranking import Delta, ranked, whole
 from workbench.run.columns import equals
 from workbench.run.run import Run
 from workbench.studies.base import Outcome
+from workbench.units import format_bytes
 
 MIB = 1 << 20
 SMALLEST = MIB // 2  # what is not a MiB is not worth a word
@@ -36,6 +37,15 @@ def texts(base: Outcome, other: Outcome) -> str:
     if not all(outputs for runs in said for outputs in runs):
         return "text not recorded"
     return "text identical" if all(outputs == said[0][0] for runs in said for outputs in runs) else "text differs"
+
+
+def amount(value: float, unit: str) -> str:
+    """Gives a measured number in the unit that people read it in."""
+    if unit == "B":
+        return format_bytes(round(value))
+    if unit == "s":
+        return f"{value * 1000:.2f} ms"
+    return f"{value / 1e9:.1f} GB/s" if unit == "B/s" else f"{value:.1f} {unit}"
 
 
 def _counts(delta: Delta) -> bool:

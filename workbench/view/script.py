@@ -20,9 +20,9 @@ def script(entry: str) -> str:
 
 
 @cache
-def style() -> str:
-    """The style sheet."""
-    return _asset("view.css")
+def style(name: str = "view") -> str:
+    """A style sheet: of what all views share, or what one has beside it."""
+    return _asset(f"{name}.css")
 
 
 def modules(entry: str) -> list[str]:

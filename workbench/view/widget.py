@@ -26,7 +26,8 @@ class Widget(anywidget.AnyWidget):
     options = traitlets.Dict().tag(sync=True)
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(options={key: value for key, value in options.items() if value is not None})
+        known = {key: value for key, value in options.items() if value is not None}
+        super().__init__(options={"static": uuid4().hex, **known})
         self.on_msg(self._hear)
 
     def answer(self, question: dict[str, Any]) -> Answer:
@@ -62,7 +63,7 @@ class TimelineView(Widget):
             raise UsageError(f"this run has nothing in a tier {tier!r}: {nearest(tier, self.screen.tiers)}")
         if by not in BY:
             raise UsageError(f"bytes can not be shown by {by!r}; by {' or '.join(BY)}")
-        super().__init__(tier=tier, by=by, static=uuid4().hex)
+        super().__init__(tier=tier, by=by)
 
     def answer(self, question: dict[str, Any]) -> Answer:
         return self.screen.answer(question)
@@ -79,7 +80,7 @@ class ComparisonView(Widget):
         self.screen = ComparisonScreen(runs)
         if tier is not None and tier not in self.screen.tiers:
             raise UsageError(f"these runs have nothing in a tier {tier!r}: {nearest(tier, self.screen.tiers)}")
-        super().__init__(tier=tier, compares=True, static=uuid4().hex)
+        super().__init__(tier=tier, compares=True)
 
     def answer(self, question: dict[str, Any]) -> Answer:
         return self.screen.answer(question)

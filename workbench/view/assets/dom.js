@@ -67,3 +67,11 @@ export function fitCanvas(canvas, width, height) {
   canvas.style.height = `${height}px`;
   return { context: canvas.getContext("2d"), width: w, height: h, ratio };
 }
+
+/** The picture that a saved notebook shows is not needed beside the widget itself. */
+export function hideStatic(name) {
+  if (!name) return;
+  for (const one of document.querySelectorAll("[data-workbench-static]")) {
+    if (one.dataset.workbenchStatic === name) one.hidden = true;
+  }
+}

@@ -1,6 +1,7 @@
 // The entry of the widget in a notebook.
 
 import { openComparison } from "./comparison.js";
+import { hideStatic } from "./dom.js";
 import { KernelSource } from "./sources.js";
 import { Timeline } from "./timeline.js";
 
@@ -15,12 +16,4 @@ export async function render({ model, el }) {
     view.detach();
     source.close();
   };
-}
-
-/** The picture that a saved notebook shows is not needed beside the widget itself. */
-function hideStatic(name) {
-  if (!name) return;
-  for (const one of document.querySelectorAll("[data-workbench-static]")) {
-    if (one.dataset.workbenchStatic === name) one.hidden = true;
-  }
 }

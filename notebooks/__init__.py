@@ -1,0 +1,1 @@
+"""Notebooks, without outputs: the tour, one a study, and generations under a config of your choice."""

@@ -1,0 +1,1 @@
+"""Notebooks executed without a browser: parameters in, a page and findings out."""
