@@ -15,19 +15,19 @@ from pathlib import Path
 from playwright.sync_api import Page, expect
 
 SETTINGS = {
-    "notification": {"fetchNews": "false", "checkForUpdates": False},
-    "themes": {"theme": "JupyterLab Light"},
+    "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
+    "notebook-extension/tracker": {"windowingMode": "none"},
 }
-"""It asks no other host for anything."""
+"""It asks no other host for anything, and has all cells on the page."""
 
 
 @contextmanager
 def jupyterlab(folder: Path, theme: str = "JupyterLab Light") -> Iterator[str]:
     """The address of a JupyterLab over a folder, with nothing of the user's own."""
-    settings = folder / ".jupyter" / "settings" / "@jupyterlab" / "apputils-extension"
-    settings.mkdir(parents=True, exist_ok=True)
-    for name, values in (SETTINGS | {"themes": {"theme": theme}}).items():
-        (settings / f"{name}.jupyterlab-settings").write_text(json.dumps(values))
+    for name, values in (SETTINGS | {"apputils-extension/themes": {"theme": theme}}).items():
+        path = folder / ".jupyter" / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(values))
     own = {name: str(folder / ".jupyter" / name) for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "IPYTHONDIR")}
     options = (
         "--no-browser",
@@ -59,12 +59,11 @@ def _address(process: subprocess.Popen[str]) -> str:
 
 
 def open_notebook(page: Page, lab: str, name: str) -> None:
-    """Opens a notebook, and waits for its kernel."""
+    """Opens a notebook, and waits until its kernel answers."""
     page.goto(f"{lab}lab/tree/{name}?reset")
     page.locator(".jp-Notebook").wait_for(timeout=60_000)
-    expect(page.locator(".jp-Notebook-ExecutionIndicator").first).to_have_attribute(
-        "data-status", "idle", timeout=60_000
-    )
+    expect(page.locator(".jp-StatusBar-Widget, #jp-main-statusbar").first).to_contain_text("| Idle", timeout=60_000)
+    page.wait_for_timeout(1500)  # it says so before the first one has come up
 
 
 def run_all(page: Page) -> None:

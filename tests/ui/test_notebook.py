@@ -3,57 +3,21 @@
 from __future__ import annotations
 
 import json
-import os
-import re
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from tests.ui.lab import jupyterlab
 from tests.ui.looking import colours, wait_for
 from workbench.run.run import Run
 from workbench.view.colours import colour_of
 
 TORCH = colour_of("torch").light.lower()
-
-
-@contextmanager
-def jupyterlab(folder: Path) -> Iterator[str]:
-    """The address of a JupyterLab over a folder, with nothing of the user's own."""
-    own = {name: str(folder / ".jupyter" / name) for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "IPYTHONDIR")}
-    options = (
-        "--no-browser",
-        "--port=0",
-        "--allow-root",
-        "--IdentityProvider.token=",
-        f"--ServerApp.root_dir={folder}",
-    )
-    quiet = ("--LabApp.news_url=None", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate")
-    process = subprocess.Popen(
-        [sys.executable, "-m", "jupyterlab", *options, *quiet],
-        env=os.environ | own,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        yield _address(process)
-    finally:
-        process.terminate()
-        process.wait(20)
-
-
-def _address(process: subprocess.Popen[str]) -> str:
-    assert process.stderr is not None
-    for line in process.stderr:
-        found = re.search(r"http://(?:localhost|127\.0\.0\.1):\d+/", line)
-        if found:
-            return found[0]
-    raise AssertionError("JupyterLab ended before it said where it is")
 
 
 @pytest.fixture(scope="module")

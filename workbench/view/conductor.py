@@ -68,8 +68,6 @@ class Conductor:
     def stop(self) -> None:
         """End what is going on: an answer is cancelled, an engine that is being loaded is ended."""
         self._is_stopped.set()
-        if self.status.state == LOADING and self._session is not None:
-            self._session.stop()
 
     def close(self) -> None:
         """End everything, and wait for it."""
@@ -120,9 +118,10 @@ class Conductor:
         if self._session is None:
             self._load(config)
         try:
-            self._stream(workload)
+            if not self._is_stopped.is_set():
+                self._stream(workload)
         finally:
-            if ends:
+            if ends or self.status.state == LOADING:
                 self._end()
 
     def _load(self, config: EngineConfig) -> None:
@@ -131,7 +130,6 @@ class Conductor:
         self._session = session
         threading.Thread(target=self._follow, args=(session,), daemon=True, name="workbench feed").start()
         session.__enter__()
-        self._say(Status(READY, config))
 
     def _stream(self, workload: Workload) -> None:
         assert self._session is not None
@@ -167,16 +165,21 @@ class Conductor:
 
     def _follow(self, session: Session) -> None:
         """Tells what is being recorded for as long as the session is this one."""
-        while self._session is session and not session.is_begun:
-            time.sleep(UPDATE_S)
-        if self._session is not session:
-            return
-        live = self.live = Live(session.feed)
+        live = None
         while self._session is session:
+            time.sleep(UPDATE_S)
+            if not session.is_begun:
+                continue
+            if self._is_stopped.is_set() and self.status.state == LOADING:
+                session.stop()
+            live = live or self._watch(session)
             with suppress(WorkbenchError, OSError):  # sealed while it was looked at
                 if live.look():
                     self._tell_live(live)
-            time.sleep(UPDATE_S)
+
+    def _watch(self, session: Session) -> Live:
+        self.live = Live(session.feed)
+        return self.live
 
     def _say(self, status: Status, text: str | None = None) -> None:
         self.status = status

@@ -73,7 +73,7 @@ export class Controls {
     } catch (error) {
       this.tried = value;
       this.problems.set(control.name, error.message);
-      this.failed();
     }
+    this.refresh();
   }
 }

@@ -28,7 +28,7 @@ export class Panel {
 
   build({ prompt, max_tokens }) {
     this.controls = new Controls((name, value) => this.source.ask({ ask: "choose", name, value }));
-    this.controls.failed = () => this.showForm();
+    this.controls.refresh = () => this.showForm();
     const ignoreKeys = (event) => event.stopPropagation();
     this.prompt = make("textarea", { rows: 3, "aria-label": "prompt", onkeydown: ignoreKeys });
     this.prompt.value = prompt;

@@ -1,0 +1,188 @@
+"""The notebooks in a real JupyterLab: the tour from its first to its last cell, and the panel."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Locator, Page, expect
+
+from tests.ui.lab import jupyterlab, open_notebook, run_all
+from tests.ui.looking import wait_for
+from workbench.report.notebooks import copy_to
+from workbench.run.store import Store
+
+OF_THE_LAB = (
+    "Failed to load resource",
+    "ERR_INTERNET_DISCONNECTED",
+)  # JupyterLab looks for files that may not be there
+SLOW_MS = 90_000  # an engine loads meanwhile
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("notebooks")
+    copy_to(made)
+    return made
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home for runs, with the models that are kept on this machine."""
+    from workbench.config.models import models_folder, resolve
+
+    resolve("smollm2")
+    made = tmp_path_factory.mktemp("home")
+    (made / "models").symlink_to(models_folder())
+    return made
+
+
+@pytest.fixture(scope="module")
+def lab(folder: Path, home: Path) -> Iterator[str]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WORKBENCH_HOME", str(home))
+        with jupyterlab(folder) as address:
+            yield address
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    """A page on which nothing complains."""
+    opened = browser.new_page(viewport={"width": 1280, "height": 1400})
+    complaints: list[str] = []
+    opened.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+    opened.on("pageerror", lambda error: complaints.append(str(error)))
+    yield opened
+    opened.close()
+    assert [one for one in complaints if not any(known in one for known in OF_THE_LAB)] == []
+
+
+@pytest.fixture
+def panel(page: Page, lab: str) -> Iterator[Locator]:
+    """A panel on a tiny budget; its engine ends with its kernel."""
+    open_notebook(page, lab, "generate.ipynb")
+    page.get_by_text("workbench.Panel").first.click()
+    page.keyboard.press("Shift+Enter")
+    found = page.locator(".wb-bench")
+    found.wait_for(timeout=SLOW_MS)
+    choose(found, "limits.max_length", "512")
+    choose(found, "limits.kv_budget", "64MiB")
+    yield found
+    page.get_by_role("menuitem", name="Kernel", exact=True).click()
+    page.get_by_role("menuitem", name="Shut Down Kernel", exact=True).click()
+    assert ended(), "an engine outlived its kernel"
+
+
+def choose(panel: Locator, name: str, value: str) -> None:
+    field = panel.locator(f'[name="{name}"]')
+    field.fill(value)
+    field.press("Tab")
+    unit = value.replace("MiB", " MiB")
+    expect(panel.locator(f'[name="{name}"]')).to_have_value(unit)
+
+
+def state(panel: Locator, wanted: str) -> None:
+    expect(panel).to_have_attribute("data-state", wanted, timeout=SLOW_MS)
+
+
+def live(panel: Locator) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(panel.locator(".wb-live").get_attribute("data-drawn") or "{}")
+    return found
+
+
+def ended() -> bool:
+    """Whether no engine's process is left."""
+    deadline = time.monotonic() + 15
+    while time.monotonic() < deadline:
+        commands = []
+        for path in Path("/proc").glob("[0-9]*/cmdline"):
+            try:
+                commands.append(path.read_bytes())
+            except OSError:  # gone meanwhile
+                continue
+        if not any(b"workbench.launch.worker" in command for command in commands):
+            return True
+        time.sleep(0.2)
+    return False
+
+
+def test_the_tour_runs_and_leads_into_a_difference(page: Page, lab: str, home: Path) -> None:
+    open_notebook(page, lab, "tour.ipynb")
+    run_all(page)
+    page.locator(".wb-comparison").nth(1).wait_for(timeout=SLOW_MS, state="attached")
+    page.locator(".wb-comparison").nth(1).scroll_into_view_if_needed()
+    found = page.locator(".jp-OutputArea-output", has=page.locator(".wb-comparison")).last
+    wait_for(page, "d.samples === 2 && d.bands[1] === 'vllm-nccl-eager'", found)
+    differences = found.get_by_role("region", name="differences")
+    expect(differences.locator("tbody tr").first).to_contain_text("+2.65 GiB")
+    differences.get_by_role("button", name="libnccl.so.2").click()
+    wait_for(page, "d.only === 'libnccl.so.2' && d.highest < 3e9", found)
+    assert page.locator(".jp-RenderedText[data-mime-type*='error']").count() == 0
+    assert [run.manifest.status for run in Store(home / "runs").runs()] == ["complete"] * 2
+
+
+def test_the_panel_records_and_compares_then_generates_and_stops(panel: Locator, page: Page, home: Path) -> None:
+    before = len(Store(home / "runs").ids())
+    panel.locator('[name="max_tokens"]').fill("12")
+    for count, budget in enumerate(("64MiB", "128MiB"), start=1):
+        choose(panel, "limits.kv_budget", budget)
+        panel.get_by_role("button", name="Record").click()
+        state(panel, "loading")
+        expect(panel.locator(".wb-runs tbody tr")).to_have_count(count, timeout=SLOW_MS)
+        assert live(panel)["updates"] >= 3
+        assert live(panel)["highest"] > 100 << 20
+    expect(panel.locator(".wb-state")).to_contain_text("12 tokens")
+    wait_for(page, "d.samples === 2", panel.locator(".wb-shown"))
+    first = panel.get_by_role("region", name="differences").locator("tbody tr").first
+    expect(first).to_contain_text("torch")
+    expect(first).to_contain_text(re.compile(r"\+6[34]\.\d\d MiB"))
+    assert len(Store(home / "runs").ids()) == before + 2
+
+    panel.locator('[name="max_tokens"]').fill("480")
+    panel.get_by_role("button", name="Generate").click()
+    state(panel, "answering")
+    expect(panel.locator(".wb-answer")).to_contain_text(" ", timeout=SLOW_MS)
+    panel.get_by_role("button", name="Stop").click()
+    state(panel, "ready")
+    stopped = panel.locator(".wb-answer").inner_text()
+    assert 0 < len(stopped) < 1200
+    panel.locator('[name="max_tokens"]').fill("4")
+    panel.get_by_role("button", name="Generate").click()  # by the engine that is loaded
+    expect(panel.locator(".wb-state")).to_contain_text("Ready reference, smollm2 · 4 tokens", timeout=SLOW_MS)
+    panel.get_by_role("button", name="End engine").click()
+    state(panel, "idle")
+    assert ended()
+    expect(panel.locator(".wb-runs tbody tr")).to_have_count(3)
+
+
+def test_the_panel_says_what_is_wrong_in_one_line_and_stops_what_loads(panel: Locator) -> None:
+    greyed = panel.locator('[name="process_group"] option:disabled')
+    expect(greyed).to_have_text(["nccl-lazy", "nccl-eager"])
+    expect(panel.locator(".wb-reason").filter(has_text="nccl-lazy")).to_contain_text("NCCL needs a GPU")
+    panel.locator('[name="limits.max_sequences"]').fill("none")
+    panel.locator('[name="limits.max_sequences"]').press("Tab")
+    expect(panel.locator(".wb-control .wb-problem")).to_contain_text(
+        "limits.max_sequences is a whole number, not 'none'"
+    )
+    panel.get_by_label("prompt").fill("")
+    panel.get_by_role("button", name="Record").click()
+    expect(panel.locator(".wb-work .wb-problem")).to_contain_text("at least one prompt")
+    panel.locator('[name="model"]').fill("no-such-model")
+    panel.locator('[name="model"]').press("Tab")
+    panel.get_by_label("prompt").fill("Once")
+    panel.get_by_role("button", name="Generate").click()
+    expect(panel.locator(".wb-work .wb-problem")).to_contain_text("there is no model or folder 'no-such-model'")
+    panel.locator('[name="model"]').fill("smollm2")
+    panel.locator('[name="model"]').press("Tab")
+    panel.get_by_role("button", name="Generate").click()
+    state(panel, "loading")
+    panel.get_by_role("button", name="Stop").click()
+    state(panel, "idle")
+    expect(panel.locator(".wb-work .wb-problem")).to_be_hidden()
+    panel.get_by_role("button", name="Generate").click()
+    state(panel, "answering")  # and is left so: the kernel ends under it
