@@ -55,7 +55,7 @@ def test_sources_have_no_outputs(name: str) -> None:
     assert sum(TAG in cell.metadata.get("tags", ()) for cell in code) == (name != "tour")
 
 
-@pytest.mark.parametrize("name", ["tour", "generate", "kv-streams"])
+@pytest.mark.parametrize("name", ["generate", "kv-streams"])  # the tour runs in JupyterLab, in tests/ui
 def test_a_notebook_runs_by_papermill_alone(name: str, runs: Path, tmp_path: Path) -> None:
     executed = tmp_path / "executed.ipynb"
     parameters = ("-p", "max_tokens", "8") if name == "generate" else ()
@@ -64,11 +64,7 @@ def test_a_notebook_runs_by_papermill_alone(name: str, runs: Path, tmp_path: Pat
     cells = nbformat.read(executed, as_version=4).cells
     outputs = [output for cell in cells for output in cell.get("outputs", ())]
     assert not [output for output in outputs if output.output_type == "error"]
-    shown = "".join(str(output.get("data", {}).get("text/html", "")) for output in outputs)
-    if name == "tour":
-        assert "libnccl.so.2: 0 B to 2.65 GiB" in shown
-        assert "NVIDIA H200, 2026-11-21" in "".join(output.get("text", "") for output in outputs)
-    assert len(list(runs.glob("*/manifest.json"))) == {"tour": 2, "generate": 1, "kv-streams": 0}[name]
+    assert len(list(runs.glob("*/manifest.json"))) == {"generate": 1, "kv-streams": 0}[name]
 
 
 @pytest.mark.parametrize("study", ["process-group", "pinned-memory"])

@@ -118,6 +118,7 @@ def test_the_tour_runs_and_leads_into_a_difference(page: Page, lab: str, home: P
     page.locator(".wb-comparison").nth(1).scroll_into_view_if_needed()
     found = page.locator(".jp-OutputArea-output", has=page.locator(".wb-comparison")).last
     wait_for(page, "d.samples === 2 && d.bands[1] === 'vllm-nccl-eager'", found)
+    expect(page.locator(".jp-RenderedText", has_text="recorded on NVIDIA H200, 2026-11-21")).to_be_visible()
     differences = found.get_by_role("region", name="differences")
     expect(differences.locator("tbody tr").first).to_contain_text("+2.65 GiB")
     differences.get_by_role("button", name="libnccl.so.2").click()
