@@ -84,17 +84,16 @@ def _at(address: tuple[str, int] | Path, place: Place) -> Iterator[Any]:
     if not isinstance(address, Path):
         yield _met(_tcp_store(*address, place), place, deadline)
         return
-    owner, is_mine = os.getpid(), place.rank == 0
+    owner, is_ours = os.getpid(), True
     store = _file_store(address, place, deadline)
     try:
         yield _met(store, place, deadline, address)
     except UsageError:
-        raise  # the store may be that of others
-    except BaseException:
-        is_mine = True  # without this rank there is no group, and rank 0 may be dead
+        is_ours = place.rank == 0  # else the store may be that of others
         raise
     finally:
-        if is_mine and os.getpid() == owner:
+        # Every rank removes it: torch makes it anew where a rank says its goodbye in it after another has removed it.
+        if is_ours and os.getpid() == owner:
             address.unlink(missing_ok=True)
 
 
