@@ -8,6 +8,8 @@ from typing import Any
 from playwright.sync_api import FrameLocator, Locator, Page
 
 Place = Page | Locator | FrameLocator
+WAITS, WAIT_MS = 400, 50
+FULFILS = "([text, condition]) => new Function('d', `return ${condition}`)(JSON.parse(text))"
 
 
 def drawn(place: Place) -> dict[str, Any]:
@@ -19,17 +21,14 @@ def drawn(place: Place) -> dict[str, Any]:
 
 def wait_for(page: Page, condition: str, place: Place | None = None) -> dict[str, Any]:
     """Waits until what was drawn fulfils a condition in JavaScript, such as `d.view === "addresses"`."""
-    root = (place or page).locator(".wb-root").first
-    root.wait_for()
-    page.wait_for_function(
-        """([root, condition]) => {
-          const d = JSON.parse(root.dataset.drawn ?? "{}");
-          return new Function("d", `return ${condition}`)(d);
-        }""",
-        arg=[root.element_handle(), condition],
-        timeout=10_000,
-    )
-    return drawn(place or page)
+    root = (place or page).locator(".wb-root").first  # looked for each time: one view may take another's place
+    for _ in range(WAITS):
+        root.wait_for()
+        text = root.get_attribute("data-drawn") or "{}"
+        if page.evaluate(FULFILS, [text, condition]):
+            return drawn(place or page)
+        page.wait_for_timeout(WAIT_MS)
+    raise AssertionError(f"{condition} is not so of what was drawn: {text}")
 
 
 def colours(page: Page, selector: str = ".wb-chart canvas") -> dict[str, int]:
