@@ -75,6 +75,8 @@ def test_side_by_side_shares_window_and_height(opened: Page) -> None:
     opened.keyboard.up("Control")
     wait_for(opened, "d.window.start > 0")
     opened.wait_for_timeout(500)
+    heights = [json.loads(charts.nth(n).get_attribute("data-drawn") or "")["top"] for n in range(3)]
+    assert heights[0] == heights[1] == heights[2]
     windows = [json.loads(charts.nth(n).get_attribute("data-drawn") or "")["window"] for n in range(3)]
     assert windows[0] == windows[1] == windows[2]
     charts.nth(2).locator(".wb-chart").click(position={"x": 700, "y": 200})
@@ -83,4 +85,7 @@ def test_side_by_side_shares_window_and_height(opened: Page) -> None:
 
 def test_what_the_runs_differ_in_is_told(opened: Page) -> None:
     expect(opened.get_by_role("region", name="what the runs differ in")).to_contain_text("vllm_generation.py gloo")
-    expect(opened.get_by_role("region", name="speed, and whether")).to_contain_text("not recorded")
+    speeds = opened.get_by_role("region", name="memory and speed")
+    expect(speeds).to_contain_text("not recorded")
+    expect(speeds.locator("tbody tr").nth(2)).to_contain_text("11.75 GiB")
+    expect(opened.locator(".wb-title").first).to_contain_text("recorded on NVIDIA H200, 2026-11-21")

@@ -78,6 +78,15 @@ def test_questions_of_one_run_are_that_run_s(tmp_path: Path) -> None:
     assert "nothing to rank" in screen.answer({"ask": "deltas", "tier": "gpu", "by": "owner"}).facts["error"]
 
 
+def test_a_run_without_a_tier_is_shown_with_nothing_in_it(tmp_path: Path) -> None:
+    on_gpu = written(tmp_path, events=[event(5, "alloc", MIB, 1, tier="gpu", layer="driver", owner="a")])
+    screen = ComparisonScreen([on_gpu, made(tmp_path, MIB, [])])
+    series = {"ask": "series", "tier": "gpu", "by": "owner", "start": 0, "end": 100, "columns": 50}
+    bands = [[band["name"] for band in screen.answer(series | {"run": run}).facts["bands"]] for run in (0, 1)]
+    assert bands == [["a"], []]
+    assert screen.answer({"ask": "run", "run": 1}).facts["tiers"] == ["gpu", "pageable"]
+
+
 def test_a_figure_has_a_line_a_way_on_the_shared_axis(tmp_path: Path) -> None:
     sizes = [(10 * MIB, {"x": 1}), (14 * MIB, {"x": 1}), (90 * MIB, {"x": 2})]
     runs = [made(tmp_path, size, [phase("p", 1, 50)], config) for size, config in sizes]
@@ -96,6 +105,7 @@ def test_two_to_six_runs_are_shown(tmp_path: Path) -> None:
         Comparison(runs).view()
     shown = Comparison(runs[:2]).view().still()
     assert "a: 1.00 MiB to 2.00 MiB" in shown["text/plain"]
-    assert shown["text/html"].count("<img") == 2
+    assert shown["image/svg+xml"].count("<g ") == 2
+    assert "srcdoc" in shown["text/html"]
     with pytest.raises(UsageError, match="nothing in a tier 'gpu'"):
         Comparison(runs[:2]).view("gpu")

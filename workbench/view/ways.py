@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from workbench.run.run import Run
+from workbench.units import shown
 
 
 @dataclass(frozen=True)
@@ -58,4 +59,4 @@ def _flatten(prefix: str, value: Any, found: dict[str, str]) -> None:
         for name, inner in value.items():
             _flatten(f"{prefix}.{name}" if prefix else name, inner, found)
     else:
-        found[prefix] = value if isinstance(value, str) else "not set" if value is None else json.dumps(value)
+        found[prefix] = shown(value) if isinstance(value, str) else "not set" if value is None else json.dumps(value)

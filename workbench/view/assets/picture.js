@@ -86,7 +86,7 @@ export class Picture {
       paintSteps(context, box, series.match, state.window, top, { strokeStyle: this.theme.ground, lineWidth: 4 * box.ratio });
       paintSteps(context, box, series.match, state.window, top, { strokeStyle: this.theme.ink, lineWidth: 1.75 * box.ratio });
     }
-    return { samples: series.times.length, bands: series.bands.map((band) => band.name), highest: stacked.highest, shown: series.facts.shown };
+    return { samples: series.times.length, bands: series.bands.map((band) => band.name), highest: stacked.highest, top, shown: series.facts.shown };
   }
 
   drawBytesAxis(context, box, top) {

@@ -224,6 +224,7 @@ export class Timeline {
   }
 
   draw() {
+    if (this.options.isHidden?.()) return this.options.drew(); // what came in is drawn by the one that holds it
     if (!this.width) return;
     const began = performance.now();
     const drawn = this.picture.draw(this);
