@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
@@ -49,6 +50,9 @@ def test_the_pointer_tells_every_run(opened: Page) -> None:
     opened.mouse.move(point(opened, 36e9), chart(opened)["top"] + 200)
     for name in NAMES:
         expect(opened.locator(".wb-tip").first).to_contain_text(name)
+    opened.locator(".wb-chart").first.focus()
+    opened.keyboard.press("Shift+ArrowRight")
+    expect(opened.get_by_role("status").first).to_contain_text(re.compile(r"vllm-gloo \d.*vllm-nccl-eager \d"))
 
 
 def test_differences_are_ranked_and_lead_into_the_timelines(opened: Page) -> None:

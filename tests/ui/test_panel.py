@@ -154,7 +154,9 @@ def test_the_panel_records_and_compares_then_generates_and_stops(panel: Locator,
     assert 0 < len(stopped) < 1200
     panel.locator('[name="max_tokens"]').fill("4")
     panel.get_by_role("button", name="Generate").click()  # by the engine that is loaded
-    expect(panel.locator(".wb-state")).to_contain_text("Ready reference, smollm2 · 4 tokens", timeout=SLOW_MS)
+    expect(panel.locator(".wb-state")).to_contain_text(
+        "Ready: reference, smollm2. The last answer: 4 tokens", timeout=SLOW_MS
+    )
     panel.get_by_role("button", name="End engine").click()
     state(panel, "idle")
     assert ended()

@@ -174,7 +174,19 @@ def test_a_view_begins_with_what_the_run_has(tmp_path: Path) -> None:
 
 def test_colours_are_the_same_for_the_same_library_whatever_its_version() -> None:
     assert colour_of("libcublas.so.12") == colour_of("libcublas.so.13")
-    assert colour_of("python3.11") == colour_of("python3.12")
+    assert colour_of("python3.11") == colour_of("python3.12") == colour_of("libpython3.13.so.1.0")
+    assert colour_of("libopenblasp-r0-59ffcd50.3.15.so") == colour_of("libopenblasp-r0-0a1b2c3d.so")
+    assert colour_of("_x.cpython-311-x86_64-linux-gnu.so") == colour_of("_x.abi3.so")
+    on_cpu = [
+        "torch",
+        "python3.11",
+        "heap",
+        "libtorch_cpu.so",
+        "libtorch_python.so",
+        "libscipy_openblas64_-fdde5778.so",
+    ]
+    on_cpu += ["libarrow.so.2600", "tokenizers.abi3.so", "_safetensors_rust.abi3.so", "_C.abi3.so"]
+    assert len({colour_of(name) for name in on_cpu}) == len(on_cpu)
     together = ("torch", "libnccl.so.2", "context", "modules", "graphs", "streams", "libcublas.so.13", "torch unused")
     assert len({colour_of(name) for name in together}) == len(together)
     assert len({colour_of(name) for name in ("weights", "kv_cache", "activations", "graphs", "unused", "no tag")}) == 6

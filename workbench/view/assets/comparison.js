@@ -3,7 +3,7 @@
 import { AlignedSource } from "./aligned.js";
 import { isDark, make, makeChoice, onTheme } from "./dom.js";
 import { makeDeltas, makeSettings } from "./differences.js";
-import { formatTime } from "./format.js";
+import { formatBytes, formatTime } from "./format.js";
 import { Gestures } from "./gestures.js";
 import { Overlay, overlayTip, wayLine } from "./overlay.js";
 import { Timeline } from "./timeline.js";
@@ -243,8 +243,10 @@ export class Comparison {
     return overlayTip(this, time);
   }
 
-  reading() {
-    return null;
+  /** What each run holds at a time, for screen readers. */
+  spoken(time) {
+    const held = this.timelines.map((timeline, run) => `${this.label(run)} ${formatBytes(timeline.reading(time)?.total ?? 0)}`);
+    return `${formatTime(time)}: ${held.join(", ")}`;
   }
 }
 
