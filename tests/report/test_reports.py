@@ -161,6 +161,6 @@ def test_copies_are_kept_once_they_are_changed(tmp_path: Path) -> None:
 def test_lab_opens_the_tour(tmp_path: Path) -> None:
     done = command("workbench", "lab", str(tmp_path), "--port", "8123", "--no-browser", "--json")
     started = json.loads(done.stdout)["command"]
-    assert started[1:4] == ["-m", "jupyterlab", str(tmp_path / "tour.ipynb")]
+    assert started[1:4] == ["-m", "jupyterlab", f"--ServerApp.root_dir={tmp_path}"]
     assert "--port=8123" in started
     assert sorted(path.stem for path in tmp_path.glob("*.ipynb")) == NOTEBOOKS

@@ -55,8 +55,10 @@ def test_runs_of_one_config_are_repeats_of_one_way(tmp_path: Path) -> None:
     configs = [{"limits": {"kv": 1}}, {"limits": {"kv": 2}}, {"limits": {"kv": 1}}]
     runs = [made(tmp_path, 1, [], config) for config in configs]
     ways = ways_of(runs)
-    assert [(way.name, way.runs) for way in ways] == [("made A", (0, 2)), ("made B", (1,))]
+    assert [(way.name, way.runs) for way in ways] == [("made, kv 1", (0, 2)), ("made, kv 2", (1,))]
     assert settings_of(runs, ways) == [("limits.kv", ["1", "2"])]
+    two_settings = [made(tmp_path, 1, [], config) for config in ({"x": 1, "y": 1}, {"x": 2, "y": 2})]
+    assert [way.name for way in ways_of(two_settings)] == ["made, A", "made, B"]
 
 
 def test_a_difference_within_the_spread_of_repeats_is_noise(tmp_path: Path) -> None:
@@ -91,7 +93,7 @@ def test_a_figure_has_a_line_a_way_on_the_shared_axis(tmp_path: Path) -> None:
     sizes = [(10 * MIB, {"x": 1}), (14 * MIB, {"x": 1}), (90 * MIB, {"x": 2})]
     runs = [made(tmp_path, size, [phase("p", 1, 50)], config) for size, config in sizes]
     [axes] = Comparison(runs).figure().axes
-    assert axes.get_legend_handles_labels()[1] == ["made A (2 runs)", "made B"]
+    assert axes.get_legend_handles_labels()[1] == ["made, x 1 (2 runs)", "made, x 2"]
     highest = [np.asarray(line.get_ydata()).max() for line in axes.get_lines()]
     assert highest == [15 * MIB, 93 * MIB]  # the median of two is between them
     assert len(axes.collections) == 1

@@ -20,7 +20,7 @@ function makeRanking(comparison, answer) {
   const most = Math.max(1, ...Array.from(columns.base, (base, i) => Math.abs(columns.other[i] - base)));
   for (let i = 0; i < Math.min(columns.what.length, MOST_ROWS); i++) body.append(deltaRow(comparison, columns, i, most));
   const growth = answer.by === "owner" ? "at the fullest phase edge" : "growth in the phase";
-  const head = ["", ways[0].name, ways[answer.way].name, "difference", "", "beyond noise"].map((name, place) => make("th", { scope: "col", class: !place || place > 3 ? "" : place < 3 ? "wb-number wb-way" : "wb-number" }, name));
+  const head = ["", ways[0].name, ways[answer.way].name, "difference", "", "repeats differ by"].map((name, place) => make("th", { scope: "col", class: !place || place > 3 ? "" : place < 3 ? "wb-number wb-way" : "wb-number" }, name));
   const table = make("table", {}, make("thead", {}, make("tr", {}, ...head)), body);
   const note = columns.what.length ? `${growth}, medians${columns.what.length > MOST_ROWS ? `; ${columns.what.length - MOST_ROWS} smaller ones are not listed` : ""}` : "nothing differs";
   return make("section", { class: "wb-panel", "aria-label": "differences" }, make("h3", {}, `${ways[answer.way].name} against ${ways[0].name}`), make("p", {}, note), columns.what.length ? make("div", { class: "wb-scroll" }, table) : null);
@@ -31,7 +31,7 @@ function deltaRow(comparison, columns, i, most) {
   const what = columns.what[i];
   const button = make("button", { type: "button", class: "wb-link", onclick: () => comparison.point(what) }, what);
   const bar = make("span", { class: `wb-bar ${difference < 0 ? "wb-less" : "wb-more"}`, style: `width:${((Math.abs(difference) / most) * 100).toFixed(1)}%` });
-  const noise = Number.isNaN(columns.noise[i]) ? "not known: one run each" : columns.is_noise[i] ? `noise: repeats differ by ${formatBytes(columns.noise[i])}` : `yes: repeats differ by ${formatBytes(columns.noise[i])}`;
+  const noise = Number.isNaN(columns.noise[i]) ? "one run each" : formatBytes(columns.noise[i]) + (columns.is_noise[i] ? ": noise" : "");
   return make(
     "tr",
     { class: columns.is_noise[i] ? "wb-dim" : "" },
@@ -40,7 +40,7 @@ function deltaRow(comparison, columns, i, most) {
     make("td", { class: "wb-number" }, formatBytes(columns.other[i])),
     make("td", { class: "wb-number" }, (difference > 0 ? "+" : "") + formatBytes(difference)),
     make("td", { class: "wb-bars" }, bar),
-    make("td", { class: "wb-wrap wb-dim" }, noise),
+    make("td", { class: "wb-dim" }, noise),
   );
 }
 
