@@ -83,7 +83,8 @@ def test_a_report_is_a_notebook_a_page_and_findings(study: str, runs: Path, tmp_
     assert not runs.exists()
     page = (out / f"{study}.html").read_text()
     assert not REMOTE.search(re.sub(r'srcdoc="[^"]*"', "", page))
-    assert "data-workbench-static" in page
+    assert page.count('<div data-workbench-static="') == 2  # the runs recorded before, and what was run here
+    assert "NVIDIA H200" in page
     again = command("workbench", "report", study, "--out", str(out))
     assert (again.returncode, "is there already" in again.stderr) == (2, True)
 

@@ -19,7 +19,7 @@ function makeRanking(comparison, answer) {
   const body = make("tbody");
   const most = Math.max(1, ...Array.from(columns.base, (base, i) => Math.abs(columns.other[i] - base)));
   for (let i = 0; i < Math.min(columns.what.length, MOST_ROWS); i++) body.append(deltaRow(comparison, columns, i, most));
-  const growth = answer.by === "owner" ? "at the fullest phase edge" : "growth in the phase";
+  const growth = answer.by === "owner" ? "at the fullest phase edge" : "growth in the phase, less the phases inside it";
   const head = ["", ways[0].name, ways[answer.way].name, "difference", "", "repeats differ by"].map((name, place) => make("th", { scope: "col", class: !place || place > 3 ? "" : place < 3 ? "wb-number wb-way" : "wb-number" }, name));
   const table = make("table", {}, make("thead", {}, make("tr", {}, ...head)), body);
   const note = columns.what.length ? `${growth}, medians${columns.what.length > MOST_ROWS ? `; ${columns.what.length - MOST_ROWS} smaller ones are not listed` : ""}` : "nothing differs";
