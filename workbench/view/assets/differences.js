@@ -40,7 +40,7 @@ function deltaRow(comparison, columns, i, most) {
     make("td", { class: "wb-number" }, formatBytes(columns.other[i])),
     make("td", { class: "wb-number" }, (difference > 0 ? "+" : "") + formatBytes(difference)),
     make("td", { class: "wb-bars" }, bar),
-    make("td", { class: "wb-dim" }, noise),
+    make("td", { class: "wb-wrap wb-dim wb-noise" }, noise),
   );
 }
 
