@@ -11,7 +11,7 @@ from statistics import median
 import numpy as np
 
 from tests.benchmarks.processes import PYTHON, Document, found_quietly, program, recorded
-from tests.benchmarks.rows import Row, interval_of_median, least_to_most
+from tests.benchmarks.rows import Row, interval_of_medians, least_to_most
 
 MOST_PERCENT = 1.0
 STEPS = 64  # of a window that is long enough to have the scribe's work in it
@@ -41,7 +41,7 @@ def _steps(folder: Path, quick: bool) -> list[Row]:
 def _paired(what: str, documents: list[Document]) -> list[Row]:
     seconds = np.array([pair for document in documents for pair in document["pairs"]])  # [pair, recorded or plain]
     cost = (seconds[:, 0] / seconds[:, 1] - 1) * 100
-    low, high = interval_of_median(cost)
+    low, high = interval_of_medians(cost)
     steps = f"{low:.2f} to {high:.2f}, 95 %, n={len(cost)}"
     share = float(np.median([document["scribe_share"] for document in documents])) * 100
     return [

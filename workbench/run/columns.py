@@ -12,16 +12,22 @@ Ints = npt.NDArray[np.int64]
 
 def equals(table: pa.Table, column: str, text: str) -> Mask:
     """Which rows have `text` in a text column."""
-    parts = [_equals(chunk, text) for chunk in table[column].chunks]
-    return np.concatenate(parts) if parts else np.zeros(0, dtype=bool)
+    same = np.empty(table.num_rows, dtype=bool)
+    start = 0
+    for chunk in table[column].chunks:
+        _equals(chunk, text, same[start : start + len(chunk)])
+        start += len(chunk)
+    return same
 
 
-def _equals(chunk: pa.DictionaryArray, text: str) -> Mask:
+def _equals(chunk: pa.DictionaryArray, text: str, same: Mask) -> None:
     texts = chunk.dictionary.to_pylist()
     if text not in texts:
-        return np.zeros(len(chunk), dtype=bool)
-    same: Mask = np.equal(values(chunk.indices), texts.index(text))
-    return same & np.asarray(chunk.is_valid()) if chunk.null_count else same
+        same[:] = False
+        return
+    np.equal(values(chunk.indices), texts.index(text), out=same)
+    if chunk.null_count:
+        same &= np.asarray(chunk.is_valid())
 
 
 def values(array: pa.Array) -> npt.NDArray[np.int64]:

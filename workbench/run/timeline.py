@@ -12,6 +12,9 @@ from workbench.run.columns import Ints, Mask, codes, equals, numbers
 OUTER_LAYER = {"gpu": "driver", "pinned": "driver", "pageable": "host"}
 """The layer whose events count in a tier; allocator blocks lie inside it, and adding them would count bytes twice."""
 
+PIECE = 1 << 16  # rows worked on at a time, so that what lies between stays in the processor's cache
+SIGN = np.array([1, -1])  # of what an alloc and a free add
+
 
 @dataclass(frozen=True)
 class Peak:
@@ -78,11 +81,16 @@ def timelines(events: pa.Table, tier: str, by: str = "owner") -> dict[str, Timel
 def counted(events: pa.Table, tier: str) -> Mask:
     """Which events count in a tier: those of its outer layer, or of the allocator where nothing outer was recorded."""
     in_tier = equals(events, "tier", tier)
-    outer = in_tier & equals(events, "layer", OUTER_LAYER[tier])
+    outer = equals(events, "layer", OUTER_LAYER[tier])
+    outer &= in_tier
     return outer if outer.any() else in_tier
 
 
 def signed_bytes(events: pa.Table) -> Ints:
     """What each event adds to the bytes in use: negative for a free."""
-    change = numbers(events, "bytes").copy()
-    return np.negative(change, out=change, where=equals(events, "kind", "free"))
+    sizes, is_free = numbers(events, "bytes"), equals(events, "kind", "free")
+    change = np.empty_like(sizes)
+    for start in range(0, len(sizes), PIECE):
+        piece = slice(start, start + PIECE)
+        np.multiply(sizes[piece], SIGN[is_free[piece].view(np.uint8)], out=change[piece])
+    return change

@@ -24,7 +24,7 @@ from workbench.config import EngineConfig, Workload
 from workbench.engines import engine
 from workbench.engines.base import Token
 from workbench.record.native import library
-from workbench.record.probe import Copy, NullProbe, Probe
+from workbench.record.probe import Copy, NullProbe, Probe, Step
 from workbench.record.recorder import current
 
 WARM_UP = 32  # steps
@@ -50,8 +50,8 @@ class Switch:
     def request(self, **facts: int | str | None) -> None:
         self.probe.request(**facts)
 
-    def step(self, **facts: int) -> None:
-        self.probe.step(**facts)
+    def step(self, step: Step) -> None:
+        self.probe.step(step)
 
     def telling(self) -> AbstractContextManager[None]:
         return self.probe.telling()
