@@ -57,6 +57,9 @@ def test_runs_of_one_config_are_repeats_of_one_way(tmp_path: Path) -> None:
     ways = ways_of(runs)
     assert [(way.name, way.runs) for way in ways] == [("made, kv 1", (0, 2)), ("made, kv 2", (1,))]
     assert settings_of(runs, ways) == [("limits.kv", ["1", "2"])]
+    runs[2].manifest.gpus = [{"name": "a GPU"}]  # what another machine takes is no repeat
+    assert [way.runs for way in ways_of(runs)] == [(0,), (1,), (2,)]
+    assert ways_of([runs[0], runs[2]])[1].name == "made, a GPU"
     two_settings = [made(tmp_path, 1, [], config) for config in ({"x": 1, "y": 1}, {"x": 2, "y": 2})]
     assert [way.name for way in ways_of(two_settings)] == ["made, A", "made, B"]
 

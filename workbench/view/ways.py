@@ -10,12 +10,13 @@ from typing import Any
 from workbench.run.run import Run
 from workbench.units import shown
 
-LONGEST = 24  # letters of a setting in a name
+LONGEST = 40  # letters of a setting in a name
+HARDWARE = "hardware"
 
 
 @dataclass(frozen=True)
 class Way:
-    """Runs of one config and workload, or where none is known of one name and command."""
+    """Runs of one config and workload on like hardware, or where none is known of one name and command."""
 
     name: str
     runs: tuple[int, ...]  # places in the comparison
@@ -31,20 +32,23 @@ def ways_of(runs: Sequence[Run]) -> list[Way]:
 
 
 def _told_apart(runs: Sequence[Run]) -> list[str]:
-    """The names of runs; after those that are the same the setting they differ in, or a letter where it is long."""
+    """The names of runs; after those that are the same their hardware, the setting they differ in, or a letter."""
     names = [run.manifest.name for run in runs]
-    differing = _differing([_flat(run) for run in runs])
-    if len(differing) == 1 and max(map(len, differing[0][1])) <= LONGEST:
-        [(setting, values)] = differing
+    differing = dict(_differing([_flat(run) for run in runs]))
+    if len(differing) == 1 and HARDWARE not in differing:
+        [(setting, values)] = differing.items()
         more = [f"{setting.rpartition('.')[2]} {value}" for value in values]
     else:
+        more = differing.get(HARDWARE, [])
+    if len(set(more)) < len(names) or max(map(len, more)) > LONGEST:
         more = list("ABCDEF"[: len(names)])
     return [f"{name}, {own}" if names.count(name) > 1 else name for name, own in zip(names, more, strict=True)]
 
 
 def _key(run: Run) -> str:
     manifest = run.manifest
-    return json.dumps(_settings(run) if manifest.config else [manifest.name, manifest.command], sort_keys=True)
+    known = [_settings(run)] if manifest.config else [manifest.name, manifest.command]
+    return json.dumps([*known, _hardware(run)], sort_keys=True)
 
 
 def settings_of(runs: Sequence[Run], ways: Sequence[Way]) -> list[tuple[str, list[str]]]:
@@ -63,7 +67,11 @@ def _flat(run: Run) -> dict[str, str]:
     if manifest.config is None:
         return {"command": " ".join(manifest.command or [manifest.name])}
     found = _settings(run) | {f"version of {name}": version for name, version in manifest.versions.items()}
-    return found | {"hardware": ", ".join(gpu["name"] for gpu in manifest.gpus) or str(manifest.host.get("cpu", ""))}
+    return found | {HARDWARE: _hardware(run)}
+
+
+def _hardware(run: Run) -> str:
+    return ", ".join(gpu["name"] for gpu in run.manifest.gpus) or str(run.manifest.host.get("cpu", ""))
 
 
 def _settings(run: Run) -> dict[str, str]:
