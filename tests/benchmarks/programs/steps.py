@@ -2,8 +2,8 @@
 
 Neighbouring steps see the same machine, so that what the hooks cost shows through its noise. Of each pair chance
 decides which is recorded: what grows from step to step, and what comes again with every answer, falls out. Then as many
-steps are all recorded, for the scribe's work. Prints the seconds of each pair's steps, recorded and plain, and the share
-of a core that the scribe took meanwhile.
+steps are all recorded, for the scribe's work. Prints the seconds of each pair's steps, recorded and plain, and the
+share of a core that the scribe took meanwhile.
 """
 
 from __future__ import annotations
