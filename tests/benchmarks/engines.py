@@ -1,6 +1,6 @@
 """Tokens a second of the reference engine, of vLLM through the workbench, and of vLLM alone, in turn.
 
-On a CUDA host, without the rest: python3 tests/benchmarks/engines.py [MODEL …]
+On a CUDA host, without the rest: python3 tests/benchmarks/engines.py [--wrapper] [MODEL …]. With --wrapper only vLLM.
 """
 
 from __future__ import annotations
@@ -23,12 +23,14 @@ QUIETLY = {"VLLM_LOGGING_LEVEL": "ERROR", "VLLM_USE_FLASHINFER_SAMPLER": "0"}
 
 WAYS = {"reference": "reference", "vllm": "vllm", "plain-vllm": "vllm"}  # and the engine that goes them
 CPU = ("cpu", 16, "64MiB", [(1, 64), (16, 64)], (25, 25))
-CUDA = ("cuda", 256, "4GiB", [(64, 128), (256, 128)], (15, 60))  # sequences, budget, loads, rounds of answers, of steps
+CUDA = ("cuda", 256, "4GiB", [(64, 128), (256, 128)], (25, 40))  # sequences, budget, loads, rounds of answers, of steps
 
 Rounds = dict[str, list[dict[str, float]]]
 
 
-def measure(folder: Path, quick: bool, models: tuple[str, ...] = ("smollm2",)) -> list[Row]:
+def measure(
+    folder: Path, quick: bool, models: tuple[str, ...] = ("smollm2",), ways: tuple[str, ...] = tuple(WAYS)
+) -> list[Row]:
     """The rows of every model and load."""
     import torch
 
@@ -38,11 +40,11 @@ def measure(folder: Path, quick: bool, models: tuple[str, ...] = ("smollm2",)) -
     for model in models:
         engines = {
             name: OnDemand(program("speed.py", name, model, sequences, budget), "ready", **QUIETLY)
-            for name in dict.fromkeys(WAYS.values())
+            for name in dict.fromkeys(WAYS[way] for way in ways)
         }
         for requests, tokens in loads:
             what, load = f"{model}, {where}, {requests} x {tokens}", f"{requests} {tokens}"
-            found = _rounds(engines, load, rounds)
+            found = _rounds(engines, load, rounds, ways)
             asked = [json.loads(engines["vllm"].ask(f"steps {load}", "found")) for _ in range(turns)]
             pairs = np.array([pair for document in asked for pair in document["pairs"]])
             rows += [*_speeds(what, found), *_lost(what, requests * tokens, found, pairs)]
@@ -51,12 +53,12 @@ def measure(folder: Path, quick: bool, models: tuple[str, ...] = ("smollm2",)) -
     return rows
 
 
-def _rounds(engines: dict[str, OnDemand], load: str, rounds: int) -> Rounds:
+def _rounds(engines: dict[str, OnDemand], load: str, rounds: int, ways: tuple[str, ...]) -> Rounds:
     """What every way found in every round, in an order that chance decides; the first round of each warms."""
-    found: Rounds = {way: [] for way in WAYS}
+    found: Rounds = {way: [] for way in ways}
     order = random.Random(0)
     for number in range(1 + rounds):
-        for way in order.sample(tuple(WAYS), len(WAYS)):
+        for way in order.sample(ways, len(ways)):
             document = json.loads(engines[WAYS[way]].ask(f"{way} {load}", "found"))
             if number:
                 found[way].append(document)
@@ -65,11 +67,14 @@ def _rounds(engines: dict[str, OnDemand], load: str, rounds: int) -> Rounds:
 
 def _speeds(what: str, found: Rounds) -> list[Row]:
     speeds = {way: [document["tokens_per_s"] for document in documents] for way, documents in found.items()}
-    slower = [alone / own for alone, own in zip(speeds["plain-vllm"], speeds["reference"], strict=True)]
-    return [
-        *(Row(f"{name}, {what}", median(some), "tokens/s", None, least_to_most(some)) for name, some in speeds.items()),
-        Row(f"vLLM's tokens/s of the reference engine's, {what}", median(slower), "", 1.0, least_to_most(slower)),
+    rows = [
+        Row(f"{name}, {what}", median(some), "tokens/s", None, least_to_most(some)) for name, some in speeds.items()
     ]
+    if own := speeds.get("reference"):
+        slower = [alone / mine for alone, mine in zip(speeds["plain-vllm"], own, strict=True)]
+        name = f"vLLM's tokens/s of the reference engine's, {what}"
+        rows.append(Row(name, median(slower), "", 1.0, least_to_most(slower)))
+    return rows
 
 
 def _lost(what: str, tokens: int, found: Rounds, pairs: Numbers) -> list[Row]:
@@ -83,13 +88,23 @@ def _lost(what: str, tokens: int, found: Rounds, pairs: Numbers) -> list[Row]:
     steps = (pairs[:, 0] / pairs[:, 1] - 1) * 100
     low, high = interval_of_medians(steps, around)
     spread = f"{low:.2f} to {high:.2f}, 95 %, n={len(steps)} and {len(around)}"
+    parts = {"in steps": steps, "before and after them": around}
     return [
-        Row(f"lost by the wrapper, in steps, {what}", float(np.median(steps)), "%"),
-        Row(f"lost by the wrapper, before and after them, {what}", float(np.median(around)), "%"),
+        *(
+            Row(f"lost by the wrapper, {part}, {what}", float(np.median(some)), "%", None, _interval(some))
+            for part, some in parts.items()
+        ),
         Row(f"lost by the wrapper, {what}", float(np.median(steps) + np.median(around)), "%", 1.0, spread),
     ]
 
 
+def _interval(values: Numbers) -> str:
+    low, high = interval_of_medians(values)
+    return f"{low:.2f} to {high:.2f}, 95 %"
+
+
 if __name__ == "__main__":
-    for each in sys.argv[1:] or ["smollm2"]:
-        show(measure(Path(), False, (each,)))
+    chosen = [argument for argument in sys.argv[1:] if argument != "--wrapper"] or ["smollm2"]
+    asked = ("vllm", "plain-vllm") if "--wrapper" in sys.argv else tuple(WAYS)
+    for each in chosen:
+        show(measure(Path(), False, (each,), asked))

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import tempfile
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +26,7 @@ from workbench.engines.host import Host
 from workbench.engines.reference.engine import ReferenceEngine
 from workbench.engines.vllm import support
 from workbench.errors import EngineError, UsageError
+from workbench.launch.session import Session
 from workbench.mechanisms.process_group import communicators
 from workbench.run.evidence import CANNOT_TELL, NOT_OBSERVED, OBSERVED
 from workbench.run.run import Run
@@ -174,15 +179,51 @@ def test_vllm_by_gloo_says_so_and_leaves_no_group(shape: Path) -> None:
     assert not dist.is_initialized()
 
 
-def test_two_ranks_of_vllm_are_recorded_and_answer(shape: Path, tmp_path: Path) -> None:
+@pytest.fixture
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Where engines have their temporary files, with a name short enough for sockets; what they compiled is not."""
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "compiled"))
+    with tempfile.TemporaryDirectory() as folder:
+        monkeypatch.setattr("tempfile.tempdir", folder)
+        yield Path(folder)
+
+
+def processes_of(session: Session) -> list[Path]:
+    """The engine's process in /proc, then those that it started."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*"):
+        with suppress(ProcessLookupError):
+            if os.getpgid(int(path.name)) == session._process.pid:
+                found.append(path)
+    return sorted(found)
+
+
+def shared_by(processes: list[Path]) -> set[Path]:
+    """The shared memory that processes use, as far as it has a name that others can open."""
+    words = {word for path in processes for word in (path / "maps").read_text().split()}
+    return {path for path in map(Path, words) if path.parent == Path("/dev/shm") and path.exists()}
+
+
+def two_ranks(shape: Path, folder: Path) -> Session:
+    config = vllm_config(shape, process_group=Gloo(), parallel=Parallel(2))
+    return Session(config, store=Store(folder / "runs"))
+
+
+def test_two_ranks_of_vllm_are_recorded_and_answer_and_leave_nothing(
+    shape: Path, tmp_path: Path, temporary: Path
+) -> None:
     """About a minute: two processes load vLLM beside each other and the engine's own."""
     pytest.importorskip("vllm")
-    config = vllm_config(shape, process_group=Gloo(), parallel=Parallel(2))
-    found = workbench.generate(
-        config, Workload(("hello",), max_tokens=6, stop_at_end=False), store=Store(tmp_path / "runs")
-    )
-    run = found.run
-    assert len(found.answers[0].tokens) == 6
+    with two_ranks(shape, tmp_path) as session:
+        [answer] = session.generate(Workload(("hello",), max_tokens=6, stop_at_end=False))
+        shared = shared_by(processes_of(session))
+        assert len(shared) >= 2
+        assert list(temporary.iterdir())
+    assert not [path for path in shared if path.exists()]
+    assert not list(temporary.iterdir())
+    run = session.run
+    assert run is not None
+    assert len(answer.tokens) == 6
     assert run.manifest.status == "complete"
     said = run.manifest.notes["process_group"]["ranks"]
     assert [(rank["rank"], rank["world_size"], rank["backend"], rank["metadata"]) for rank in said] == [
@@ -202,6 +243,28 @@ def test_two_ranks_of_vllm_are_recorded_and_answer(shape: Path, tmp_path: Path) 
         "process_group gloo": OBSERVED,
         "graphs none": OBSERVED,
     }
+
+
+def test_a_rank_that_is_killed_ends_the_others_and_leaves_nothing(shape: Path, tmp_path: Path, temporary: Path) -> None:
+    """A minute too."""
+    pytest.importorskip("vllm")
+    with two_ranks(shape, tmp_path) as session:
+        stream = session.generate(Workload(("hello",) * 50, max_tokens=400, stop_at_end=False), stream=True)
+        next(stream)
+        processes = processes_of(session)
+        shared = shared_by(processes)
+        assert len(shared) >= 2
+        *_, rank = (path for path in processes if "VLLM::Worker" in (path / "comm").read_text())
+        os.kill(int(rank.name), signal.SIGKILL)
+        with pytest.raises(EngineError, match=r"a rank of it ended.* in phase generate"):
+            list(stream)
+    assert not [path for path in processes if path.exists() and state_of(path) != "Z"]
+    assert not [path for path in shared if path.exists()]
+    assert not list(temporary.iterdir())
+
+
+def state_of(process: Path) -> str:
+    return (process / "stat").read_text().rpartition(")")[2].split()[0]
 
 
 def test_workers_are_told_of_a_store_that_is_there_only_while_they_are(

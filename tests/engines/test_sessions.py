@@ -8,13 +8,15 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import workbench
-from workbench.config import EngineConfig, Limits, Workload
+from workbench.config import EngineConfig, Gloo, Limits, Workload
 from workbench.errors import EngineError, UsageError
 from workbench.launch.session import Session
 from workbench.run.metrics import per_request, summary
@@ -28,11 +30,13 @@ def config(model: Path, **limits: Any) -> EngineConfig:
     return EngineConfig(model=str(model), dtype="float32", limits=Limits(**limits))
 
 
-def engine_processes() -> set[int]:
+def engine_processes(store: Path) -> set[int]:
+    """The engines whose runs are somewhere in a folder; others may be at work on this machine."""
     found = set()
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
-            if b"workbench.launch.worker" in path.read_bytes():
+            command = path.read_bytes()
+            if b"workbench.launch.worker" in command and os.fsencode(store) in command:
                 found.add(int(path.parent.name))
         except OSError:
             continue
@@ -40,13 +44,12 @@ def engine_processes() -> set[int]:
 
 
 @pytest.fixture(autouse=True)
-def _nothing_is_left() -> object:
-    before = engine_processes()
+def _nothing_is_left(tmp_path: Path) -> object:
     yield
     deadline = time.monotonic() + 10
-    while engine_processes() - before and time.monotonic() < deadline:
+    while engine_processes(tmp_path) and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert engine_processes() <= before
+    assert not engine_processes(tmp_path)
 
 
 def test_what_comes_out_alone_comes_out_in_a_session(tiny_model: Path, tmp_path: Path) -> None:
@@ -146,6 +149,43 @@ def test_an_engine_that_is_killed_names_phase_and_owners_and_keeps_the_run(tiny_
     assert len(session.run.events())
 
 
+@pytest.fixture
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where temporary files go, of this process and of those that it starts."""
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+    return tmp_path / "temporary"
+
+
+@pytest.mark.parametrize("end", ["closed", "engine killed", "scribe killed too"])
+def test_an_engine_leaves_no_temporary_files_however_it_ends(
+    end: str, tiny_model: Path, tmp_path: Path, temporary: Path
+) -> None:
+    """The store in which its process group meets is one of them."""
+    with_gloo = replace(config(tiny_model), process_group=Gloo())
+    with suppress(EngineError), Session(with_gloo, store=Store(tmp_path)) as session:
+        [own] = temporary.iterdir()
+        [store] = own.glob("workbench-group-*/store")
+        if end == "scribe killed too":
+            session._scribing._scribe.kill()
+        if end != "closed":
+            os.kill(session._process.pid, signal.SIGKILL)
+            session.generate("a")
+    assert not store.exists()
+    assert not list(temporary.iterdir())
+
+
+def test_an_engine_that_can_not_be_started_says_why_and_ends_the_run(
+    tiny_model: Path, tmp_path: Path, temporary: Path
+) -> None:
+    temporary.rmdir()
+    session = Session(config(tiny_model), store=Store(tmp_path))
+    with pytest.raises(EngineError, match=rf"process can not be started: .*No such file or directory: '{temporary}/"):
+        session.__enter__()
+    assert session.run is not None
+    assert session.run.manifest.status == "failed"
+
+
 def test_an_engine_that_fails_says_so_while_it_holds_its_memory(tiny_model: Path, tmp_path: Path) -> None:
     broken = config(tiny_model).with_setting("limits.kv_budget", "900TiB")
     with pytest.raises(EngineError, match=r"no room for a KV cache .* in phase kv_cache; most memory then"):
@@ -182,9 +222,9 @@ def test_no_engine_outlives_the_program_that_wanted_it(tiny_model: Path, tmp_pat
         assert one.stdout.readline() == "begun\n"
         one.kill()
     deadline = time.monotonic() + 20
-    while engine_processes() and time.monotonic() < deadline:
+    while engine_processes(tmp_path) and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert not engine_processes()
+    assert not engine_processes(tmp_path)
     [run] = Store(tmp_path).runs()
     assert isinstance(run, Run)
 

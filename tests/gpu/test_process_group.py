@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -13,8 +15,10 @@ from workbench.compare.evidence import evidence
 from workbench.config import EngineConfig, Limits, Workload
 from workbench.config.models import resolve
 from workbench.engines import why_not
+from workbench.errors import EngineError
 from workbench.launch.generation import generate
 from workbench.launch.programs import record_program
+from workbench.launch.session import Session
 from workbench.mechanisms.meeting import private_store
 from workbench.mechanisms.process_group import communicators
 from workbench.run.evidence import OBSERVED
@@ -71,6 +75,24 @@ def test_an_eager_group_names_every_group_of_vllm(tmp_path: Path) -> None:
     found = communicators(run)
     assert {"default", "world", "tp", "pp"} <= {one.group for one in found}
     assert nccl_bytes(run) / MIB == pytest.approx(388 * len(found), rel=0.05)
+
+
+@pytest.mark.parametrize("engine", ["reference", "vllm"])
+def test_an_eager_engine_that_is_killed_leaves_no_store(
+    engine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if reason := why_not(engine):
+        pytest.skip(reason)
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(temporary))
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "compiled"))
+    with Session(config(engine, process_group="nccl-eager"), store=Store(tmp_path / "runs")) as session:
+        assert list(temporary.glob("*/workbench-group-*/store"))
+        os.kill(session._process.pid, signal.SIGKILL)
+        with pytest.raises(EngineError, match="killed by SIGKILL"):
+            session.generate(WORKLOAD)
+    assert not list(temporary.iterdir())
 
 
 def recorded(folder: Path, *arguments: str) -> Run:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from workbench.errors import RunError
-from workbench.record import recorder
+from workbench.record import outside, recorder
 from workbench.record.recorder import Recorder
 from workbench.record.settings import SPOOL, Settings
 from workbench.record.wire import Line
@@ -70,6 +70,7 @@ class Scribing:
         return Run.open(self.folder)
 
     def _without_scribe(self, exit_code: int | None, failure: str) -> Run:
+        outside.remove(self.folder)
         shutil.rmtree(self.folder / SPOOL, ignore_errors=True)
         run = Run.open(self.folder)
         run.manifest.status = manifests.INCOMPLETE

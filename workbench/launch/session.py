@@ -20,7 +20,9 @@ from workbench.errors import EngineError, UsageError, WorkbenchError
 from workbench.launch.channel import Channel, Message
 from workbench.launch.endings import ending, largest_then
 from workbench.launch.feed import Feed
+from workbench.launch.processes import end_group
 from workbench.launch.recording import Scribing, create
+from workbench.record import outside
 from workbench.record.settings import Settings
 from workbench.run import manifest as manifests
 from workbench.run.run import Run
@@ -119,13 +121,20 @@ class Session:
 
     def _start(self, socket: int) -> subprocess.Popen[bytes]:
         """The engine's process leads a group of its own: a Ctrl-C of the terminal is the session's to answer."""
-        return subprocess.Popen(
-            [sys.executable, "-m", "workbench.launch.worker", str(self._scribing.folder), str(socket)],
-            env=os.environ | self._settings.environment(self._scribing.folder),
-            pass_fds=[socket],
-            stdin=subprocess.DEVNULL,
-            start_new_session=True,
-        )
+        folder = self._scribing.folder
+        try:
+            return subprocess.Popen(
+                [sys.executable, "-m", "workbench.launch.worker", str(folder), str(socket)],
+                env=os.environ | self._settings.environment(folder) | outside.environment(folder),
+                pass_fds=[socket],
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+        except OSError as error:
+            what = f"the engine's process can not be started: {error}"
+            self.run = self._scribing.finish(manifests.FAILED, EngineError.exit_code, what)
+            self._channel.close()
+            raise EngineError(what) from None
 
     def _tokens(self, workload: Workload, stream: bool) -> Iterator[Token]:
         if self.run is not None:
@@ -189,7 +198,7 @@ class Session:
             self._say({"do": "close"})
             code = self._wait(CLOSES_WITHIN_S if error is None else ENDS_WITHIN_S)
         else:
-            code = self._stop()
+            code = self._wait(0)
         if error is None:
             self._finish(code)
             return
@@ -203,19 +212,10 @@ class Session:
         return self.run
 
     def _wait(self, seconds: float) -> int:
-        try:
-            return self._process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            return self._stop()
-
-    def _stop(self) -> int:
-        """Ends the engine's process, and those that it started."""
-        for sign in (signal.SIGTERM, signal.SIGKILL):
-            with suppress(ProcessLookupError):
-                os.killpg(self._process.pid, sign)
-            with suppress(subprocess.TimeoutExpired):
-                return self._process.wait(ENDS_WITHIN_S)
-        return self._process.wait()
+        """Waits for the engine's process to end by itself, so long; none that it started is left."""
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(seconds)
+        return end_group(self._process, ENDS_WITHIN_S)
 
 
 def _exit_code(error: BaseException) -> int:

@@ -20,6 +20,7 @@ from workbench.config import EngineConfig, Workload
 from workbench.engines import Engine, engine
 from workbench.errors import UsageError, WorkbenchError
 from workbench.launch.channel import Channel, Message
+from workbench.record import outside
 from workbench.record.probe import Probe
 from workbench.record.recorder import Recorder, current
 from workbench.run.manifest import Manifest
@@ -44,6 +45,7 @@ class Worker:
         with closing(engine(config.engine)()) as running:
             try:
                 running.load(config, self._probe)
+                outside.claim_mapped_memory()
                 self._channel.send({"is": "ready"})
                 while (order := self._orders.get())["do"] != "close":
                     self._answer(running, Workload.from_dict(order["workload"]), order["stream"])

@@ -25,7 +25,7 @@ from typing import Any
 import pyarrow as pa
 
 from workbench.errors import RunError, WorkbenchError
-from workbench.record import wire
+from workbench.record import outside, wire
 from workbench.record.book import Book
 from workbench.record.settings import SPOOL
 from workbench.run import manifest as manifests
@@ -189,6 +189,7 @@ class Scribe:
         return {"status": self.manifest.status, "counts": self.manifest.counts}
 
     def _finish(self, status: str, exit_code: int | None = None) -> None:
+        outside.remove(self.folder)
         self._book.take_last()
         self.manifest.duration_s = (time.monotonic_ns() - self.manifest.started_ns) / 1e9
         self.manifest.lost = self._book.lost

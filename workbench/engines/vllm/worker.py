@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any
 
 from vllm.platforms import current_platform
 
 from workbench.engines.vllm import groups
 from workbench.mechanisms.process_group import ProcessGroup
+from workbench.record import outside
 from workbench.record.recorder import current
 
 
@@ -31,6 +33,7 @@ class RecordedWorker(_stock_worker()):  # type: ignore[misc]
         self._group: ProcessGroup | None = None
 
     def init_device(self, *given: Any, **named: Any) -> Any:
+        outside.claim_shared_memory(Path(self.distributed_init_method).name)  # where ranks on the CPU exchange data
         name, store = os.environ[groups.VARIABLE].split(" ", 1)
         with current().phase("init_device"), groups.backend(name), groups.named():
             self._group = groups.begun(name, store, self.rank, self.parallel_config.world_size, self.local_rank)
@@ -52,6 +55,7 @@ class RecordedWorker(_stock_worker()):  # type: ignore[misc]
             return super().initialize_from_config(*given, **named)
 
     def compile_or_warm_up_model(self, *given: Any, **named: Any) -> Any:
+        outside.claim_mapped_memory()
         probe = current()
         with probe.phase("capture"), probe.tag("graphs"):
             return super().compile_or_warm_up_model(*given, **named)
