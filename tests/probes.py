@@ -9,7 +9,7 @@ from typing import Any
 
 from workbench.config import Workload
 from workbench.engines import Engine, Token
-from workbench.record.probe import Copy
+from workbench.record.probe import Copy, Step
 
 
 def generated(engine: Engine, workload: Workload, **known: Any) -> list[Token]:
@@ -25,7 +25,7 @@ class Notes:
         self.tags: set[tuple[str, ...]] = set()
         self.told: list[tuple[int, int, int]] = []
         self.requests: list[dict[str, Any]] = []
-        self.steps: list[dict[str, Any]] = []
+        self.steps: list[Step] = []
         self.said: dict[str, dict[str, Any]] = {}
         self.copies: list[Copy] = []
         self._open: list[str] = []
@@ -58,5 +58,5 @@ class Notes:
     def facts(self, what: str, values: dict[str, Any]) -> None:
         self.said[what] = values
 
-    def step(self, **facts: Any) -> None:
-        self.steps.append(facts)
+    def step(self, step: Step) -> None:
+        self.steps.append(step)

@@ -1,7 +1,8 @@
-"""What needs a CUDA device: python tests/benchmarks/cuda.py arms|generation|blocks STORE [MODEL [ROUNDS [WAY …]]]
+"""What needs a CUDA device: python tests/benchmarks/cuda.py arms|generation|steps|blocks STORE [MODEL [ROUNDS [WAY …]]]
 
 arms        records the process-group arms of the H200's measurements, the bare ones and vLLM's, into STORE
 generation  tokens/s of vLLM, plain and recorded in turn: ROUNDS of every WAY (all ways)
+steps       the same within one process by its steps, which tells more: ROUNDS of every recorded WAY
 blocks      nanoseconds of an allocation and its free, by torch and by hand, plain, recorded, with torch's history
 """
 
@@ -15,10 +16,13 @@ from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 
+import numpy as np
+
 if __name__ == "__main__":
     sys.path.append(str(Path(__file__).parents[2]))  # behind an installed workbench
 
 from tests.benchmarks.processes import OnDemand
+from tests.benchmarks.rows import interval_of_medians
 
 PROGRAMS = Path("tests/gpu/programs")  # from the project's folder, so that recorded runs name no other
 
@@ -51,15 +55,35 @@ def arms(store: str, model: str, *_: str) -> None:
         print(text, flush=True)
 
 
+WAYS: dict[str, list[str] | None] = {"plain": None, "recorded": [], "without stacks": ["--stacks", "none"]}
+
+
+def vllm_of(way: str, store: str, model: str) -> OnDemand:
+    """A vLLM that generates on demand."""
+    program = ["vllm_generation.py", "nccl-lazy", model, "--on-demand"]
+    return OnDemand(command_of(program, WAYS[way], store), "{")
+
+
+def steps(store: str, model: str, rounds: str = "60", *chosen: str) -> None:
+    """Compare neighbouring windows of steps of one vLLM, recorded and not."""
+    for way in chosen or [way for way, options in WAYS.items() if options is not None]:
+        one = vllm_of(way, store, model)
+        asked = [json.loads(one.ask("steps", "pairs")) for _ in range(int(rounds))]
+        pairs = np.array([pair for answer in asked for pair in answer])
+        one.end()
+        lost = (pairs[:, 0] / pairs[:, 1] - 1) * 100
+        low, high = interval_of_medians(lost)
+        found = {"lost_percent": float(np.median(lost)), "interval_95": [low, high], "windows": len(lost)}
+        print(json.dumps({"what": way, **found, "window_ms": float(np.median(pairs)) * 1000}), flush=True)
+
+
 def generation(store: str, model: str, rounds: str = "60", *chosen: str) -> None:
     """Compare tokens/s of engines that live side by side and generate in turn, so that all see the same machine.
 
     Two processes of one kind differ by some percent, so the recorded ones also do rounds that are not recorded.
     """
-    ways: dict[str, list[str] | None] = {"plain": None, "recorded": [], "without stacks": ["--stacks", "none"]}
-    chosen = chosen or tuple(ways)
-    program = ["vllm_generation.py", "nccl-lazy", model, "--on-demand"]
-    engines = {way: OnDemand(command_of(program, ways[way], store), "{") for way in chosen}
+    chosen = chosen or tuple(WAYS)
+    engines = {way: vllm_of(way, store, model) for way in chosen}
     speeds: dict[tuple[str, str], list[float]] = {(way, order): [] for way in chosen for order in ("on", "off")}
     for number in range(int(rounds)):
         for way, one in engines.items():
@@ -91,5 +115,5 @@ def blocks(store: str, *_: str) -> None:
 
 if __name__ == "__main__":
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
-    what: dict[str, Callable[..., None]] = {"arms": arms, "generation": generation, "blocks": blocks}
+    what: dict[str, Callable[..., None]] = {"arms": arms, "generation": generation, "steps": steps, "blocks": blocks}
     what[sys.argv[1]](*(sys.argv[2:] if len(sys.argv) > 3 else [*sys.argv[2:], ""]))

@@ -1,10 +1,11 @@
 """Tokens a second of the reference engine, of vLLM through the workbench, and of vLLM alone, in turn.
 
-On a CUDA host, without the rest: python3 tests/benchmarks/engines.py [MODEL …]
+On a CUDA host, without the rest: python3 tests/benchmarks/engines.py [--wrapper] [MODEL …]. With --wrapper only vLLM.
 """
 
 from __future__ import annotations
 
+import json
 import random
 import sys
 from pathlib import Path
@@ -16,63 +17,94 @@ if __name__ == "__main__":
     sys.path.append(str(Path(__file__).parents[2]))  # behind an installed workbench
 
 from tests.benchmarks.processes import OnDemand, program
-from tests.benchmarks.rows import Row, interval_of_median, least_to_most, show
+from tests.benchmarks.rows import Numbers, Row, interval_of_medians, least_to_most, show
 
 QUIETLY = {"VLLM_LOGGING_LEVEL": "ERROR", "VLLM_USE_FLASHINFER_SAMPLER": "0"}
 
 WAYS = {"reference": "reference", "vllm": "vllm", "plain-vllm": "vllm"}  # and the engine that goes them
-CPU = ("cpu", 16, "64MiB", [(1, 64), (16, 64)], (25, 0))
-CUDA = ("cuda", 256, "4GiB", [(64, 128), (256, 128)], (5, 41))  # sequences, budget, loads, rounds
+CPU = ("cpu", 16, "64MiB", [(1, 64), (16, 64)], (25, 25))
+CUDA = ("cuda", 256, "4GiB", [(64, 128), (256, 128)], (25, 40))  # sequences, budget, loads, rounds of answers, of steps
+
+Rounds = dict[str, list[dict[str, float]]]
 
 
-def measure(folder: Path, quick: bool, models: tuple[str, ...] = ("smollm2",)) -> list[Row]:
+def measure(
+    folder: Path, quick: bool, models: tuple[str, ...] = ("smollm2",), ways: tuple[str, ...] = tuple(WAYS)
+) -> list[Row]:
     """The rows of every model and load."""
     import torch
 
-    where, sequences, budget, loads, rounds = CUDA if torch.cuda.is_available() else CPU
+    where, sequences, budget, loads, (rounds, turns) = CUDA if torch.cuda.is_available() else CPU
+    rounds, turns = (2, 2) if quick else (rounds, turns)
     rows: list[Row] = []
     for model in models:
         engines = {
             name: OnDemand(program("speed.py", name, model, sequences, budget), "ready", **QUIETLY)
-            for name in dict.fromkeys(WAYS.values())
+            for name in dict.fromkeys(WAYS[way] for way in ways)
         }
         for requests, tokens in loads:
-            what = f"{model}, {where}, {requests} x {tokens}"
-            rows += _compared(what, engines, requests, tokens, *((2, 0) if quick else rounds))
+            what, load = f"{model}, {where}, {requests} x {tokens}", f"{requests} {tokens}"
+            found = _rounds(engines, load, rounds, ways)
+            asked = [json.loads(engines["vllm"].ask(f"steps {load}", "found")) for _ in range(turns)]
+            pairs = np.array([pair for document in asked for pair in document["pairs"]])
+            rows += [*_speeds(what, found), *_lost(what, requests * tokens, found, pairs)]
         for engine in engines.values():
             engine.end()
     return rows
 
 
-def _compared(what: str, engines: dict[str, OnDemand], requests: int, tokens: int, rounds: int, more: int) -> list[Row]:
-    speeds: dict[str, list[float]] = {way: [] for way in WAYS}
+def _rounds(engines: dict[str, OnDemand], load: str, rounds: int, ways: tuple[str, ...]) -> Rounds:
+    """What every way found in every round, in an order that chance decides; the first round of each warms."""
+    found: Rounds = {way: [] for way in ways}
     order = random.Random(0)
-    for number in range(1 + rounds + more):  # the first of each warms; the last few are for the wrapper's share alone
-        ways = tuple(WAYS) if number <= rounds else ("vllm", "plain-vllm")
+    for number in range(1 + rounds):
         for way in order.sample(ways, len(ways)):
-            speed = float(engines[WAYS[way]].ask(f"{way} {requests} {tokens}", "tokens_per_s"))
+            document = json.loads(engines[WAYS[way]].ask(f"{way} {load}", "found"))
             if number:
-                speeds[way].append(speed)
+                found[way].append(document)
+    return found
+
+
+def _speeds(what: str, found: Rounds) -> list[Row]:
+    speeds = {way: [document["tokens_per_s"] for document in documents] for way, documents in found.items()}
     rows = [
         Row(f"{name}, {what}", median(some), "tokens/s", None, least_to_most(some)) for name, some in speeds.items()
     ]
-    plain = speeds["plain-vllm"]
-    slower = [alone / own for alone, own in zip(plain, speeds["reference"], strict=False)]
-    lost = np.array([(1 - through / alone) * 100 for through, alone in zip(speeds["vllm"], plain, strict=True)])
-    low, high = interval_of_median(lost)
+    if own := speeds.get("reference"):
+        slower = [alone / mine for alone, mine in zip(speeds["plain-vllm"], own, strict=True)]
+        name = f"vLLM's tokens/s of the reference engine's, {what}"
+        rows.append(Row(name, median(slower), "", 1.0, least_to_most(slower)))
+    return rows
+
+
+def _lost(what: str, tokens: int, found: Rounds, pairs: Numbers) -> list[Row]:
+    """What the wrapper takes of vLLM's time: in its steps, and around them. Whole rounds differ by more than that."""
+    whole = tokens / median(document["tokens_per_s"] for document in found["plain-vllm"])
+    ours, plain = (
+        np.array([document["before_s"] + document["after_s"] for document in found[way]])
+        for way in ("vllm", "plain-vllm")
+    )
+    around = (ours - plain) / whole * 100
+    steps = (pairs[:, 0] / pairs[:, 1] - 1) * 100
+    low, high = interval_of_medians(steps, around)
+    spread = f"{low:.2f} to {high:.2f}, 95 %, n={len(steps)} and {len(around)}"
+    parts = {"in steps": steps, "before and after them": around}
     return [
-        *rows,
-        Row(f"vLLM's tokens/s of the reference engine's, {what}", median(slower), "", 1.0, least_to_most(slower)),
-        Row(
-            f"lost by the wrapper, {what}",
-            float(np.median(lost)),
-            "%",
-            1.0,
-            f"{low:.2f} to {high:.2f}, 95 %, n={len(lost)}",
+        *(
+            Row(f"lost by the wrapper, {part}, {what}", float(np.median(some)), "%", None, _interval(some))
+            for part, some in parts.items()
         ),
+        Row(f"lost by the wrapper, {what}", float(np.median(steps) + np.median(around)), "%", 1.0, spread),
     ]
 
 
+def _interval(values: Numbers) -> str:
+    low, high = interval_of_medians(values)
+    return f"{low:.2f} to {high:.2f}, 95 %"
+
+
 if __name__ == "__main__":
-    for each in sys.argv[1:] or ["smollm2"]:
-        show(measure(Path(), False, (each,)))
+    chosen = [argument for argument in sys.argv[1:] if argument != "--wrapper"] or ["smollm2"]
+    asked = ("vllm", "plain-vllm") if "--wrapper" in sys.argv else tuple(WAYS)
+    for each in chosen:
+        show(measure(Path(), False, (each,), asked))

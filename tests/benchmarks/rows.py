@@ -6,8 +6,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from workbench.cli.output import print_table
+
+Numbers = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -64,8 +67,9 @@ def show(rows: list[Row]) -> None:
     print_table(["what", "asked", "measured", "anchor, same run", "ratio>"], [row.cells() for row in rows])
 
 
-def interval_of_median(values: np.ndarray[tuple[int], np.dtype[np.float64]]) -> tuple[float, float]:
-    """Where the median lies with 95 % confidence, by bootstrap."""
-    chosen = np.random.default_rng(0).integers(0, len(values), (2000, len(values)))
-    low, high = np.quantile(np.median(values[chosen], axis=1), [0.025, 0.975])
+def interval_of_medians(*parts: Numbers) -> tuple[float, float]:
+    """Where the median lies with 95 % confidence, or the sum of some, by bootstrap."""
+    order = np.random.default_rng(0)
+    sums = sum(np.median(part[order.integers(0, len(part), (2000, len(part)))], axis=1) for part in parts)
+    low, high = np.quantile(sums, [0.025, 0.975])
     return float(low), float(high)

@@ -146,9 +146,9 @@ def test_requests_are_put_back_and_their_prefix_is_found_again(tiny_model: Path)
     notes = Notes()
     engine = loaded(tiny_model, notes, max_sequences=8, kv_budget=KvBudget(112, "tokens"))
     generated(engine, Workload(WORDS, max_tokens=40))
-    running = [step["requests"] for step in notes.steps]
+    running = [step.requests for step in notes.steps]
     assert any(later < earlier for earlier, later in pairwise(running) if later)
-    assert max(step["blocks"] for step in notes.steps) == 7
+    assert max(step.blocks for step in notes.steps) == 7
     assert engine._pool.held == 0
 
 
@@ -159,7 +159,7 @@ def test_a_prefix_in_the_cache_is_not_computed_again(tiny_model: Path) -> None:
     again = answers(generated(engine, Workload((WORDS[-1],), max_tokens=8), first=1))
     assert first == again
     prompt = len(WORDS[-1])
-    prefills = [step["tokens"] for step in notes.steps if step["tokens"] > 1]
+    prefills = [step.tokens for step in notes.steps if step.tokens > 1]
     assert prefills == [prompt, prompt - (prompt - 1) // 16 * 16]
 
 
@@ -216,8 +216,8 @@ def test_what_it_tells_its_probe(tiny_model: Path) -> None:
     for one in notes.requests:
         assert one["arrived_ns"] <= one["started_ns"] < one["ended_ns"]
         assert (one["prompt_tokens"], one["answer_tokens"]) == (len(WORDS[one["request"] - 5]), 9)
-    assert sum(step["tokens"] for step in notes.steps) == sum(map(len, WORDS)) + 5 * 8
-    assert all(step["requests"] <= 2 and step["blocks"] <= step["all_blocks"] for step in notes.steps)
+    assert sum(step.tokens for step in notes.steps) == sum(map(len, WORDS)) + 5 * 8
+    assert all(step.requests <= 2 and step.blocks <= step.all_blocks for step in notes.steps)
 
 
 def test_a_generation_that_nobody_wants_any_more_leaves_the_engine_free(tiny_model: Path) -> None:

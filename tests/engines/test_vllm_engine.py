@@ -157,13 +157,13 @@ def test_what_steps_report(engine: VllmEngine, told: Notes) -> None:
     prompts = tuple(f"{number}: {prompt}" for number, prompt in enumerate(PROMPTS))
     generated(engine, Workload(prompts, max_tokens=3, stop_at_end=False))
     through_the_model = sum(request["prompt_tokens"] + 2 for request in told.requests)  # the last token is not read
-    assert sum(step["tokens"] for step in told.steps) == through_the_model
-    assert max(step["requests"] for step in told.steps) == SEQUENCES
-    assert told.steps[0]["waiting"] == len(prompts) - SEQUENCES
-    assert told.steps[-1]["waiting"] == 0
-    assert told.steps[0]["blocks"] == 1 + SEQUENCES  # the first is vLLM's own
-    assert {step["all_blocks"] for step in told.steps} == {engine.what_runs()["blocks"]}
-    ends = [time for step in told.steps for time in (step["start_ns"], step["end_ns"])]
+    assert sum(step.tokens for step in told.steps) == through_the_model
+    assert max(step.requests for step in told.steps) == SEQUENCES
+    assert told.steps[0].waiting == len(prompts) - SEQUENCES
+    assert told.steps[-1].waiting == 0
+    assert told.steps[0].blocks == 1 + SEQUENCES  # the first is vLLM's own
+    assert {step.all_blocks for step in told.steps} == {engine.what_runs()["blocks"]}
+    ends = [time for step in told.steps for time in (step.start_ns, step.end_ns)]
     assert ends == sorted(ends)
 
 
@@ -177,7 +177,7 @@ def test_closed_early_it_lets_go_of_everything(engine: VllmEngine, told: Notes) 
     assert sum(request["started_ns"] is not None for request in told.requests) == SEQUENCES
     again = by_request(generated(engine, Workload(PROMPTS[:2], max_tokens=2)))
     assert [answer[0].id for answer in again] == [token.id for token in some[:2]]
-    assert told.steps[-1]["blocks"] == 1
+    assert told.steps[-1].blocks == 1
 
 
 def test_answers_that_are_told_at_their_end_are_the_same(engine: VllmEngine, told: Notes) -> None:
@@ -281,7 +281,7 @@ def test_many_prompts_wait_for_their_turn(engine: VllmEngine, told: Notes) -> No
     tokens = engine.generate(Workload(("Hello",) * 1000, max_tokens=1))
     next(tokens)
     tokens.close()  # type: ignore[attr-defined]
-    assert told.steps[0]["waiting"] == 1000 - SEQUENCES
+    assert told.steps[0].waiting == 1000 - SEQUENCES
     assert len(told.requests) == 1000
 
 

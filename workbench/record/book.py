@@ -233,14 +233,17 @@ class Book:
         """The innermost phase that is open."""
         return {"phase": self._open_phases[-1][1]["name"]} if self._open_phases else {}
 
-    def tokens(self, rows: list[list[int]]) -> None:
-        """Tokens that came out: time, request, position, count."""
-        times, *others = np.array(rows, np.int64).reshape(-1, 4).T
-        columns = [pa.array(times - self._started_ns), *(pa.array(other.astype(np.int32)) for other in others)]
-        self._streams["tokens"].write(pa.record_batch(columns, schema=self._streams["tokens"].schema))
+    def numbers(self, table: str, rows: list[list[int]]) -> None:
+        """Rows of `tokens` or `steps`, which come often and have only numbers."""
+        stream = self._streams[table]
+        columns = [
+            pa.array(values - self._started_ns if field.name.endswith("_ns") else values, field.type)
+            for field, values in zip(stream.schema, np.array(rows, np.int64).T, strict=True)
+        ]
+        stream.write(pa.record_batch(columns, schema=stream.schema))
 
     def rows(self, table: str, rows: list[dict[str, Any]]) -> None:
-        """What an engine tells of itself: rows of `requests` or `steps`."""
+        """What an engine tells of itself: rows of `requests`."""
         for row in rows:
             for column, value in row.items():
                 if column.endswith("_ns") and value is not None:

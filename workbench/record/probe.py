@@ -21,6 +21,18 @@ class Copy(NamedTuple):
     ended_ns: int
 
 
+class Step(NamedTuple):
+    """One forward pass that has ended: a row of the run's table `steps`. Times are of the one clock."""
+
+    start_ns: int
+    end_ns: int
+    tokens: int  # that went through the model
+    requests: int  # in the batch
+    waiting: int  # requests
+    blocks: int  # of the KV cache, in use
+    all_blocks: int  # that there are
+
+
 class Probe(Protocol):
     """The narrow thing that an engine reports to. It knows no source, no run and no file."""
 
@@ -36,8 +48,8 @@ class Probe(Protocol):
     def request(self, **facts: int | str | None) -> None:
         """That a request has ended: the columns of the run's table `requests`, with times on the one clock."""
 
-    def step(self, **facts: int) -> None:
-        """That a forward pass has ended: the columns of the run's table `steps`, with times on the one clock."""
+    def step(self, step: Step) -> None:
+        """That a forward pass has ended."""
 
     def telling(self) -> AbstractContextManager[None]:
         """A block whose copies `copy` will tell of, so that nobody else does. It may be entered again and again."""
@@ -62,7 +74,7 @@ class NullProbe:
 
     def request(self, **facts: int | str | None) -> None: ...
 
-    def step(self, **facts: int) -> None: ...
+    def step(self, step: Step) -> None: ...
 
     def telling(self) -> AbstractContextManager[None]:
         return nullcontext()

@@ -16,7 +16,7 @@ from typing import Any
 
 from workbench.errors import RunError, UsageError
 from workbench.record.native import Spool
-from workbench.record.probe import Copy, NullProbe, Probe
+from workbench.record.probe import Copy, NullProbe, Probe, Step
 from workbench.record.settings import SPOOL, Settings
 from workbench.record.sources import Source, Unavailable, all_sources
 from workbench.record.wire import Line
@@ -40,6 +40,7 @@ class Recorder:
         self._told_ns = time.monotonic_ns()
         self._tokens: list[tuple[int, int, int, int]] = []
         self._copies: list[Copy] = []
+        self._steps: list[Step] = []
         self._failed_in: str | None = None  # the innermost phase that an error left
         self.attached: list[Source] = []
         self._spool.open(folder / SPOOL, settings.threshold)
@@ -53,6 +54,7 @@ class Recorder:
         self._rows.clear()
         self._tokens.clear()
         self._copies.clear()
+        self._steps.clear()
         self._line = Line(self.folder)
         self._line.ask("hello", pid=os.getpid(), sources={})
 
@@ -122,9 +124,11 @@ class Recorder:
         """That a request has ended: the columns of the run's table `requests`, with times on the one clock."""
         self._keep("requests", facts)
 
-    def step(self, **facts: int) -> None:
-        """That a forward pass has ended: the columns of the run's table `steps`, with times on the one clock."""
-        self._keep("steps", facts)
+    def step(self, step: Step) -> None:
+        """That a forward pass has ended."""
+        self._steps.append(step)
+        if len(self._steps) >= HELD or step.end_ns - self._told_ns > HELD_NS:
+            self._tell_rows()
 
     def telling(self) -> AbstractContextManager[None]:
         """A block whose copies `copy` will tell of, so that nobody else does; where CUPTI does anyway, nothing."""
@@ -153,11 +157,14 @@ class Recorder:
             held, self._rows = self._rows, defaultdict(list)
             tokens, self._tokens = self._tokens, []
             copies, self._copies = self._copies, []
+            steps, self._steps = self._steps, []
             self._told_ns = time.monotonic_ns()
         for table, rows in held.items():
             self._say(self._line.tell, "rows", table=table, rows=rows)
+        if steps:
+            self._say(self._line.tell, "numbers", table="steps", rows=steps)
         if tokens:
-            self._say(self._line.tell, "tokens", rows=tokens)
+            self._say(self._line.tell, "numbers", table="tokens", rows=tokens)
         if copies:
             self._spool.write_copies(copies)
 

@@ -154,8 +154,8 @@ class Scribe:
     def _do_phase(self, name: str, time_ns: int, edge: str, pid: int, thread: int) -> None:
         self._book.phase(name, time_ns, edge, (pid, thread))
 
-    def _do_tokens(self, rows: list[list[int]]) -> None:
-        self._book.tokens(rows)
+    def _do_numbers(self, table: str, rows: list[list[int]]) -> None:
+        self._book.numbers(table, rows)
 
     def _do_rows(self, table: str, rows: list[dict[str, Any]]) -> None:
         self._book.rows(table, rows)

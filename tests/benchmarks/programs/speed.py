@@ -1,12 +1,16 @@
 """An engine that generates on demand: speed.py ENGINE MODEL SEQUENCES KV_BUDGET [AXIS=VALUE …]
 
 ENGINE is reference or vllm. For every line of stdin, `WAY REQUESTS TOKENS`, it answers so many requests with so many
-tokens each, and says how many tokens a second that were. A WAY is reference; or vllm, through the workbench; or
-plain-vllm: the same vLLM with its own worker, asked by its own `LLM.generate`.
+tokens each, and says in a line of JSON how many tokens a second that were, and the seconds before vLLM's first step and
+after the last that told of an answer. A WAY is reference; or vllm, through the workbench; or plain-vllm: the same vLLM
+with its own worker, asked by its own `LLM.generate`; or steps: through the workbench, but of neighbouring windows of
+steps one is plain vLLM's, as chance decides. That one says the seconds of every pair: through the workbench, plain.
 """
 
 from __future__ import annotations
 
+import json
+import random
 import sys
 import time
 from collections.abc import Callable
@@ -21,6 +25,8 @@ from workbench.record.probe import NullProbe
 Generate = Callable[[int, int], int]  # requests and tokens of each -> tokens in all
 
 LENGTH = 1024  # of a prompt and its answer, at most
+WARM_UP = 12  # steps: those that read prompts, and as many before the first answer ends
+WINDOW = 4  # steps: fewer would take what one costs the next one for the next one's
 
 
 def config_of(model: str, sequences: int, budget: str, settings: list[str]) -> EngineConfig:
@@ -48,8 +54,26 @@ def through_the_workbench(running: Any) -> Generate:
     return generate
 
 
-def alone(running: Any, config: EngineConfig) -> Generate:
-    """The vLLM that is loaded, as its users call it: its worker is vLLM's own while it answers."""
+class Stock:
+    """Makes the vLLM that is loaded its own for a while: its worker, and what its executor is asked by."""
+
+    def __init__(self, engine: Any) -> None:
+        self._executor = engine.engine_core.engine_core.model_executor
+        self._worker = self._executor.driver_worker.worker
+        self._noted = self._executor.execute_model
+        self._recorded = type(self._worker)
+
+    def set(self, stock: bool) -> None:
+        if stock:
+            self._worker.__class__ = self._recorded.__mro__[1]
+            self._executor.__dict__.pop("execute_model", None)
+        else:
+            self._worker.__class__ = self._recorded
+            self._executor.execute_model = self._noted
+
+
+def alone(running: Any, config: EngineConfig, stock: Stock) -> Generate:
+    """The same vLLM, as its users call it."""
     from vllm import LLM, LLMEngine, SamplingParams
 
     from workbench.engines.vllm.starting import has_tokenizer
@@ -63,42 +87,83 @@ def alone(running: Any, config: EngineConfig) -> Generate:
         texts = prompts_of(requests)
         asked = list(texts) if has_text else [{"prompt_token_ids": list(text.encode())} for text in texts]
         rules = SamplingParams(temperature=0, max_tokens=tokens, ignore_eos=True, detokenize=has_text)
-        llm.llm_engine.collective_rpc(_be_stock)
+        stock.set(True)
         try:
             answers = llm.generate(asked, rules, use_tqdm=False)
         finally:
-            llm.llm_engine.collective_rpc(_be_recorded)
+            stock.set(False)
         return sum(len(answer.outputs[0].token_ids) for answer in answers)
 
     return generate
 
 
-def _be_stock(worker: Any) -> None:
-    worker = getattr(worker, "worker", worker)
-    worker.__class__ = type(worker).__mro__[1]
+class Marks:
+    """When vLLM's first step began, and when the last that told of an answer ended."""
+
+    def __init__(self, engine: Any) -> None:
+        self.begun = self.told = 0.0
+        self._step = engine.step
+        engine.step = self._marked
+
+    def _marked(self) -> Any:
+        if not self.begun:
+            self.begun = time.perf_counter()
+        outputs = self._step()
+        if outputs:
+            self.told = time.perf_counter()
+        return outputs
 
 
-def _be_recorded(worker: Any) -> None:
-    from workbench.engines.vllm.worker import RecordedWorker
+def round_of(generate: Generate, requests: int, tokens: int, marks: Marks | None) -> dict[str, float]:
+    """One answer to so many requests, and how long what took."""
+    if marks:
+        marks.begun = 0.0
+    start = time.perf_counter()
+    count = generate(requests, tokens)
+    end = time.perf_counter()
+    found = {"tokens_per_s": count / (end - start)}
+    return found | ({"before_s": marks.begun - start, "after_s": end - marks.told} if marks else {})
 
-    worker = getattr(worker, "worker", worker)
-    worker.__class__ = RecordedWorker
+
+def steps_in_turn(running: Any, stock: Stock, requests: int, tokens: int) -> dict[str, list[list[float]]]:
+    """Windows of steps in which all requests are answered and none ends, through the workbench and plain."""
+    asked = Workload(prompts_of(requests), max_tokens=tokens, stop_at_end=False)
+    answers = running.generate(asked, stream=False)
+    for _ in range(WARM_UP):
+        next(answers)
+    steps = {False: lambda: next(answers), True: running._engine.step}
+    pairs = []
+    for _ in range((tokens - 2 * WARM_UP) // (2 * WINDOW)):
+        seconds = {}
+        for plain in random.sample((True, False), 2):
+            stock.set(plain)
+            step, start = steps[plain], time.perf_counter()
+            for _ in range(WINDOW):
+                step()
+            seconds[plain] = time.perf_counter() - start
+        pairs.append([seconds[False], seconds[True]])
+    stock.set(False)
+    answers.close()
+    return {"pairs": pairs}
 
 
 def main(name: str, model: str, sequences: str, budget: str, *settings: str) -> None:
     """Load, say `ready`, generate on demand."""
     config = config_of(model, int(sequences), budget, list(settings)).with_setting("engine", name)
-    running = engine(name)()
+    running: Any = engine(name)()
     running.load(config, NullProbe())
-    ways = {name: through_the_workbench(running)}
+    ways, marks = {name: through_the_workbench(running)}, None
     if name == "vllm":
-        ways["plain-vllm"] = alone(running, config)
+        stock, marks = Stock(running._engine), Marks(running._engine)
+        ways["plain-vllm"] = alone(running, config, stock)
     print("ready", flush=True)
     for line in sys.stdin:
         way, requests, tokens = line.split()
-        start = time.perf_counter()
-        count = ways[way](int(requests), int(tokens))
-        print(f"tokens_per_s {count / (time.perf_counter() - start):.1f}", flush=True)
+        if way == "steps":
+            document: object = steps_in_turn(running, stock, int(requests), int(tokens))
+        else:
+            document = round_of(ways[way], int(requests), int(tokens), marks)
+        print("found", json.dumps(document), flush=True)
     running.close()
 
 

@@ -1,10 +1,9 @@
-"""A generation that is recorded and not, in turn: workbench record -- python steps.py PAIRS WINDOW ENGINE [--scribe]
+"""A generation of which single steps are recorded: workbench record -- python steps.py PAIRS ENGINE
 
-Neighbouring windows of WINDOW steps see the same machine, so that what recording costs shows through its noise. Of each
-pair chance decides which is recorded: what grows from step to step, and what comes again with every answer, falls out.
-With `--scribe` the
-scribe too stands still while nothing is recorded. Prints the seconds of each pair's windows, recorded and plain, and
-what the scribe took of the processor.
+Neighbouring steps see the same machine, so that what the hooks cost shows through its noise. Of each pair chance
+decides which is recorded: what grows from step to step, and what comes again with every answer, falls out. Then as many
+steps are all recorded, for the scribe's work. Prints the seconds of each pair's steps, recorded and plain, and the
+share of a core that the scribe took meanwhile.
 """
 
 from __future__ import annotations
@@ -12,7 +11,6 @@ from __future__ import annotations
 import json
 import os
 import random
-import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -24,7 +22,7 @@ from workbench.config import EngineConfig, Workload
 from workbench.engines import engine
 from workbench.engines.base import Token
 from workbench.record.native import library
-from workbench.record.probe import Copy, NullProbe, Probe
+from workbench.record.probe import Copy, NullProbe, Probe, Step
 from workbench.record.recorder import current
 
 WARM_UP = 32  # steps
@@ -50,8 +48,8 @@ class Switch:
     def request(self, **facts: int | str | None) -> None:
         self.probe.request(**facts)
 
-    def step(self, **facts: int) -> None:
-        self.probe.step(**facts)
+    def step(self, step: Step) -> None:
+        self.probe.step(step)
 
     def telling(self) -> AbstractContextManager[None]:
         return self.probe.telling()
@@ -65,22 +63,19 @@ class Switch:
 class Recording:
     """Turns on and off what records this process."""
 
-    def __init__(self, with_scribe: bool) -> None:
+    def __init__(self) -> None:
         self.switch = Switch()
         self._threshold = int(os.environ["WORKBENCH_THRESHOLD"])
         self._scribe = scribe_of(os.environ["WORKBENCH_RUN"])
-        self._stops_scribe = with_scribe
 
     def set(self, on: bool) -> None:
         library().wb_record_from(self._threshold if on else NOTHING)
         self.switch.probe = current() if on else NullProbe()
-        if self._stops_scribe:
-            os.kill(self._scribe, signal.SIGCONT if on else signal.SIGSTOP)
 
     def scribe_seconds(self) -> float:
-        """Processor seconds that the scribe has taken."""
-        fields = Path(f"/proc/{self._scribe}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        """Processor seconds that the scribe has taken, in all its threads."""
+        threads = Path(f"/proc/{self._scribe}/task").glob("*/schedstat")
+        return sum(int(thread.read_text().split()[0]) for thread in threads) / 1e9
 
 
 def scribe_of(run: str) -> int:
@@ -105,35 +100,44 @@ def tokens(name: str, switch: Switch, needed: int) -> Iterator[Token]:
     return (token for token in answers if token.position)  # a prompt takes longer than a step
 
 
-def window_seconds(stream: Iterator[Token], steps: int) -> float:
-    """Of that many steps; the prompts between them are not counted."""
-    seconds, counted = 0.0, 0
-    while counted < steps:
+def step_seconds(stream: Iterator[Token]) -> float:
+    """Of one step; a prompt before it is not counted."""
+    while True:
         start = time.perf_counter()
         if next(stream).position > 1:
-            seconds += time.perf_counter() - start
-            counted += 1
-    return seconds
+            return time.perf_counter() - start
 
 
-def main(pairs: int, window: int, name: str, with_scribe: bool) -> None:
-    """Generate, a window recorded, a window not."""
-    recording = Recording(with_scribe)
-    stream = tokens(name, recording.switch, WARM_UP + pairs * window * 2)
-    window_seconds(stream, WARM_UP)
-    took: list[list[float]] = []  # recorded, plain
-    begin, cpu = time.perf_counter(), recording.scribe_seconds()
-    order = random.Random(0)
+def in_turn(recording: Recording, stream: Iterator[Token], pairs: int) -> list[list[float]]:
+    """The seconds of neighbouring steps, recorded and plain."""
+    order, took = random.Random(0), []
     for _ in range(pairs):
         seconds = {}
         for on in order.sample((True, False), 2):
             recording.set(on)
-            seconds[on] = window_seconds(stream, window)
+            seconds[on] = step_seconds(stream)
         took.append([seconds[True], seconds[False]])
     recording.set(True)
-    elapsed = time.perf_counter() - begin
-    print(json.dumps({"pairs": took, "scribe_share": (recording.scribe_seconds() - cpu) / elapsed}))
+    return took
+
+
+def scribe_share(recording: Recording, stream: Iterator[Token], steps: int) -> float:
+    """What the scribe takes of a core while every step is recorded."""
+    begin, cpu = time.perf_counter(), recording.scribe_seconds()
+    for _ in range(steps):
+        step_seconds(stream)
+    return (recording.scribe_seconds() - cpu) / (time.perf_counter() - begin)
+
+
+def main(pairs: int, name: str) -> None:
+    """Generate, and say what the hooks and the scribe took."""
+    recording = Recording()
+    stream = tokens(name, recording.switch, WARM_UP + pairs * 4)
+    for _ in range(WARM_UP):
+        step_seconds(stream)
+    took = in_turn(recording, stream, pairs)
+    print(json.dumps({"pairs": took, "scribe_share": scribe_share(recording, stream, pairs * 2)}))
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], "--scribe" in sys.argv)
+    main(int(sys.argv[1]), sys.argv[2])

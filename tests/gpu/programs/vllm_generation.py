@@ -2,21 +2,26 @@
 
 ARM is a process group of one: nccl-lazy (vLLM's own), nccl-eager (initialised beforehand with a device) or gloo.
 Prints a JSON object: tokens/s of a round of 64 prompts x 128 tokens, and the first text. On demand it goes on with a
-round, and its tokens/s, for each line of its input; where the line is `off`, the round is not recorded.
+round, and its tokens/s, for each line of its input; where the line is `off`, the round is not recorded; where it is
+`steps`, of neighbouring windows of steps one is not, as chance decides, and the seconds of each pair are said instead.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import random
 import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 ARMS = ("nccl-lazy", "nccl-eager", "gloo")
 PROMPTS = [f"Write a short story about the number {number}." for number in range(64)]
 TOKENS = 128
+WARM_UP = 12  # steps: those that read prompts, and as many before the first answer ends
+WINDOW = 4  # steps: fewer would take what one costs the next one for the next one's
 
 
 def connect_eagerly(folder: str) -> None:
@@ -27,6 +32,28 @@ def connect_eagerly(folder: str) -> None:
     torch.cuda.set_device(0)
     store = f"file://{Path(folder, 'store')}"
     dist.init_process_group("nccl", init_method=store, rank=0, world_size=1, device_id=torch.device("cuda:0"))
+
+
+def steps_in_turn(engine: Any, sampling: Any, switch: Any) -> list[list[float]]:
+    """The seconds of windows of steps, recorded and not, of one round."""
+    for number, prompt in enumerate(PROMPTS):
+        engine.add_request(str(number), prompt, sampling)
+    for _ in range(WARM_UP):
+        engine.step()
+    pairs = []
+    for _ in range((TOKENS - 2 * WARM_UP) // (2 * WINDOW)):
+        seconds = {}
+        for on in random.sample((True, False), 2):
+            switch.set(on)
+            start = time.perf_counter()
+            for _ in range(WINDOW):
+                engine.step()
+            seconds[on] = time.perf_counter() - start
+        pairs.append([seconds[True], seconds[False]])
+    switch.set(True)
+    while engine.has_unfinished_requests():
+        engine.step()
+    return pairs
 
 
 def main(arm: str, model: str, on_demand: bool) -> None:
@@ -42,6 +69,7 @@ def main(arm: str, model: str, on_demand: bool) -> None:
             with workbench.phase("process_group"):
                 connect_eagerly(folder)
         from vllm import LLM, SamplingParams
+        from vllm.sampling_params import RequestOutputKind
 
         with workbench.phase("start"):
             engine = LLM(
@@ -51,7 +79,8 @@ def main(arm: str, model: str, on_demand: bool) -> None:
                 gpu_memory_utilization=0.05,
                 worker_cls="recorded_worker.RecordedWorker",
             )
-        sampling = SamplingParams(temperature=0, max_tokens=TOKENS, ignore_eos=True)
+        whole = RequestOutputKind.FINAL_ONLY
+        sampling = SamplingParams(temperature=0, max_tokens=TOKENS, ignore_eos=True, output_kind=whole)
 
         def round_of_prompts() -> float:
             start = time.perf_counter()
@@ -66,6 +95,9 @@ def main(arm: str, model: str, on_demand: bool) -> None:
         if on_demand:
             switch = Switch.of_this_process()
             for line in sys.stdin:
+                if line.strip() == "steps":
+                    print("pairs", json.dumps(steps_in_turn(engine.llm_engine, sampling, switch)), flush=True)
+                    continue
                 if switch is not None:
                     switch.set(line.strip() != "off")
                 print("tokens_per_s", round(round_of_prompts()), flush=True)

@@ -20,7 +20,7 @@ from workbench.engines.reference.text import Stopping, Text, text_of
 from workbench.errors import UsageError
 from workbench.mechanisms import process_group
 from workbench.mechanisms.process_group import ProcessGroup
-from workbench.record.probe import NullProbe, Probe
+from workbench.record.probe import NullProbe, Probe, Step
 
 MAX_BATCHED_TOKENS = 2048  # where limits.max_batched_tokens says nothing
 
@@ -174,12 +174,6 @@ class ReferenceEngine:
         )
 
     def _report(self, start: int, batch: Batch, scheduler: Scheduler) -> None:
-        self._probe.step(
-            start_ns=start,
-            end_ns=time.monotonic_ns(),
-            tokens=len(batch.tokens),
-            requests=len(batch.lengths),
-            waiting=len(scheduler.waiting),
-            blocks=scheduler.pool.held,
-            all_blocks=scheduler.pool.count,
-        )
+        pool = scheduler.pool
+        sizes = (len(batch.tokens), len(batch.lengths), len(scheduler.waiting))
+        self._probe.step(Step(start, time.monotonic_ns(), *sizes, pool.held, pool.count))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator, Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import repeat
@@ -13,10 +12,10 @@ from typing import Any
 from workbench.config import Workload
 from workbench.engines.base import Token
 from workbench.engines.vllm.core import Core
-from workbench.engines.vllm.refusal import in_one_line
+from workbench.engines.vllm.refusal import in_one_line, refused
 from workbench.engines.vllm.sampling import sampling
 from workbench.errors import EngineError
-from workbench.record.probe import Probe
+from workbench.record.probe import Probe, Step
 
 
 @dataclass(slots=True)
@@ -65,8 +64,11 @@ class Answers:
             self._engine.add_request(name, tokens_input(request.prompt), rule)
 
     def _step(self) -> list[Token]:
-        with self._failing("in a step"):
+        try:
             outputs = self._engine.step()
+        except Exception as error:
+            self._has_failed = True  # it is asked for nothing more
+            raise refused("in a step", error) from error
         now = time.monotonic_ns()
         self._report_steps(now)
         tokens: list[Token] = []
@@ -98,20 +100,16 @@ class Answers:
         return why
 
     def _report_steps(self, now: int) -> None:
-        for batch in self._core.batches.finished(self._core.in_flight()):
-            for name, computed in batch.new.items():
-                self._started(name, batch.start_ns, computed)
+        core = self._core
+        for start, scheduled in core.batches.finished(core.in_flight()):
+            for new in scheduled.scheduled_new_reqs:
+                self._started(new.req_id, start, new.num_computed_tokens)
+            counts = scheduled.num_scheduled_tokens
             if self._reading:
-                self._note_first_tokens(batch.counts)
-            if batch.tokens:
+                self._note_first_tokens(counts)
+            if tokens := scheduled.total_num_scheduled_tokens:  # else it is only a message to the worker
                 self._probe.step(
-                    start_ns=batch.start_ns,
-                    end_ns=now,
-                    tokens=batch.tokens,
-                    requests=len(batch.counts),
-                    waiting=self._core.waiting(),
-                    blocks=self._core.blocks_in_use(),
-                    all_blocks=self._core.blocks,
+                    Step(start, now, tokens, len(counts), core.waiting(), core.blocks_in_use(), core.blocks)
                 )
 
     def _started(self, name: str, start_ns: int, computed: int) -> None:
@@ -152,16 +150,6 @@ class Answers:
             answer_tokens=request.answered,
             end=end,
         )
-
-    @contextmanager
-    def _failing(self, doing: str) -> Iterator[None]:
-        """Keeps in mind that vLLM failed: it is asked for nothing more then."""
-        try:
-            with in_one_line(doing):
-                yield
-        except EngineError:
-            self._has_failed = True
-            raise
 
 
 def _without_text(request: int, position: int, last: int, ids: Iterable[int]) -> Iterator[Token]:

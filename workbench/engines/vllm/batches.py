@@ -2,34 +2,39 @@
 
 from __future__ import annotations
 
+import functools
+import time
 from collections import deque
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 KEPT = 1000  # batches; more are never in flight, but nobody takes them where vLLM is driven by somebody else
 
 
-@dataclass(slots=True)
-class Batch:
+class Batch(NamedTuple):
     """One forward pass."""
 
     start_ns: int  # on the one clock
-    tokens: int  # that go through the model; 0: only a message to the worker
-    counts: dict[str, int]  # the same by request, by vLLM's ids
-    new: dict[str, int]  # the requests that had not been in a batch before, with the tokens that they found computed
+    scheduled: Any  # vLLM's SchedulerOutput, which stays as it is
 
 
 class Batches:
     """The forward passes that were launched and not reported yet, oldest first."""
 
+    # A step of a small model takes two milliseconds: here and in what reports it every call counts.
+
     def __init__(self) -> None:
         self._launched: deque[Batch] = deque(maxlen=KEPT)
 
-    def launch(self, scheduled: Any, now: int) -> None:
-        """Notes what vLLM's scheduler hands to the workers."""
-        tokens: int = scheduled.total_num_scheduled_tokens
-        new = {request.req_id: request.num_computed_tokens for request in scheduled.scheduled_new_reqs}
-        self._launched.append(Batch(now, tokens, scheduled.num_scheduled_tokens, new))
+    def note(self, executor: Any) -> None:
+        """Notes what is handed to the workers, wherever they are: every forward pass goes through here."""
+        plain, launched = executor.execute_model, self._launched
+
+        @functools.wraps(plain)
+        def noted(scheduled: Any, *given: Any, **named: Any) -> Any:
+            launched.append(Batch(time.monotonic_ns(), scheduled))
+            return plain(scheduled, *given, **named)
+
+        executor.execute_model = noted
 
     def finished(self, in_flight: int) -> list[Batch]:
         """Gives all but the last so many, once."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import time
 from typing import Any
 
 from workbench.engines.vllm.batches import Batches
@@ -20,24 +18,13 @@ class Core:
             raise EngineError("vLLM's engine core is in another process: unset VLLM_ENABLE_V1_MULTIPROCESSING")
         core = engine.engine_core.engine_core
         self.batches = Batches()
-        self._note_batches(core.model_executor)
+        self.batches.note(core.model_executor)
         self._scheduler = core.scheduler
         # Batches are launched ahead, into a queue, where vLLM schedules asynchronously.
         self._queue = () if core.batch_queue is None else core.batch_queue
         self._pool = core.scheduler.kv_cache_manager.block_pool
         self.blocks: int = self._pool.num_gpu_blocks  # of the KV cache
         self.block_size: int = core.vllm_config.cache_config.block_size  # tokens
-
-    def _note_batches(self, executor: Any) -> None:
-        """Every forward pass goes through here, wherever the workers are."""
-        plain = executor.execute_model
-
-        @functools.wraps(plain)
-        def noted(scheduled: Any, *given: Any, **named: Any) -> Any:
-            self.batches.launch(scheduled, time.monotonic_ns())
-            return plain(scheduled, *given, **named)
-
-        executor.execute_model = noted
 
     @property
     def tokens(self) -> int:

@@ -28,10 +28,13 @@ def in_one_line(doing: str) -> Iterator[None]:
     """Turns whatever vLLM raises in the block into one clear line."""
     try:
         yield
-    except EngineError:
-        raise
     except Exception as error:  # vLLM has no kind of error of its own
-        raise EngineError(f"vLLM failed {doing}: {reason(error)}") from error
+        raise refused(doing, error) from error
+
+
+def refused(doing: str, error: Exception) -> EngineError:
+    """Gives the error of ours that says why vLLM failed."""
+    return error if isinstance(error, EngineError) else EngineError(f"vLLM failed {doing}: {reason(error)}")
 
 
 def reason(error: BaseException) -> str:
