@@ -100,6 +100,23 @@ def test_a_stream_that_is_left_is_cancelled_and_the_session_goes_on(tiny_model: 
     assert ends[1] == "length"
 
 
+def test_a_session_that_nobody_closes_ends_with_the_program_and_says_nothing(tiny_model: Path, tmp_path: Path) -> None:
+    """A stream of it is still there to be read, too, and would take minutes."""
+    program = (
+        "import sys\n"
+        "from workbench import EngineConfig, Session, Store\n"
+        "session = Session(EngineConfig(model=sys.argv[1]), store=Store(sys.argv[2])).__enter__()\n"
+        "stream = session.generate(('a',) * 20000, stream=True, max_tokens=100, stop_at_end=False)\n"
+        "next(stream)\n"
+    )
+    command = [sys.executable, "-c", program, str(tiny_model), str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=50)
+    assert "Traceback" not in done.stderr
+    [run] = Store(tmp_path).runs()
+    assert run.manifest.status == "complete"
+    assert "cancelled" in run.table("requests").column("end").to_pylist()
+
+
 def test_an_interrupt_ends_a_long_generation_at_once(tiny_model: Path, tmp_path: Path) -> None:
     many = Workload(("a",) * 5000, max_tokens=100, stop_at_end=False)
     with Session(config(tiny_model), store=Store(tmp_path)) as session:

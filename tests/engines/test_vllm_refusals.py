@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
@@ -179,3 +181,17 @@ def test_where_graphs_can_be(name: str, gpus: int, reason: str | None, monkeypat
 )
 def test_what_vllm_says_becomes_a_line(said: str, line: str) -> None:
     assert reason(ValueError(said)) == line
+
+
+def test_answers_that_nobody_took_end_with_the_program_and_say_nothing(shape: Path) -> None:
+    program = (
+        "import sys\n"
+        "from tests.engines.test_vllm_refusals import Workload, load\n"
+        "from workbench.config import KvBudget\n"
+        "from pathlib import Path\n"
+        "engine = load(Path(sys.argv[1]), kv_budget=KvBudget.parse('2MiB'), max_sequences=2)\n"
+        "answers = engine.generate(Workload(('hello',) * 9, max_tokens=99, stop_at_end=False))\n"
+        "assert next(answers)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program, str(shape)], capture_output=True, text=True, check=True)
+    assert "Exception ignored" not in done.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import subprocess
@@ -74,6 +75,7 @@ class Session:
         try:
             self._expect("ready")
             self._is_loaded = True
+            atexit.register(self._end, None)  # where nobody closes it
         except BaseException as error:
             self._end(error)
             raise
@@ -195,6 +197,7 @@ class Session:
         if self.run is not None:
             return
         if self._is_loaded:
+            self._say({"do": "cancel"})  # what nobody will read
             self._say({"do": "close"})
             code = self._wait(CLOSES_WITHIN_S if error is None else ENDS_WITHIN_S)
         else:
@@ -203,13 +206,17 @@ class Session:
             self._finish(code)
             return
         self.run = self._scribing.finish(manifests.FAILED, _exit_code(error), _line(error))
-        self._channel.close()
+        self._hang_up()
 
     def _finish(self, code: int) -> Run:
         status, error = ending(code, "the engine")
         self.run = self._scribing.finish(status, 128 - code if code < 0 else code, error)
-        self._channel.close()
+        self._hang_up()
         return self.run
+
+    def _hang_up(self) -> None:
+        self._channel.close()
+        atexit.unregister(self._end)
 
     def _wait(self, seconds: float) -> int:
         """Waits for the engine's process to end by itself, so long; none that it started is left."""

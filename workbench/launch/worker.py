@@ -58,12 +58,13 @@ class Worker:
         while message := self._channel.receive():
             if message["do"] == "cancel":
                 self._is_cancelled.set()
-            else:
-                self._orders.put(message)
+                continue
+            if message["do"] == "generate":
+                self._is_cancelled.clear()
+            self._orders.put(message)
         os.killpg(os.getpgrp(), signal.SIGTERM)  # with whatever processes the engine started
 
     def _answer(self, running: Engine, workload: Workload, stream: bool) -> None:
-        self._is_cancelled.clear()
         first = self._asked
         try:
             with closing(running.generate(workload, first, stream)) as steps:  # type: ignore[type-var]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 import inspect
 import sys
@@ -47,6 +48,7 @@ class VllmEngine:
             self._engine = starting.start(config, folder)
             self._core = Core(self._engine)
             self._held = held.pop_all()
+        atexit.register(self.close)  # Python would end answers that nobody took when vLLM's modules are gone
         self._max_length: int = self._engine.model_config.max_model_len
         if isinstance(probe, Recorder):
             probe.note("engine", self.what_runs())
@@ -84,6 +86,7 @@ class VllmEngine:
         """Shuts vLLM down and leaves its groups of processes."""
         if not self._has_begun:
             return
+        atexit.unregister(self.close)
         if tokens := self._running():
             tokens.close()
         with self._probe.phase("teardown"):
