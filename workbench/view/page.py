@@ -154,7 +154,7 @@ def _allocations(screen: Screen, tier: str, most: int) -> Answer:
     """The largest allocations of a tier: as many of every owner and tag."""
     found = screen.allocations_of(tier)
     chosen = found.largest_of_each_key(most)
-    events = screen.events.take(found.rows[chosen])
+    events = screen.placed.take(found.rows[chosen])
     owners, owner_texts = codes(events, "owner")
     tags, tag_texts = codes(events, "tag")
     ends = found.ends[chosen]
