@@ -22,7 +22,7 @@ from tests.benchmarks.rows import Numbers, Row, interval_of_medians, least_to_mo
 QUIETLY = {"VLLM_LOGGING_LEVEL": "ERROR", "VLLM_USE_FLASHINFER_SAMPLER": "0"}
 
 WAYS = {"reference": "reference", "vllm": "vllm", "plain-vllm": "vllm"}  # and the engine that goes them
-CPU = ("cpu", 16, "64MiB", [(1, 64), (16, 64)], (25, 25))
+CPU = ("cpu", 16, "64MiB", [(1, 64), (16, 64)], (25, 40))
 CUDA = ("cuda", 256, "4GiB", [(64, 128), (256, 128)], (25, 40))  # sequences, budget, loads, rounds of answers, of steps
 
 Rounds = dict[str, list[dict[str, float]]]
