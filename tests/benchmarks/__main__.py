@@ -40,6 +40,7 @@ BENCHMARKS = {
     "hooks": Benchmark("nanoseconds of an allocation"),
     "engines": Benchmark("tokens a second of the engines"),
     "memory": Benchmark("peak memory of the engines, by owner"),
+    "studies": Benchmark("what a study costs beyond its engines"),
     "gpu_overhead": Benchmark("what recording costs vLLM on a GPU", on_cpu=False),
     "gpu_hooks": Benchmark("nanoseconds of an allocation of GPU memory", on_cpu=False),
     "host_alloc": Benchmark("page-locked memory by every arm", on_cpu=False),
