@@ -55,3 +55,9 @@ def exact_bytes(size: int) -> str:
         if size and size % _FACTORS[unit.lower()] == 0:
             return f"{size // _FACTORS[unit.lower()]} {unit}"
     return f"{size} B"
+
+
+def shown(value: object) -> str:
+    """Gives a setting as people would write it: a size in the largest unit that it is whole in."""
+    text = str(value)
+    return exact_bytes(parse_bytes(text)) if re.fullmatch(r"\d+ B", text) else text

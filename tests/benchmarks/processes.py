@@ -53,12 +53,12 @@ def found(command: Sequence[str], **environment: str) -> Document:
     return documents(command, **environment)[0]
 
 
-def found_quietly(command: Sequence[str]) -> Document:
+def found_quietly(command: Sequence[str], **environment: str) -> Document:
     """The same, again where others took the machine meanwhile; `others` is their share of it in the quietest try."""
     tries: list[Document] = []
     while len(tries) < TRIES and not any(each["others"] <= QUIET for each in tries):
         before = _work()
-        document = found(command)
+        document = found(command, **environment)
         ours, everybody, elapsed = (after - early for after, early in zip(_work(), before, strict=True))
         tries.append(document | {"others": max(0.0, everybody - ours) / (elapsed * (os.cpu_count() or 1))})
     return min(tries, key=lambda each: float(each["others"]))

@@ -238,7 +238,7 @@ def test_two_ranks_of_vllm_are_recorded_and_answer_and_leave_nothing(
     assert len(run.table("steps")) >= 6
     verdicts = {one.setting: one.verdict for one in evidence(run)}
     assert verdicts == {
-        "limits.kv_budget 2097152 B": OBSERVED,
+        "limits.kv_budget 2 MiB": OBSERVED,
         "parallel.tensor 2": OBSERVED,
         "process_group gloo": OBSERVED,
         "graphs none": OBSERVED,

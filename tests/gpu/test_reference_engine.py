@@ -70,4 +70,4 @@ def test_graphs_and_budget_show_in_the_events(smollm2: Path, tmp_path: Path, gra
     run = generate(config, PROMPTS, store=Store(tmp_path), max_tokens=16).run
     found = {one.setting: (one.verdict, one.why) for one in evidence(run)}
     assert found[f"graphs {graphs}"][0] == verdict, found
-    assert found["limits.kv_budget 209715200 B"][0] == "observed", found
+    assert found["limits.kv_budget 200 MiB"][0] == "observed", found

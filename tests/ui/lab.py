@@ -6,11 +6,14 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from urllib.parse import urljoin, urlsplit
 
 from playwright.sync_api import Page, expect
 
@@ -43,25 +46,42 @@ def jupyterlab(folder: Path, theme: str = "JupyterLab Light") -> Iterator[str]:
         text=True,
     )
     try:
-        yield _address(process)
+        yield urljoin(address(process), "/")
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(20)
 
 
-def _address(process: subprocess.Popen[str]) -> str:
+def address(process: subprocess.Popen[str]) -> str:
+    """What a JupyterLab says is its address, once it answers there."""
     assert process.stderr is not None
     for line in process.stderr:
-        found = re.search(r"http://(?:localhost|127\.0\.0\.1):\d+/", line)
+        found = re.search(r"http://(?:localhost|127\.0\.0\.1):\d+/\S*", line)
         if found:
+            _wait_until_it_listens(found[0])
             return found[0]
     raise AssertionError("JupyterLab ended before it said where it is")
+
+
+def _wait_until_it_listens(url: str) -> None:
+    """It says where it is a little before it is there."""
+    place = urlsplit(url)
+    for _ in range(100):
+        with suppress(OSError), socket.create_connection((place.hostname, place.port), 1):
+            return
+        time.sleep(0.1)
+    raise AssertionError(f"nobody listens at {url}")
 
 
 def open_notebook(page: Page, lab: str, name: str) -> None:
     """Opens a notebook, and waits until its kernel answers."""
     page.goto(f"{lab}lab/tree/{name}?reset")
     page.locator(".jp-Notebook").wait_for(timeout=60_000)
+    wait_for_kernel(page)
+
+
+def wait_for_kernel(page: Page) -> None:
+    """Waits until the kernel of the notebook that is open answers."""
     expect(page.locator(".jp-StatusBar-Widget, #jp-main-statusbar").first).to_contain_text("| Idle", timeout=60_000)
     page.wait_for_timeout(1500)  # it says so before the first one has come up
 

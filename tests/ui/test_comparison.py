@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
@@ -49,13 +50,16 @@ def test_the_pointer_tells_every_run(opened: Page) -> None:
     opened.mouse.move(point(opened, 36e9), chart(opened)["top"] + 200)
     for name in NAMES:
         expect(opened.locator(".wb-tip").first).to_contain_text(name)
+    opened.locator(".wb-chart").first.focus()
+    opened.keyboard.press("Shift+ArrowRight")
+    expect(opened.get_by_role("status").first).to_contain_text(re.compile(r"vllm-gloo \d.*vllm-nccl-eager \d"))
 
 
 def test_differences_are_ranked_and_lead_into_the_timelines(opened: Page) -> None:
     eager = opened.get_by_role("region", name="differences").nth(1)
     expect(eager.locator("tbody tr").first).to_contain_text("libnccl.so.2")
     expect(eager.locator("tbody tr").first).to_contain_text("+2.65 GiB")
-    expect(eager.locator("tbody tr").first).to_contain_text("not known: one run each")
+    expect(eager.locator("tbody tr").first).to_contain_text("one run each")
     eager.get_by_role("button", name="libnccl.so.2").click()
     wait_for(opened, "d.only === 'libnccl.so.2' && d.highest < 3e9")
     opened.get_by_role("button", name="owner and phase").click()
@@ -75,6 +79,8 @@ def test_side_by_side_shares_window_and_height(opened: Page) -> None:
     opened.keyboard.up("Control")
     wait_for(opened, "d.window.start > 0")
     opened.wait_for_timeout(500)
+    heights = [json.loads(charts.nth(n).get_attribute("data-drawn") or "")["top"] for n in range(3)]
+    assert heights[0] == heights[1] == heights[2]
     windows = [json.loads(charts.nth(n).get_attribute("data-drawn") or "")["window"] for n in range(3)]
     assert windows[0] == windows[1] == windows[2]
     charts.nth(2).locator(".wb-chart").click(position={"x": 700, "y": 200})
@@ -83,4 +89,7 @@ def test_side_by_side_shares_window_and_height(opened: Page) -> None:
 
 def test_what_the_runs_differ_in_is_told(opened: Page) -> None:
     expect(opened.get_by_role("region", name="what the runs differ in")).to_contain_text("vllm_generation.py gloo")
-    expect(opened.get_by_role("region", name="speed, and whether")).to_contain_text("not recorded")
+    speeds = opened.get_by_role("region", name="memory and speed")
+    expect(speeds).to_contain_text("not recorded")
+    expect(speeds.locator("tbody tr").nth(2)).to_contain_text("11.75 GiB")
+    expect(opened.locator(".wb-title").first).to_contain_text("recorded on NVIDIA H200, 2026-11-21")

@@ -8,10 +8,11 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.ui.looking import chart, colours, point, wait_for
+from workbench.compare.comparison import Comparison
 from workbench.run.run import Run
-from workbench.view import still
+from workbench.run.store import Store
 from workbench.view.colours import colour_of
-from workbench.view.screen import Screen
+from workbench.view.widget import ComparisonView, TimelineView
 
 
 @pytest.fixture
@@ -47,11 +48,40 @@ def test_it_can_be_looked_around_in(opened: Page, h200: Run) -> None:
     assert wait_for(opened, "d.tier === 'pageable' && d.samples > 100")["highest"] > 0
 
 
-def test_what_a_saved_notebook_shows_can_be_zoomed(page: Page, h200: Run, tmp_path: Path) -> None:
-    shown = still.bundle(Screen(h200), "gpu", "owner", "name")["text/html"]
+def test_compared_runs_can_be_looked_around_in(page: Page, h200: Run, tmp_path: Path) -> None:
+    gloo = next(run for run in Store.recorded().runs() if run.manifest.name == "vllm-gloo")
+    page.context.set_offline(True)
+    page.goto(Comparison([gloo, h200]).to_html(tmp_path / "compared.html").as_uri())
+    found = wait_for(page, "d.samples === 2")
+    assert found["highest"] == h200.timeline("gpu").peak.bytes
+    assert found["at"] < 1000
+    expect(page.locator(".wb-title").first).to_contain_text("recorded on NVIDIA H200, 2026-11-21")
+    differences = page.get_by_role("region", name="differences")
+    expect(differences.locator("tbody tr").first).to_contain_text("+2.65 GiB")
+    page.get_by_role("button", name="owner and phase").click()
+    differences.get_by_role("button", name="libnccl.so.2 in process_group").click()
+    wait_for(page, "d.only === 'libnccl.so.2' && d.highest === 388 << 20")
+    page.get_by_role("button", name="side by side").click()
+    page.locator(".wb-beside .wb-chart").nth(1).click(position={"x": 1232, "y": 200})
+    expect(page.get_by_role("region", name="ledger")).to_contain_text("libnccl.so.2")
+    page.get_by_role("button", name="pageable").first.click()
+    wait_for(page, "d.tier === 'pageable' && d.samples > 100", page.locator(".wb-beside"))
+
+
+@pytest.mark.parametrize(("compares", "drawn"), [(False, "d.samples > 100"), (True, "d.samples === 2")])
+def test_what_a_saved_notebook_shows_can_be_zoomed(
+    page: Page, h200: Run, tmp_path: Path, compares: bool, drawn: str
+) -> None:
+    view = ComparisonView([h200, h200]) if compares else TimelineView(h200)
     target = tmp_path / "saved.html"
-    target.write_text(f'<!doctype html><meta charset="utf-8">{shown}')
+    target.write_text(f'<!doctype html><meta charset="utf-8">{view.still()["text/html"]}')
     page.goto(target.as_uri())
-    wait_for(page, "d.samples > 100", page.frame_locator("iframe"))
+    frame = page.frame_locator("iframe")
+    wait_for(page, drawn, frame)
     expect(page.locator("img")).to_be_hidden()
+    shown = frame.locator(".wb-root").first.bounding_box()
+    framed = page.locator("iframe").bounding_box()
+    assert shown
+    assert framed
+    assert framed["height"] >= shown["height"]  # so that there is nothing to scroll in it
     assert target.stat().st_size < 700_000

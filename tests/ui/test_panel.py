@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +15,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
-from tests.ui.lab import jupyterlab, open_notebook, run_all
+from tests.ui.lab import address, jupyterlab, open_notebook, run_all, wait_for_kernel
 from tests.ui.looking import wait_for
 from workbench.report.notebooks import copy_to
 from workbench.run.store import Store
@@ -46,8 +49,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def lab(folder: Path, home: Path) -> Iterator[str]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("WORKBENCH_HOME", str(home))
-        with jupyterlab(folder) as address:
-            yield address
+        with jupyterlab(folder) as where:
+            yield where
 
 
 @pytest.fixture
@@ -63,7 +66,7 @@ def page(browser: Browser) -> Iterator[Page]:
 
 
 @pytest.fixture
-def panel(page: Page, lab: str) -> Iterator[Locator]:
+def panel(page: Page, lab: str, home: Path) -> Iterator[Locator]:
     """A panel on a tiny budget; its engine ends with its kernel."""
     open_notebook(page, lab, "generate.ipynb")
     page.get_by_text("workbench.Panel").first.click()
@@ -75,7 +78,7 @@ def panel(page: Page, lab: str) -> Iterator[Locator]:
     yield found
     page.get_by_role("menuitem", name="Kernel", exact=True).click()
     page.get_by_role("menuitem", name="Shut Down Kernel", exact=True).click()
-    assert ended(), "an engine outlived its kernel"
+    assert ended(home), "an engine outlived its kernel"
 
 
 def choose(panel: Locator, name: str, value: str) -> None:
@@ -95,8 +98,8 @@ def live(panel: Locator) -> dict[str, Any]:
     return found
 
 
-def ended() -> bool:
-    """Whether no engine's process is left."""
+def ended(home: Path) -> bool:
+    """Whether no process is left of an engine that records into this home."""
     deadline = time.monotonic() + 15
     while time.monotonic() < deadline:
         commands = []
@@ -105,10 +108,23 @@ def ended() -> bool:
                 commands.append(path.read_bytes())
             except OSError:  # gone meanwhile
                 continue
-        if not any(b"workbench.launch.worker" in command for command in commands):
+        if not any(b"workbench.launch.worker\0" + bytes(home) in command for command in commands):
             return True
         time.sleep(0.2)
     return False
+
+
+def test_lab_leads_to_the_tour(page: Page, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "workbench", "lab", str(tmp_path / "mine"), "--no-browser"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    try:
+        page.goto(address(process))
+        expect(page.locator(".jp-Notebook")).to_contain_text("Where does the memory go?", timeout=SLOW_MS)
+        wait_for_kernel(page)
+        page.goto("about:blank")
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(30)
 
 
 def test_the_tour_runs_and_leads_into_a_difference(page: Page, lab: str, home: Path) -> None:
@@ -154,11 +170,37 @@ def test_the_panel_records_and_compares_then_generates_and_stops(panel: Locator,
     assert 0 < len(stopped) < 1200
     panel.locator('[name="max_tokens"]').fill("4")
     panel.get_by_role("button", name="Generate").click()  # by the engine that is loaded
-    expect(panel.locator(".wb-state")).to_contain_text("Ready reference, smollm2 · 4 tokens", timeout=SLOW_MS)
+    expect(panel.locator(".wb-state")).to_contain_text(
+        "Ready: reference, smollm2. The last answer: 4 tokens", timeout=SLOW_MS
+    )
     panel.get_by_role("button", name="End engine").click()
     state(panel, "idle")
-    assert ended()
+    assert ended(home)
     expect(panel.locator(".wb-runs tbody tr")).to_have_count(3)
+
+
+def test_the_panel_generates_by_vllm_and_stops(panel: Locator, page: Page, home: Path) -> None:
+    panel.locator('[name="engine"]').select_option("vllm")
+    expect(panel.locator('[name="graphs"] option:disabled')).to_have_text(["piecewise", "full"])
+    panel.locator('[name="graphs"]').select_option("none")
+    panel.locator('[name="max_tokens"]').fill("400")
+    panel.get_by_role("button", name="Generate").click()
+    state(panel, "loading")
+    state(panel, "answering")
+    expect(panel.locator(".wb-answer")).to_contain_text(" ", timeout=SLOW_MS)
+    first = panel.locator(".wb-answer").inner_text()
+    expect(panel.locator(".wb-answer")).not_to_have_text(first)  # it streams
+    panel.get_by_role("button", name="Stop").click()
+    state(panel, "ready")
+    expect(panel.locator(".wb-state")).to_contain_text("Ready: vllm, smollm2. The last answer:")
+    assert live(panel)["highest"] > 300 << 20
+    panel.get_by_role("button", name="End engine").click()
+    state(panel, "idle")
+    assert ended(home)
+    expect(panel.locator(".wb-runs tbody tr")).to_contain_text("engine vllm")
+    run = Store(home / "runs").runs()[0]
+    assert (run.manifest.status, (run.manifest.config or {})["engine"]) == ("complete", "vllm")
+    assert 0 < len(run.table("tokens")) < 400
 
 
 def test_the_panel_says_what_is_wrong_in_one_line_and_stops_what_loads(panel: Locator) -> None:

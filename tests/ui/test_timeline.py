@@ -154,6 +154,11 @@ def test_search_outlines_and_lists_what_matches(opened: Page) -> None:
 def test_addresses_show_what_is_free_between(opened: Page) -> None:
     opened.get_by_role("button", name="addresses").click()
     found = wait_for(opened, "d.view === 'addresses' && d.boxes > 500")
+    opened.mouse.move(point(opened, LATE), chart(opened)["top"] + 70)
+    expect(opened.locator(".wb-tip")).to_contain_text("libnccl.so.2 at 34")
+    opened.mouse.down()
+    opened.mouse.up()
+    expect(opened.get_by_role("region", name="allocations")).to_contain_text("libnccl.so.2: in use at 34")
     assert found["boxes"] < 20_000
     assert colours(opened)[colour_of("torch").light.lower()] > 10_000
 

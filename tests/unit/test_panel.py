@@ -70,7 +70,7 @@ def test_a_live_history_keeps_the_peak_and_the_last() -> None:
     assert "others" in bands
     assert int(sums.max()) == whole.peak.bytes
     assert (history.times[-1], int(sums[-1])) == (39_999, whole.end)
-    for at, size in zip(history.times, sums.tolist(), strict=True):
+    for at, size in zip(history.times.tolist(), sums.tolist(), strict=True):
         assert size == whole.at(at)
 
 

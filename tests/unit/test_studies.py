@@ -63,6 +63,19 @@ def test_growth_is_told_by_phase_and_by_owner_in_it(gloo: list[Run], eager: list
     assert (first.what, first.other) == ("libnccl.so.2 in group", (388 * MIB,) * 3)
 
 
+def test_a_phase_grows_by_what_the_phases_inside_did_not(tmp_path: Path) -> None:
+    events = [gpu(at, "alloc", size * MIB, at << 40, owner="a") for at, size in ((12, 1), (22, 10), (42, 100))]
+    spans = [("all", 0, 90, 0), ("init", 10, 50, 1), ("group", 20, 30, 2), ("group", 32, 40, 2)]
+    phases = [
+        {"name": name, "start_ns": start, "end_ns": end, "process": 1, "depth": depth}
+        for name, start, end, depth in spans
+    ]
+    runs = [written(tmp_path, events=made, phases=phases) for made in (events[:0], events)]
+    found = ranked(runs[:1], runs[1:], "gpu", by="owner and phase")
+    assert [(one.what, one.difference // MIB) for one in found] == [("a in init", 101), ("a in group", 10)]
+    assert [one.what for one in ranked(runs[:1], runs[1:], "gpu", by="phase")] == ["init", "group"]
+
+
 def test_one_run_each_knows_no_noise() -> None:
     alone = Delta("x", "gpu", (5,), (5,))
     assert (alone.noise, alone.is_noise) == (None, False)

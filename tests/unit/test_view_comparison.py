@@ -55,8 +55,13 @@ def test_runs_of_one_config_are_repeats_of_one_way(tmp_path: Path) -> None:
     configs = [{"limits": {"kv": 1}}, {"limits": {"kv": 2}}, {"limits": {"kv": 1}}]
     runs = [made(tmp_path, 1, [], config) for config in configs]
     ways = ways_of(runs)
-    assert [(way.name, way.runs) for way in ways] == [("made A", (0, 2)), ("made B", (1,))]
+    assert [(way.name, way.runs) for way in ways] == [("made, kv 1", (0, 2)), ("made, kv 2", (1,))]
     assert settings_of(runs, ways) == [("limits.kv", ["1", "2"])]
+    runs[2].manifest.gpus = [{"name": "a GPU"}]  # what another machine takes is no repeat
+    assert [way.runs for way in ways_of(runs)] == [(0,), (1,), (2,)]
+    assert ways_of([runs[0], runs[2]])[1].name == "made, a GPU"
+    two_settings = [made(tmp_path, 1, [], config) for config in ({"x": 1, "y": 1}, {"x": 2, "y": 2})]
+    assert [way.name for way in ways_of(two_settings)] == ["made, A", "made, B"]
 
 
 def test_a_difference_within_the_spread_of_repeats_is_noise(tmp_path: Path) -> None:
@@ -78,11 +83,20 @@ def test_questions_of_one_run_are_that_run_s(tmp_path: Path) -> None:
     assert "nothing to rank" in screen.answer({"ask": "deltas", "tier": "gpu", "by": "owner"}).facts["error"]
 
 
+def test_a_run_without_a_tier_is_shown_with_nothing_in_it(tmp_path: Path) -> None:
+    on_gpu = written(tmp_path, events=[event(5, "alloc", MIB, 1, tier="gpu", layer="driver", owner="a")])
+    screen = ComparisonScreen([on_gpu, made(tmp_path, MIB, [])])
+    series = {"ask": "series", "tier": "gpu", "by": "owner", "start": 0, "end": 100, "columns": 50}
+    bands = [[band["name"] for band in screen.answer(series | {"run": run}).facts["bands"]] for run in (0, 1)]
+    assert bands == [["a"], []]
+    assert screen.answer({"ask": "run", "run": 1}).facts["tiers"] == ["gpu", "pageable"]
+
+
 def test_a_figure_has_a_line_a_way_on_the_shared_axis(tmp_path: Path) -> None:
     sizes = [(10 * MIB, {"x": 1}), (14 * MIB, {"x": 1}), (90 * MIB, {"x": 2})]
     runs = [made(tmp_path, size, [phase("p", 1, 50)], config) for size, config in sizes]
     [axes] = Comparison(runs).figure().axes
-    assert axes.get_legend_handles_labels()[1] == ["made A (2 runs)", "made B"]
+    assert axes.get_legend_handles_labels()[1] == ["made, x 1 (2 runs)", "made, x 2"]
     highest = [np.asarray(line.get_ydata()).max() for line in axes.get_lines()]
     assert highest == [15 * MIB, 93 * MIB]  # the median of two is between them
     assert len(axes.collections) == 1
@@ -96,6 +110,7 @@ def test_two_to_six_runs_are_shown(tmp_path: Path) -> None:
         Comparison(runs).view()
     shown = Comparison(runs[:2]).view().still()
     assert "a: 1.00 MiB to 2.00 MiB" in shown["text/plain"]
-    assert shown["text/html"].count("<img") == 2
+    assert shown["image/svg+xml"].count("<g ") == 2
+    assert "srcdoc" in shown["text/html"]
     with pytest.raises(UsageError, match="nothing in a tier 'gpu'"):
         Comparison(runs[:2]).view("gpu")

@@ -22,6 +22,7 @@ from workbench.view import page as pages
 from workbench.view import script as scripts
 from workbench.view import still
 from workbench.view.colours import colour_of
+from workbench.view.comparison_screen import ComparisonScreen
 from workbench.view.crossing import Answer
 from workbench.view.figure import rendered, timeline_figure
 from workbench.view.screen import Screen
@@ -102,7 +103,7 @@ def test_what_can_not_be_answered_says_why(tmp_path: Path, question: dict[str, A
     assert reason in Screen(small(tmp_path)).answer(question).facts["error"]
 
 
-@pytest.mark.parametrize("entry", ["widget", "page"])
+@pytest.mark.parametrize("entry", ["widget", "page", "comparison_page", "panel"])
 def test_joined_modules_import_nothing_and_share_no_name(entry: str) -> None:
     text = scripts.script(entry)
     assert not re.search(r"^import ", text, re.MULTILINE)
@@ -115,6 +116,8 @@ def test_a_page_is_never_larger_than_it_may_be(tmp_path: Path) -> None:
     for run in STORE.runs():
         target = run.to_html(tmp_path / f"{run.id}.html")
         assert 60_000 < target.stat().st_size <= pages.LARGEST
+    six = ComparisonScreen(STORE.runs()[:6])
+    assert len(pages.comparison_page(six).encode()) <= 6 * pages.LARGEST
     with pytest.raises(RunError, match="can not be shown in 1000 bytes"):
         pages.page(Screen(run), 1000)
     with pytest.raises(RunError, match="can not be written"):
@@ -126,7 +129,11 @@ def test_names_are_text_in_what_is_saved(tmp_path: Path) -> None:
     shown = still.bundle(screen, "gpu", "owner", "name")
     picture = ElementTree.fromstring(shown["image/svg+xml"])
     assert MARKUP in "".join(picture.itertext())
-    for text in (shown["text/html"], pages.page(screen)):
+    compared = ComparisonScreen([screen.run, screen.run])
+    compared_still = still.comparison_bundle(compared, "gpu", "name")
+    assert MARKUP in "".join(ElementTree.fromstring(compared_still["image/svg+xml"]).itertext())
+    texts = (shown["text/html"], pages.page(screen), compared_still["text/html"], pages.comparison_page(compared))
+    for text in texts:
         assert "<img src=x" not in text
 
 
@@ -167,7 +174,19 @@ def test_a_view_begins_with_what_the_run_has(tmp_path: Path) -> None:
 
 def test_colours_are_the_same_for_the_same_library_whatever_its_version() -> None:
     assert colour_of("libcublas.so.12") == colour_of("libcublas.so.13")
-    assert colour_of("python3.11") == colour_of("python3.12")
+    assert colour_of("python3.11") == colour_of("python3.12") == colour_of("libpython3.13.so.1.0")
+    assert colour_of("libopenblasp-r0-59ffcd50.3.15.so") == colour_of("libopenblasp-r0-0a1b2c3d.so")
+    assert colour_of("_x.cpython-311-x86_64-linux-gnu.so") == colour_of("_x.abi3.so")
+    on_cpu = [
+        "torch",
+        "python3.11",
+        "heap",
+        "libtorch_cpu.so",
+        "libtorch_python.so",
+        "libscipy_openblas64_-fdde5778.so",
+    ]
+    on_cpu += ["libarrow.so.2600", "tokenizers.abi3.so", "_safetensors_rust.abi3.so", "_C.abi3.so"]
+    assert len({colour_of(name) for name in on_cpu}) == len(on_cpu)
     together = ("torch", "libnccl.so.2", "context", "modules", "graphs", "streams", "libcublas.so.13", "torch unused")
     assert len({colour_of(name) for name in together}) == len(together)
     assert len({colour_of(name) for name in ("weights", "kv_cache", "activations", "graphs", "unused", "no tag")}) == 6

@@ -12,6 +12,7 @@ from workbench.cli.output import print_json
 from workbench.errors import UsageError
 
 FOLDER = "workbench-notebooks"
+TOUR = "/lab/tree/tour.ipynb"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -39,8 +40,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _command(arguments: argparse.Namespace, folder: Path) -> list[str]:
-    """The Python that is running may not be the one on the PATH."""
-    command = [sys.executable, "-m", "jupyterlab", str(folder / "tour.ipynb"), f"--ServerApp.root_dir={folder}"]
+    """JupyterLab by the Python that is running, which may not be the one on the PATH."""
+    command = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={folder}"]
+    command += [f"--LabApp.default_url={TOUR}"]  # also in the address that it says where there is no browser
     command += [f"--port={arguments.port}"] if arguments.port else []
     command += ["--no-browser"] if arguments.no_browser else []
     return command + (["--allow-root"] if os.geteuid() == 0 else [])

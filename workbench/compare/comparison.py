@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench.errors import UsageError
@@ -66,6 +67,13 @@ class Comparison:
         from workbench.view.comparison_screen import ComparisonScreen
 
         return comparison_figure(ComparisonScreen(self.runs), tier, width)
+
+    def to_html(self, path: str | Path) -> Path:
+        """Writes the comparison as one HTML file of at most 2 MiB a run: zoomable, without a network; its path."""
+        from workbench.view.comparison_screen import ComparisonScreen
+        from workbench.view.page import comparison_page, write
+
+        return write(comparison_page(ComparisonScreen(self.runs)), path)
 
     def _ipython_display_(self) -> None:
         self.view()._ipython_display_()

@@ -84,12 +84,13 @@ def _owners(run: Run, tier: str) -> Held:
 
 
 def _phases(run: Run, tier: str) -> Held:
-    """By how much what is held grew in each phase that has none inside."""
-    return {phase: sum(grown.values()) for phase, grown in _growth(run, tier).items()}
+    """By how much what is held grew in each phase, less what it grew in the phases inside."""
+    sums = {phase: sum(grown.values()) for phase, grown in _growth(run, tier).items()}
+    return {phase: size for phase, size in sums.items() if size}
 
 
 def _both(run: Run, tier: str) -> Held:
-    """By how much each owner grew in each phase."""
+    """By how much each owner grew in each phase, less the phases inside."""
     return {
         f"{owner} in {phase}": size
         for phase, grown in _growth(run, tier).items()
@@ -99,19 +100,26 @@ def _both(run: Run, tier: str) -> Held:
 
 
 def _growth(run: Run, tier: str) -> dict[str, Held]:
+    phases = [phase for phase in run.table("phases").to_pylist() if phase["end_ns"] is not None]
     grown: dict[str, Held] = {}
-    for phase in _innermost(run.table("phases").to_pylist()):
+    for phase in phases:
         before, after = (run.ledger(tier, phase[edge]).by_owner() for edge in ("start_ns", "end_ns"))
-        mine = grown.setdefault(phase["name"], {})
+        around = _innermost([other for other in phases if _is_in(phase, other)])
         for owner in _names([before, after]):
-            mine[owner] = mine.get(owner, 0) + after.get(owner, 0) - before.get(owner, 0)
+            size = after.get(owner, 0) - before.get(owner, 0)
+            _add(grown, phase["name"], owner, size)
+            if around:
+                _add(grown, around["name"], owner, -size)
     return grown
 
 
-def _innermost(phases: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Phases that have ended and have none of the same process inside."""
-    ended = [phase for phase in phases if phase["end_ns"] is not None]
-    return [phase for phase in ended if not any(_is_in(other, phase) for other in ended)]
+def _add(grown: dict[str, Held], phase: str, owner: str, size: int) -> None:
+    mine = grown.setdefault(phase, {})
+    mine[owner] = mine.get(owner, 0) + size
+
+
+def _innermost(phases: list[dict[str, Any]]) -> dict[str, Any] | None:
+    return max(phases, key=lambda phase: int(phase["depth"]), default=None)
 
 
 def _is_in(inner: dict[str, Any], outer: dict[str, Any]) -> bool:

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-from itertools import islice
+from contextlib import suppress
 from pathlib import Path
 
 import pyarrow as pa
 
+from workbench.record.settings import FOLLOWED, SPOOL
 from workbench.run import schema
 from workbench.run.run import is_locked
 from workbench.run.sealing import named
-from workbench.run.streams import coded, read_names, read_stream
+from workbench.run.streams import Tail, coded
 
 
 class Feed:
-    """What a run that is being recorded has that is new since the last look."""
+    """What a run that is being recorded has that is new since the last look.
+
+    While it is asked, the run is written ten times a second, else once in a while.
+    """
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
-        self._batches = dict.fromkeys(schema.TABLES, 0)
-        self._sizes = dict.fromkeys(schema.TABLES, 0)  # of the streams, in bytes, at the last look
+        self._tails = {table: Tail(self.folder / f"{table}.arrow") for table in (*schema.TABLES, "names")}
+        self._names: list[str] = []
 
     @property
     def is_live(self) -> bool:
@@ -27,16 +31,15 @@ class Feed:
         return is_locked(self.folder)
 
     def new(self, table: str) -> pa.Table:
-        """The rows of a table written since the last call, names as text."""
-        if not self._has_grown(table):
-            return schema.TABLES[table].empty_table()
-        batches = list(islice(read_stream(self.folder / f"{table}.arrow"), self._batches[table], None))
-        self._batches[table] += len(batches)
-        rows = pa.Table.from_batches(batches, coded(schema.TABLES[table]))
-        return named(rows, schema.TABLES[table], read_names(self.folder))
+        """The rows of a table written since the last call, names as text.
 
-    def _has_grown(self, table: str) -> bool:
-        """A look at the size costs next to nothing, so that one may look often."""
-        path = self.folder / f"{table}.arrow"
-        before, self._sizes[table] = self._sizes[table], path.stat().st_size if path.exists() else 0
-        return self._sizes[table] > before
+        A phase is told when it begins, without an end, and again with it.
+        """
+        with suppress(OSError):  # the recording has ended
+            (self.folder / SPOOL / FOLLOWED).touch()
+        batches = self._tails[table].new()
+        if not batches:
+            return schema.TABLES[table].empty_table()
+        for batch in self._tails["names"].new():
+            self._names += batch["text"].to_pylist()
+        return named(pa.Table.from_batches(batches, coded(schema.TABLES[table])), schema.TABLES[table], self._names)

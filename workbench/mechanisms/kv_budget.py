@@ -8,7 +8,7 @@ from workbench.config import KvBudget, Limits
 from workbench.run.columns import equals, numbers
 from workbench.run.evidence import CANNOT_TELL, NOT_OBSERVED, OBSERVED, Evidence
 from workbench.run.run import Run
-from workbench.units import format_bytes
+from workbench.units import format_bytes, shown
 
 TAG = "kv_cache"
 INNERMOST_FIRST = ("allocator", "driver", "host")  # a block lies in what another layer handed out
@@ -19,7 +19,7 @@ def evidence(run: Run, limits: Limits) -> Evidence | None:
     budget = limits.kv_budget
     if budget is None:
         return None
-    setting = f"limits.kv_budget {budget}"
+    setting = f"limits.kv_budget {shown(budget)}"
     taken, blocks = taken_bytes(run), _blocks(run)
     if not taken or not blocks:
         return Evidence(setting, CANNOT_TELL, f"no memory is tagged {TAG}" if not taken else "no step was recorded")

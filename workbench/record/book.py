@@ -218,6 +218,7 @@ class Book:
             start = time_ns - self._started_ns
             phase = {"name": name, "start_ns": start, "end_ns": None, "process": teller[0], "depth": depth}
             self._open_phases.append((teller, phase))
+            self._streams["phases"].write_rows([phase])  # who follows the run knows it before it ends
         else:
             self._close_phase(name, time_ns, teller)
         self._measure(time_ns)
@@ -362,7 +363,6 @@ class Book:
 
     def close(self) -> None:
         """End every stream, and let go of the rings."""
-        self._streams["phases"].write_rows([phase for _, phase in self._open_phases])
         self._write_totals(self._used(time.monotonic_ns()))
         self._names.close()
         for stream in self._streams.values():

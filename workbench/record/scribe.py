@@ -27,14 +27,16 @@ import pyarrow as pa
 from workbench.errors import RunError, WorkbenchError
 from workbench.record import outside, wire
 from workbench.record.book import Book
-from workbench.record.settings import SPOOL
+from workbench.record.settings import FOLLOWED, SPOOL
 from workbench.run import manifest as manifests
 from workbench.run.manifest import Manifest
 from workbench.run.run import LOCK
 from workbench.run.sealing import seal
 
 TICK_S = 0.8  # a recording that is killed lacks no more than this
-LOOK_S = 0.2  # between looks at how full the rings are
+FOLLOWED_TICK_S = 0.1  # while somebody follows the run
+FOLLOWED_FOR_S = 0.5  # after the last sign of it
+LOOK_S = 0.2  # between looks at how full the rings are, and at whether somebody follows
 PACKAGES = (
     "memory-workbench",
     "torch",
@@ -69,15 +71,23 @@ class Scribe:
 
     def serve(self) -> None:
         """Work until the run is finished, or the program that asked for it is gone."""
-        next_tick = time.monotonic()
+        ticked = 0.0
         while not self._finished:
+            next_tick = ticked + (FOLLOWED_TICK_S if self._is_followed else TICK_S)
             for key, _ in self._selector.select(min(max(0.0, next_tick - time.monotonic()), LOOK_S)):
                 self._read(key)
             if self._root is None and os.getppid() != self._parent:
                 self._abandon()
             if not self._finished and (time.monotonic() >= next_tick or self._book.is_filling):
                 self._guarded(self._book.tick)
-                next_tick = time.monotonic() + TICK_S
+                ticked = time.monotonic()
+
+    @property
+    def _is_followed(self) -> bool:
+        try:
+            return time.time() - (self.folder / SPOOL / FOLLOWED).stat().st_mtime < FOLLOWED_FOR_S
+        except OSError:
+            return False
 
     def _read(self, key: selectors.SelectorKey) -> None:
         if key.data is None:

@@ -10,6 +10,7 @@ from workbench.errors import UsageError, nearest
 from workbench.kernels import library_path
 
 SPOOL = "spool"  # the folder of the rings, in the folder of the run
+FOLLOWED = "followed"  # a file in it that whoever follows the run touches
 STACKS = ("none", "large", "all")
 DEFAULT_THRESHOLD = 64 << 10  # bytes
 BLOCKS = ("large", "all")

@@ -170,9 +170,10 @@ class Run:
 
     def to_html(self, path: str | Path) -> Path:
         """Writes the run as one HTML file of at most 2 MiB: zoomable, without a network; returns its path."""
-        from workbench.view.page import write_page
+        from workbench.view.page import page, write
+        from workbench.view.screen import Screen
 
-        return write_page(self, path)
+        return write(page(Screen(self)), path)
 
     def __repr__(self) -> str:
         return f"<Run {self.id} {self.manifest.status}>"

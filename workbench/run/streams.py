@@ -6,7 +6,9 @@ live feed, and it is how a killed run is read.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -129,6 +131,37 @@ def _whole_batches(path: Path) -> Iterator[pa.RecordBatch]:
             yield from pa.ipc.open_stream(file)
         except (pa.ArrowInvalid, OSError):
             return  # cut off inside a batch: its writer was killed or is still writing
+
+
+class Tail:
+    """The end of a stream that is being written: what is new is read once, however long the rest has become."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._place = 0  # of the next message
+        self._schema: pa.Schema | None = None
+
+    def new(self) -> list[pa.RecordBatch]:
+        """The batches that were written since the last call."""
+        try:
+            if os.stat(self._path).st_size == self._place:
+                return []
+        except FileNotFoundError:
+            return []
+        batches = []
+        with pa.memory_map(str(self._path)) as file:
+            file.seek(self._place)
+            with suppress(pa.ArrowInvalid, EOFError, OSError):  # cut off inside a message, or the stream has ended
+                while True:
+                    message = pa.ipc.read_message(file)
+                    if self._schema is None:
+                        self._schema = pa.ipc.read_schema(message)
+                    else:
+                        batches.append(pa.ipc.read_record_batch(message, self._schema))
+                    self._place = file.tell()
+        for batch in batches:
+            batch.validate(full=True)
+        return batches
 
 
 def read_names(folder: Path) -> list[str]:

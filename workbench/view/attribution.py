@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from workbench.run.columns import Ints, Mask, codes, equals, numbers
 from workbench.run.ledger import UNUSED
-from workbench.run.timeline import counted, signed_bytes
+from workbench.run.timeline import PIECE, counted, signed_bytes
 from workbench.view.containers import inside
 
 Key = tuple[str, str | None]
@@ -63,18 +63,25 @@ def _attribution(events: pa.Table, rows: Ints, outer: Mask, holds: Ints | None =
         keys[outer & is_held[owners[rows]]] = unused = len(names)
         allocator = texts[owners[rows[int(np.argmin(outer))]]]
         names = (*names, (allocator or "", UNUSED))
-    times, change = numbers(events, "time_ns")[rows], signed_bytes(events)[rows]
+    times, change = numbers(events, "time_ns"), signed_bytes(events)
+    if len(rows) < len(times):
+        times, change = times[rows], change[rows]
     return Attribution(rows, times, change, keys, names, outer, unused)
 
 
 def _keys(events: pa.Table, owners: Ints, texts: list[str | None], rows: Ints) -> tuple[Keys, tuple[Key, ...]]:
     """The owner and tag of each row, as a place among those that occur."""
     tags, tag_texts = codes(events, "tag")
-    pairs = owners[rows] * len(tag_texts) + tags[rows]
     occurs = np.zeros(len(texts) * len(tag_texts), dtype=bool)
-    occurs[pairs] = True
+    keys = np.empty(len(rows), dtype=np.int32)
+    pieces = [slice(start, start + PIECE) for start in range(0, len(rows), PIECE)]
+    for piece in pieces:
+        keys[piece] = owners[rows[piece]] * len(tag_texts) + tags[rows[piece]]
+        occurs[keys[piece]] = True
     present = np.flatnonzero(occurs)
     place = np.zeros(len(occurs), dtype=np.int32)
     place[present] = np.arange(len(present), dtype=np.int32)
+    for piece in pieces:
+        keys[piece] = place[keys[piece]]
     names = ((texts[pair // len(tag_texts)] or "", tag_texts[pair % len(tag_texts)]) for pair in present.tolist())
-    return place[pairs], tuple(names)
+    return keys, tuple(names)

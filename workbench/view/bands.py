@@ -50,7 +50,7 @@ class Bands:
             raise UsageError(f"bytes can not be shown by {by!r}; by {' or '.join(BY)}")
         self.made = made
         self.by = by
-        self.total = Steps.adding(np.flatnonzero(made.outer), made.change[made.outer])
+        self.total = _total(made)
         self.bands = _bands(made, by, most)
         self.in_use = self.total if made.unused < 0 else _in_use(made)
         self._chosen: tuple[frozenset[str], Steps] | None = None
@@ -114,6 +114,12 @@ class Bands:
         highest = steps.highest(edges)
         missed: np.typing.NDArray[np.bool_] = (highest > most) & (highest - most.astype(float) > tolerance)
         return missed
+
+
+def _total(made: Attribution) -> Steps:
+    if made.outer.all():
+        return Steps.adding(np.arange(len(made.outer), dtype=np.int32), made.change)
+    return Steps.adding(np.flatnonzero(made.outer).astype(np.int32), made.change[made.outer])
 
 
 def _in_use(made: Attribution) -> Steps:

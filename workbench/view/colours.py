@@ -33,6 +33,8 @@ PALETTE = {
 UNUSED = Colour("#B9BFC7", "#59616B")
 NONE = Colour("#9AA1AB", "#79818C")
 
+LIBRARY = re.compile(r"(\.abi3|\.cpython-[\w-]+)?\.so[0-9.]*$")
+VERSION = re.compile(r"-[0-9a-f]{8}(\.[0-9.]+)?$|(?<=python)[0-9.]+$")  # a wheel's own library has a hash in its name
 KNOWN = {
     "torch": "blue",
     "weights": "blue",
@@ -48,21 +50,33 @@ KNOWN = {
     "libcublasLt": "cyan",
     "libcuda": "wine",
     "python": "green",
+    "libpython": "green",
     "heap": "cyan",
+    "file": "purple",
     "libtorch_cpu": "indigo",
     "libc10_cuda": "blue",
     "libtorch_cuda": "blue",
+    "libtorch_python": "pear",
+    "libscipy_openblas": "sand",
+    "libscipy_openblas64_": "sand",
+    "libopenblasp-r0": "olive",
+    "libarrow": "teal",
+    "tokenizers": "orange",
+    "_safetensors_rust": "purple",
+    "_C": "rose",
+    "libmagic": "wine",
+    "libnvidia-ml": "olive",
 }
 """Those met most, so that they differ from each other where they are seen together."""
 
 
 def colour_of(name: str) -> Colour:
-    """The colour of an owner or a tag. The version in a library's name does not matter."""
+    """The colour of an owner or a tag. What differs from build to build in a library's name does not matter."""
     if name.endswith("unused"):
         return UNUSED
     if name in ("no tag", "others", "before the run", "unexplained"):
         return NONE
-    stem = re.sub(r"(\.abi3)?\.so[0-9.]*$|(?<=python)[0-9.]+$", "", name)
+    stem = VERSION.sub("", LIBRARY.sub("", name))
     if stem in KNOWN:
         return PALETTE[KNOWN[stem]]
     return list(PALETTE.values())[crc32(stem.encode()) % len(PALETTE)]

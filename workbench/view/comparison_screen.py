@@ -17,7 +17,7 @@ from workbench.run.run import Run
 from workbench.view.alignment import align
 from workbench.view.crossing import Answer
 from workbench.view.screen import Screen
-from workbench.view.ways import settings_of, ways_of
+from workbench.view.ways import Way, settings_of, ways_of
 
 MOST_RUNS = 6
 LINES = (  # of the ways, told apart by colour-blind eyes: Okabe and Ito's, on light and on dark ground
@@ -40,6 +40,8 @@ class ComparisonScreen:
         self.screens = [Screen(run) for run in runs]
         self.ways = ways_of(runs)
         self.tiers = [tier for tier in schema.TIERS if any(tier in screen.tiers for screen in self.screens)]
+        for screen in self.screens:
+            screen.tiers = self.tiers  # a run that has nothing in one of them is shown with nothing in it
 
     def answer(self, question: dict[str, Any]) -> Answer:
         """The answer to `{"ask": …}`; an error is an answer too."""
@@ -58,7 +60,7 @@ class ComparisonScreen:
         """Which runs they are, what the ways differ in, and how their times lie on one axis."""
         alignment = align(self.screens)
         facts = {
-            "runs": [{"id": run.id, "name": run.manifest.name} for run in self.runs],
+            "runs": [{"id": run.id, "name": run.manifest.name, "machine": run.manifest.machine} for run in self.runs],
             "ways": [
                 {"name": way.name, "runs": way.runs, "light": light, "dark": dark}
                 for way, (light, dark) in zip(self.ways, LINES, strict=False)
@@ -71,11 +73,16 @@ class ComparisonScreen:
         }
         return Answer(facts, {})
 
+    def machines(self, way: Way) -> list[str]:
+        """Where and when the runs of a way were made."""
+        return list(dict.fromkeys(self.runs[run].manifest.machine for run in way.runs))
+
     def _speed(self, run: Run) -> dict[str, Any]:
-        """How fast its engine was, and whether its settings took effect."""
+        """How fast its engine was, what it took at most, and whether its settings took effect."""
         found = metrics.summary(run)
         names = ("tokens_per_s", "first_token_s", "between_s")
         return {
+            "peaks": found["peak_bytes"],
             "metrics": {name: found[name] if math.isfinite(found[name]) else None for name in names},
             "evidence": [vars(one) for one in evidence(run)],
         }

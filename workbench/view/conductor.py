@@ -165,9 +165,10 @@ class Conductor:
 
     def _follow(self, session: Session) -> None:
         """Tells what is being recorded for as long as the session is this one."""
-        live = None
+        live, due = None, time.monotonic()
         while self._session is session:
-            time.sleep(UPDATE_S)
+            time.sleep(max(0.0, due - time.monotonic()))
+            due = time.monotonic() + UPDATE_S
             if not session.is_begun:
                 continue
             if self._is_stopped.is_set() and self.status.state == LOADING:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from types import NoneType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -12,7 +11,7 @@ from workbench.config.fields import plain
 from workbench.config.models import MODELS, shapes
 from workbench.engines import Host, engines, refuse, why_not
 from workbench.errors import UsageError
-from workbench.units import exact_bytes, parse_bytes
+from workbench.units import shown
 
 Control = dict[str, Any]
 """`name` as in `with_setting`, `value` as people write it, and `options` or what kind of text it is."""
@@ -75,9 +74,3 @@ def _choice(name: str, value: str, options: list[tuple[str, str | None, str]]) -
 
 def _text(name: str, value: object) -> Control:
     return {"name": name, "value": "" if value is None else shown(value)}
-
-
-def shown(value: object) -> str:
-    """Gives a setting as people would write it: a size in the largest unit that it is whole in."""
-    text = str(value)
-    return exact_bytes(parse_bytes(text)) if re.fullmatch(r"\d+ B", text) else text

@@ -1,4 +1,4 @@
-"""A run as one HTML file: zoomable, without a network or a kernel, and small whatever the run's size."""
+"""A run, or some compared, as one HTML file: zoomable, without a network or a kernel, and small whatever their size."""
 
 from __future__ import annotations
 
@@ -6,24 +6,28 @@ import html
 import json
 import zlib
 from base64 import b64encode
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from workbench.compare.ranking import BY as RANKED_BY
 from workbench.errors import RunError
 from workbench.run.columns import codes, numbers
-from workbench.run.run import Run
 from workbench.view.allocations import NEVER
 from workbench.view.bands import BY
+from workbench.view.comparison_screen import ComparisonScreen
 from workbench.view.crossing import Answer
 from workbench.view.screen import Screen
 from workbench.view.script import script, style
 
-LARGEST = 2 << 20  # bytes of a page
+LARGEST = 2 << 20  # bytes of a page, for each run in it
 OVERVIEW = 600  # columns of what is painted first
+PIECES = "<!--pieces-->"
+Parts = dict[str, Answer]
 
 
 @dataclass(frozen=True)
@@ -39,10 +43,9 @@ DETAILS = tuple(Detail(16384 >> n, 4096 >> n, 2048 >> n) for n in range(8))
 """The most is tried first; the first that fits is taken."""
 
 
-def write_page(run: Run, path: str | Path) -> Path:
-    """Write the page of a run; returns where it is."""
+def write(text: str, path: str | Path) -> Path:
+    """Write a page; returns where it is."""
     target = Path(path)
-    text = page(Screen(run))
     try:
         target.write_text(text, encoding="utf-8")
     except OSError as error:
@@ -58,31 +61,79 @@ def page(
     **options: Any,
 ) -> str:
     """The page of these tiers, by default all, with as much detail as fits into so many bytes."""
-    fixed = _frame(screen, options)
-    for detail in details:
-        pieces = "".join(_pieces(screen, screen.tiers if tiers is None else list(tiers), detail))
-        text = fixed.replace("<!--pieces-->", pieces)
-        if len(text.encode()) <= largest:
-            return text
-    raise RunError(f"{screen.run.id} can not be shown in {largest} bytes")
+    chosen = _known(screen.tiers, tiers)
+    parts = (_run_parts(screen, chosen, detail) for detail in details)
+    return _fitting(_frame(screen.run.manifest.name, "page", options), parts, largest)
 
 
-def _frame(screen: Screen, options: dict[str, Any]) -> str:
-    title = html.escape(f"{screen.run.manifest.name}: memory")
+def comparison_page(
+    screen: ComparisonScreen,
+    largest: int = LARGEST,
+    tiers: Sequence[str] | None = None,
+    details: Sequence[Detail] = DETAILS,
+    **options: Any,
+) -> str:
+    """The page of compared runs, in as many bytes as `largest` is for each of them."""
+    chosen = _known(screen.tiers, tiers)
+    fixed = comparison_parts(screen, chosen)
+    parts = (fixed | _compared_parts(screen, chosen, detail) for detail in details)
+    title = " and ".join(way.name for way in screen.ways)
+    return _fitting(_frame(title, "comparison_page", options), parts, largest * len(screen.runs))
+
+
+def _known(tiers: Sequence[str], chosen: Sequence[str] | None) -> list[str]:
+    return [tier for tier in tiers if chosen is None or tier in chosen]
+
+
+def _frame(title: str, entry: str, options: dict[str, Any]) -> str:
     known = json.dumps(options).replace("<", "\\u003c")
     return (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>\n'
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}: memory</title>\n'
         '<meta name="viewport" content="width=device-width"><link rel="icon" href="data:,">\n'
         f"<style>body {{ margin: 0; color-scheme: light dark; }}\n{style()}</style></head>\n"
         f'<body><main id="place"></main>\n<script type="application/json" id="options">{known}</script>\n'
-        f'<!--pieces--><script type="module">\n{script("page")}</script></body></html>\n'
+        f'{PIECES}<script type="module">\n{script(entry)}</script></body></html>\n'
     )
 
 
-def _pieces(screen: Screen, tiers: list[str], detail: Detail) -> list[str]:
+def _fitting(frame: str, tries: Iterable[Parts], largest: int) -> str:
+    """The frame with the first of these parts that fit into so many bytes."""
+    for parts in tries:
+        text = frame.replace(PIECES, "".join(_piece(name, answer) for name, answer in parts.items()), 1)
+        if len(text.encode()) <= largest:
+            return text
+    raise RunError(f"the page can not be shown in {largest} bytes: it has too many phases or owners")
+
+
+def _piece(name: str, answer: Answer) -> str:
+    packed = b64encode(zlib.compress(answer.packed(), 6)).decode()
+    return f'<script type="application/octet-stream" data-piece="{html.escape(name)}">{packed}</script>\n'
+
+
+def comparison_parts(screen: ComparisonScreen, tiers: list[str]) -> Parts:
+    """What a page needs of all runs together."""
     head = screen.head()
-    known = [tier for tier in head.facts["tiers"] if tier in tiers]
-    parts = {"run": Answer({**head.facts, "tiers": known}, head.columns)}
+    parts = {
+        "comparison": Answer({**head.facts, "tiers": tiers}, head.columns),
+        "speeds": screen.answer({"ask": "speeds"}),
+    }
+    for tier, by, way in product(tiers, RANKED_BY, range(1, len(screen.ways))):
+        parts[f"deltas {tier} {by} {way}"] = screen.deltas({"tier": tier, "by": by, "way": way})
+    return parts
+
+
+def _compared_parts(screen: ComparisonScreen, tiers: list[str], detail: Detail) -> Parts:
+    """The parts of every run, named after its place."""
+    return {
+        f"{place} {name}": answer
+        for place, one in enumerate(screen.screens)
+        for name, answer in _run_parts(one, _known(one.tiers, tiers), detail).items()
+    }
+
+
+def _run_parts(screen: Screen, tiers: list[str], detail: Detail) -> Parts:
+    head = screen.head()
+    parts = {"run": Answer({**head.facts, "tiers": tiers}, head.columns)}
     listed: set[int] = set()
     for tier in tiers:
         for by in BY:
@@ -96,19 +147,14 @@ def _pieces(screen: Screen, tiers: list[str], detail: Detail) -> list[str]:
         parts[f"allocations {tier}"] = allocations
         listed |= set(np.asarray(allocations.columns["stack"]).tolist())
     parts["stacks"] = _stacks(screen, sorted(listed - {0}))
-    return [_piece(name, answer) for name, answer in parts.items()]
-
-
-def _piece(name: str, answer: Answer) -> str:
-    packed = b64encode(zlib.compress(answer.packed(), 6)).decode()
-    return f'<script type="application/octet-stream" data-piece="{name}">{packed}</script>\n'
+    return parts
 
 
 def _allocations(screen: Screen, tier: str, most: int) -> Answer:
     """The largest allocations of a tier: as many of every owner and tag."""
     found = screen.allocations_of(tier)
     chosen = found.largest_of_each_key(most)
-    events = screen.events.take(found.rows[chosen])
+    events = screen.placed.take(found.rows[chosen])
     owners, owner_texts = codes(events, "owner")
     tags, tag_texts = codes(events, "tag")
     ends = found.ends[chosen]

@@ -12,9 +12,10 @@ from workbench.errors import UsageError, WorkbenchError
 from workbench.run import metrics
 from workbench.run.run import Run
 from workbench.run.store import Store
+from workbench.units import shown
 from workbench.view.comparison_screen import MOST_RUNS, ComparisonScreen
 from workbench.view.conductor import Conductor, Status, told
-from workbench.view.controls import form, shown
+from workbench.view.controls import form
 from workbench.view.crossing import Answer
 from workbench.view.live import Live
 from workbench.view.screen import Screen

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from workbench.errors import UsageError, WorkbenchError
 from workbench.run import schema
@@ -20,7 +22,8 @@ from workbench.view.colours import colour_of
 from workbench.view.crossing import Answer
 from workbench.view.steps import Steps
 
-COLUMNS = ("time_ns", "kind", "layer", "tier", "owner", "tag", "bytes", "address", "process")
+COLUMNS = ("time_ns", "kind", "layer", "tier", "owner", "tag", "bytes")
+PLACES = ("address", "process")  # read when they are asked for: a timeline of malloc's needs none
 MOST_COLUMNS = 8192
 MOST_ROWS_A_PAGE = 1000
 
@@ -54,6 +57,12 @@ class Screen:
             return self._asked[question["ask"]](question)
         except WorkbenchError as error:
             return Answer({"error": str(error)}, {})
+
+    @cached_property
+    def placed(self) -> pa.Table:
+        """The events with their addresses and processes."""
+        places = self.run.columns("events", PLACES)
+        return pa.table(self.events.columns + places.columns, names=[*COLUMNS, *PLACES])
 
     @property
     def end_ns(self) -> int:
@@ -146,7 +155,7 @@ class Screen:
         return Answer({"count": page.count, "bytes": page.bytes}, self._listed(found, page.chosen))
 
     def _listed(self, found: Allocations, chosen: Ints) -> dict[str, Any]:
-        events = self.events.take(found.rows[chosen])
+        events = self.placed.take(found.rows[chosen])
         owners, owner_texts = codes(events, "owner")
         tags, tag_texts = codes(events, "tag")
         ends = found.ends[chosen]
@@ -176,7 +185,7 @@ class Screen:
         start, end, columns = self._window(question)
         found = self.allocations_of(tier)
         if tier not in self._addresses:
-            self._addresses[tier] = Addresses(self.events, found)
+            self._addresses[tier] = Addresses(self.placed, found)
         only = self._chosen(question, found, bands) if question.get("match") else None
         boxes = self._addresses[tier].boxes(start, end, columns, int(question["rows"]), only)
         of_key = np.zeros(len(found.made.names) + 1, dtype=np.int32)
@@ -212,13 +221,13 @@ class Screen:
 
     def _made(self, tier: str) -> Attribution:
         if tier not in self._attributions:
-            self._attributions[tier] = attribute(self.events, tier)
+            self._attributions[tier] = attribute(self.events if tier == "pageable" else self.placed, tier)
         return self._attributions[tier]
 
     def allocations_of(self, tier: str) -> Allocations:
         """Every allocation of a tier."""
         if tier not in self._allocations:
-            self._allocations[tier] = Allocations(self.events, self._made(tier), self._stacks)
+            self._allocations[tier] = Allocations(self.placed, self._made(tier), self._stacks)
         return self._allocations[tier]
 
     def _tier_and_bands(self, question: dict[str, Any]) -> tuple[str, Bands]:

@@ -14,47 +14,50 @@ from workbench.units import SECOND, format_bytes
 from workbench.view.bands import is_unused
 from workbench.view.colours import colour_of
 from workbench.view.comparison_screen import ComparisonScreen
-from workbench.view.page import Detail, page
+from workbench.view.page import Detail, comparison_page, page
 from workbench.view.screen import Screen
 
 WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 960, 330, 70, 26, 62
 LARGEST_PAGE = 400 << 10  # bytes, in a saved notebook
+LARGEST_COMPARED = 250 << 10  # bytes of each compared run
 SMALL = tuple(Detail(2048 >> n, 512 >> n, 1024 >> n) for n in range(6))
 
 
 def bundle(screen: Screen, tier: str, by: str, name: str) -> dict[str, Any]:
     """The output of a cell by type: what a viewer can not run, it shows as a picture or as text."""
-    picture = svg(screen, tier, by)
-    source = html.escape(
-        page(screen, LARGEST_PAGE, [one for one in screen.tiers if one == tier], SMALL, by=by), quote=True
-    )
-    image = b64encode(picture.encode()).decode()
-    shown = (
-        f'<div data-workbench-static="{name}"><img alt="{html.escape(text(screen, tier))}" '
-        f'src="data:image/svg+xml;base64,{image}" style="max-width:100%">'
-        f'<iframe title="{html.escape(screen.run.manifest.name)}" hidden srcdoc="{source}" '
-        'style="width:100%;height:620px;border:0" '
-        "onload=\"this.hidden=false;this.previousElementSibling.style.display='none'\"></iframe></div>"
-    )
-    return {"text/plain": text(screen, tier), "image/svg+xml": picture, "text/html": shown}
+    words, picture = text(screen, tier), svg(screen, tier, by)
+    zoomable = page(screen, LARGEST_PAGE, [tier], SMALL, by=by)
+    shown = _shown(name, screen.run.manifest.name, _image(words, picture), zoomable)
+    return {"text/plain": words, "image/svg+xml": picture, "text/html": shown}
 
 
 def comparison_bundle(screen: ComparisonScreen, tier: str, name: str) -> dict[str, Any]:
-    """The output of a cell that compares runs: the picture of each, one below the other, and what differs in words."""
-    pictures = [svg(one, tier, "owner") for one in screen.screens]
-    images = "".join(
-        f'<img alt="{html.escape(text(one, tier))}" style="max-width:100%" '
-        f'src="data:image/svg+xml;base64,{b64encode(picture.encode()).decode()}"><br>'
-        for one, picture in zip(screen.screens, pictures, strict=True)
+    """The output of a cell that compares runs: what differs in words, and a picture of each, one below the other."""
+    words, picture = comparison_text(screen, tier), comparison_svg(screen, tier)
+    zoomable = comparison_page(screen, LARGEST_COMPARED, [tier], SMALL)
+    still = f"<pre>{html.escape(words)}</pre>{_image(words, picture)}"
+    shown = _shown(name, "compared runs", still, zoomable)
+    return {"text/plain": words, "image/svg+xml": picture, "text/html": shown}
+
+
+def _shown(name: str, title: str, still: str, zoomable: str) -> str:
+    """What a page shows: the still, until the zoomable page beside it has come up, where a viewer lets it."""
+    return (
+        f'<div data-workbench-static="{name}"><div>{still}</div>'
+        f'<iframe title="{html.escape(title)}" hidden srcdoc="{html.escape(zoomable)}" '
+        'style="width:100%;height:620px;border:0" '
+        "onload=\"this.hidden=false;this.previousElementSibling.style.display='none'\"></iframe></div>"
     )
-    words = comparison_text(screen, tier)
-    shown = f'<div data-workbench-static="{name}"><pre>{html.escape(words)}</pre>{images}</div>'
-    return {"text/plain": words, "text/html": shown}
+
+
+def _image(words: str, picture: str) -> str:
+    source = b64encode(picture.encode()).decode()
+    return f'<img alt="{html.escape(words)}" src="data:image/svg+xml;base64,{source}" style="max-width:100%">'
 
 
 def comparison_text(screen: ComparisonScreen, tier: str) -> str:
     """What sets the ways apart, the largest of every way, in lines."""
-    lines = []
+    lines = [f"{way.name}: {', '.join(screen.machines(way))}" for way in screen.ways]
     for way in range(1, len(screen.ways)):
         lines.append(f"{tier}: {screen.ways[way].name} against {screen.ways[0].name}")
         columns = screen.deltas({"tier": tier, "by": "owner", "way": way}).columns
@@ -79,23 +82,47 @@ def text(screen: Screen, tier: str) -> str:
 
 def svg(screen: Screen, tier: str, by: str) -> str:
     """Stacked bytes over time as a small SVG, with phases and a legend."""
-    bands, end = screen.bands(tier, by), max(screen.end_ns, 1)
+    parts, height = _picture(screen, tier, by, screen.run.manifest.name, _highest(screen, tier))
+    return _svg(parts, height)
+
+
+def comparison_svg(screen: ComparisonScreen, tier: str) -> str:
+    """The pictures of compared runs one below the other, all to one scale."""
+    highest = max(_highest(one, tier) for one in screen.screens)
+    parts, below = [], 0
+    for one in screen.screens:
+        title = f"{one.run.manifest.name} · {one.run.manifest.machine}"
+        picture, height = _picture(one, tier, "owner", title, highest)
+        parts.append(f'<g transform="translate(0 {below})">{picture}</g>')
+        below += height + 14
+    return _svg("".join(parts), below)
+
+
+def _svg(body: str, height: int) -> str:
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}" '
+        f'font-family="system-ui, sans-serif" font-size="12" role="img">'
+        f'<rect width="100%" height="100%" fill="white"/>{body}</svg>'
+    )
+
+
+def _highest(screen: Screen, tier: str) -> int:
+    return max(screen.bands(tier, "owner").total.peak, 1)
+
+
+def _picture(screen: Screen, tier: str, by: str, title: str, highest: int) -> tuple[str, int]:
+    """The bands of a run up to so many bytes; and how high that is."""
+    bands, end, top = screen.bands(tier, by), max(screen.end_ns, 1), highest * 1.05
     samples = bands.sample(0, end, WIDTH - LEFT)
     x = LEFT + samples.times_ns / end * (WIDTH - LEFT - 10)
-    top = max(int(samples.bytes.sum(axis=0).max(initial=0)), 1) * 1.05
     parts, below = [], np.zeros(len(x))
     for band, values in zip(bands.bands, samples.bytes, strict=True):
         above = below + values
         parts.append(_area(x, below / top, above / top, colour_of(band.name).light, is_unused(band.name)))
         below = above
-    height = HEIGHT + 22 * -(-len(bands.bands) // 4)
-    body = "".join([*_phases(screen, end), *_axis(top, end), *parts, *_legend(screen, tier, by)])
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}" '
-        f'font-family="system-ui, sans-serif" font-size="12" role="img">'
-        f'<rect width="100%" height="100%" fill="white"/>{_text(8, 17, screen.run.manifest.name, "600 14px")}'
-        f"{body}</svg>"
-    )
+    name = _text(8, 17, title, "600 14px")
+    body = "".join([name, *_phases(screen, end), *_axis(top, end), *parts, *_legend(screen, tier, by)])
+    return body, HEIGHT + 22 * -(-len(bands.bands) // 4)
 
 
 def _y(share: Any) -> Any:

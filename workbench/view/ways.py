@@ -8,11 +8,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from workbench.run.run import Run
+from workbench.units import shown
+
+LONGEST = 40  # letters of a setting in a name
+HARDWARE = "hardware"
 
 
 @dataclass(frozen=True)
 class Way:
-    """Runs of one config and workload, or where none is known of one name and command."""
+    """Runs of one config and workload on like hardware, or where none is known of one name and command."""
 
     name: str
     runs: tuple[int, ...]  # places in the comparison
@@ -23,20 +27,36 @@ def ways_of(runs: Sequence[Run]) -> list[Way]:
     found: dict[str, list[int]] = {}
     for place, run in enumerate(runs):
         found.setdefault(_key(run), []).append(place)
-    names = [runs[places[0]].manifest.name for places in found.values()]
-    letters = [f"{name} {'ABCDEF'[place]}" if names.count(name) > 1 else name for place, name in enumerate(names)]
-    return [Way(name, tuple(places)) for name, places in zip(letters, found.values(), strict=True)]
+    names = _told_apart([runs[places[0]] for places in found.values()])
+    return [Way(name, tuple(places)) for name, places in zip(names, found.values(), strict=True)]
+
+
+def _told_apart(runs: Sequence[Run]) -> list[str]:
+    """The names of runs; after those that are the same their hardware, the setting they differ in, or a letter."""
+    names = [run.manifest.name for run in runs]
+    differing = dict(_differing([_flat(run) for run in runs]))
+    if len(differing) == 1 and HARDWARE not in differing:
+        [(setting, values)] = differing.items()
+        more = [f"{setting.rpartition('.')[2]} {value}" for value in values]
+    else:
+        more = differing.get(HARDWARE, [])
+    if len(set(more)) < len(names) or max(map(len, more)) > LONGEST:
+        more = list("ABCDEF"[: len(names)])
+    return [f"{name}, {own}" if names.count(name) > 1 else name for name, own in zip(names, more, strict=True)]
 
 
 def _key(run: Run) -> str:
     manifest = run.manifest
-    known: list[Any] = [manifest.config, manifest.workload]
-    return json.dumps(known if manifest.config else [manifest.name, manifest.command], sort_keys=True)
+    known = [_settings(run)] if manifest.config else [manifest.name, manifest.command]
+    return json.dumps([*known, _hardware(run)], sort_keys=True)
 
 
 def settings_of(runs: Sequence[Run], ways: Sequence[Way]) -> list[tuple[str, list[str]]]:
     """The settings in which the ways differ, with the value of each."""
-    flat = [_flat(runs[way.runs[0]]) for way in ways]
+    return _differing([_flat(runs[way.runs[0]]) for way in ways])
+
+
+def _differing(flat: list[dict[str, str]]) -> list[tuple[str, list[str]]]:
     names = dict.fromkeys(name for one in flat for name in one)
     rows = [(name, [one.get(name, "") for one in flat]) for name in names]
     return [(name, values) for name, values in rows if len(set(values)) > 1]
@@ -46,11 +66,20 @@ def _flat(run: Run) -> dict[str, str]:
     manifest = run.manifest
     if manifest.config is None:
         return {"command": " ".join(manifest.command or [manifest.name])}
+    found = _settings(run) | {f"version of {name}": version for name, version in manifest.versions.items()}
+    return found | {HARDWARE: _hardware(run)}
+
+
+def _hardware(run: Run) -> str:
+    return ", ".join(gpu["name"] for gpu in run.manifest.gpus) or str(run.manifest.host.get("cpu", ""))
+
+
+def _settings(run: Run) -> dict[str, str]:
+    """Each setting of its config and workload, as people write it."""
     found: dict[str, str] = {}
-    for part in (manifest.config, {"workload": manifest.workload} if manifest.workload else {}):
+    for part in (run.manifest.config or {}, {"workload": run.manifest.workload} if run.manifest.workload else {}):
         _flatten("", part, found)
-    found |= {f"version of {name}": version for name, version in manifest.versions.items()}
-    return found | {"hardware": ", ".join(gpu["name"] for gpu in manifest.gpus) or str(manifest.host.get("cpu", ""))}
+    return found
 
 
 def _flatten(prefix: str, value: Any, found: dict[str, str]) -> None:
@@ -58,4 +87,4 @@ def _flatten(prefix: str, value: Any, found: dict[str, str]) -> None:
         for name, inner in value.items():
             _flatten(f"{prefix}.{name}" if prefix else name, inner, found)
     else:
-        found[prefix] = value if isinstance(value, str) else "not set" if value is None else json.dumps(value)
+        found[prefix] = shown(value) if isinstance(value, str) else "not set" if value is None else json.dumps(value)

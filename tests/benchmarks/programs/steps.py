@@ -73,9 +73,14 @@ class Recording:
         self.switch.probe = current() if on else NullProbe()
 
     def scribe_seconds(self) -> float:
-        """Processor seconds that the scribe has taken, in all its threads."""
-        threads = Path(f"/proc/{self._scribe}/task").glob("*/schedstat")
-        return sum(int(thread.read_text().split()[0]) for thread in threads) / 1e9
+        """Processor seconds that the scribe has taken."""
+        return processor_seconds(self._scribe)
+
+
+def processor_seconds(pid: int) -> float:
+    """What a process has taken of the processors, in all its threads."""
+    threads = Path(f"/proc/{pid}/task").glob("*/schedstat")
+    return sum(int(thread.read_text().split()[0]) for thread in threads) / 1e9
 
 
 def scribe_of(run: str) -> int:
@@ -90,11 +95,11 @@ def scribe_of(run: str) -> int:
     raise SystemExit("the scribe is not there: start this with `workbench record`")
 
 
-def tokens(name: str, switch: Switch, needed: int) -> Iterator[Token]:
+def tokens(name: str, probe: Probe, needed: int) -> Iterator[Token]:
     """As many tokens as are needed, in answers one after the other."""
     running = engine(name)()
     config = EngineConfig(engine=name).with_setting("limits.max_sequences", "1").with_setting("graphs", "none")
-    running.load(config.with_setting("limits.max_length", "1024"), switch)
+    running.load(config.with_setting("limits.max_length", "1024"), probe)
     prompts = ("Count the stars.",) * (needed // (ANSWER - 2) + 1)
     answers = chain.from_iterable(running.generate(Workload(prompts=prompts, max_tokens=ANSWER, stop_at_end=False)))
     return (token for token in answers if token.position)  # a prompt takes longer than a step

@@ -3,9 +3,9 @@
 import { AlignedSource } from "./aligned.js";
 import { isDark, make, makeChoice, onTheme } from "./dom.js";
 import { makeDeltas, makeSettings } from "./differences.js";
-import { formatTime } from "./format.js";
+import { formatBytes, formatTime } from "./format.js";
 import { Gestures } from "./gestures.js";
-import { Overlay, overlayTip } from "./overlay.js";
+import { Overlay, overlayTip, wayLine } from "./overlay.js";
 import { Timeline } from "./timeline.js";
 
 export async function openComparison(source, options = {}) {
@@ -27,7 +27,8 @@ export class Comparison {
 
   makeTimeline(source, head) {
     const { tier, by } = this.state;
-    return new Timeline(source, head, { tier, by, height: 230, follow: (window) => this.show(window), drew: () => this.redraw(), top: () => this.top() });
+    const isHidden = () => this.state.layout === "overlaid";
+    return new Timeline(source, head, { tier, by, height: 230, isHidden, follow: (window) => this.show(window), drew: () => this.drew(), top: () => this.top() });
   }
 
   whole() {
@@ -38,6 +39,25 @@ export class Comparison {
   label(run) {
     const way = this.head.ways.find((one) => one.runs.includes(run));
     return way.runs.length > 1 ? `${way.name}, run ${way.runs.indexOf(run) + 1}` : way.name;
+  }
+
+  /** The names of some runs: of a way alone where all its runs are among them. */
+  labels(runs) {
+    if (runs.length === this.head.runs.length) return "all runs";
+    const whole = this.head.ways.filter((way) => way.runs.every((run) => runs.includes(run)));
+    const others = runs.filter((run) => !whole.some((way) => way.runs.includes(run)));
+    return [...whole.map((way) => way.name), ...others.map((run) => this.label(run))].join(", ");
+  }
+
+  /** Where and when the runs of a way, or all of them, were recorded. */
+  machines(runs = this.head.runs) {
+    return [...new Set(runs.map((run) => run.machine))];
+  }
+
+  about() {
+    const machines = this.machines();
+    const where = machines.length > 1 ? "recorded on different machines or days" : `recorded on ${machines[0]}`;
+    return `aligned by phase · differences are against the first · ${where}`;
   }
 
   build() {
@@ -58,12 +78,12 @@ export class Comparison {
     this.overlaid = make("div", {}, this.picture.element);
     this.beside = make("div", { class: "wb-beside" });
     this.timelines.forEach((timeline, run) => {
-      timeline.title.replaceChildren(make("strong", {}, this.label(run)), make("span", {}, head.runs[run].id));
+      timeline.title.replaceChildren(make("strong", {}, this.label(run)), make("span", {}, `${head.runs[run].id} · ${head.runs[run].machine}`));
       this.beside.append(timeline.element);
     });
     this.deltas = make("div", {});
     this.settings = make("div", {});
-    const title = make("div", { class: "wb-title" }, make("strong", {}, `${head.runs.length} runs compared`), make("span", {}, "aligned by phase; differences are against the first"));
+    const title = make("div", { class: "wb-title" }, make("strong", {}, `${head.runs.length} runs compared`), make("span", {}, this.about()));
     this.element = make("div", { class: "wb-root wb-comparison" }, title, tools, this.overlaid, this.beside, this.legend, this.shown, this.live, this.deltas, this.settings);
     this.gestures = new Gestures(this);
   }
@@ -115,8 +135,9 @@ export class Comparison {
 
   arrange() {
     const isOverlaid = this.state.layout === "overlaid";
-    this.overlaid.hidden = !isOverlaid;
+    this.overlaid.hidden = this.legend.hidden = !isOverlaid;
     this.beside.hidden = isOverlaid;
+    if (!isOverlaid) for (const timeline of this.timelines) timeline.redraw();
   }
 
   show(window) {
@@ -140,6 +161,14 @@ export class Comparison {
   /** The height that all charts beside each other share. */
   top() {
     return Math.max(...this.timelines.map((one) => one.picture.own ?? 0));
+  }
+
+  /** One of the timelines was drawn: where it is higher than all before, the others are drawn anew. */
+  drew() {
+    const top = this.top();
+    if (top !== this.sharedTop) for (const timeline of this.timelines) timeline.redraw();
+    this.sharedTop = top;
+    this.redraw();
   }
 
   redraw() {
@@ -168,9 +197,9 @@ export class Comparison {
 
   showLegend() {
     const items = this.head.ways.map((way) => {
-      const swatch = make("span", { class: "wb-swatch", style: `--wb-colour:${way[this.theme]}` });
-      const repeats = way.runs.length > 1 ? `${way.runs.length} runs: the band is from the least to the most` : "1 run";
-      return make("li", { class: "wb-truth" }, swatch, way.name, make("small", {}, repeats));
+      const notes = way.runs.length > 1 ? [`${way.runs.length} runs, the band from the least to the most`] : [];
+      if (this.machines().length > 1) notes.push(this.machines(way.runs.map((run) => this.head.runs[run])).join(" and "));
+      return make("li", {}, wayLine(this.head, way, this.theme), make("span", {}, way.name), make("small", {}, notes.join(" · ")));
     });
     this.legend.replaceChildren(...items);
   }
@@ -198,7 +227,7 @@ export class Comparison {
       if (timeline.series) timeline.showLegend();
       timeline.redraw();
     }
-    const found = this.phases.find((one) => one.name === phase);
+    const found = this.timelines.flatMap((one) => one.phases).find((one) => one.name === phase);
     if (found) this.gestures.enter(found);
     else this.show(this.whole());
     this.element.scrollIntoView({ block: "nearest" });
@@ -214,8 +243,10 @@ export class Comparison {
     return overlayTip(this, time);
   }
 
-  reading() {
-    return null;
+  /** What each run holds at a time, for screen readers. */
+  spoken(time) {
+    const held = this.timelines.map((timeline, run) => `${this.label(run)} ${formatBytes(timeline.reading(time)?.total ?? 0)}`);
+    return `${formatTime(time)}: ${held.join(", ")}`;
   }
 }
 

@@ -1,7 +1,7 @@
 // What differs between ways of running: ranked, with noise called so; their settings, verdicts and speeds.
 
 import { make, makeChoice } from "./dom.js";
-import { formatBytes } from "./format.js";
+import { formatBytes, formatTime } from "./format.js";
 
 const MOST_ROWS = 30;
 
@@ -10,7 +10,7 @@ export function makeDeltas(comparison, answers) {
   const { head, state } = comparison;
   const choice = makeChoice("rank by", head.by, state.ranking, (ranking) => comparison.change({ ranking }));
   const panels = answers.map((answer) => makeRanking(comparison, answer));
-  return make("div", {}, make("div", { class: "wb-tools wb-spaced" }, make("strong", {}, `${state.tier}: what differs, by`), choice.element), make("div", { class: "wb-details" }, ...panels));
+  return make("div", {}, make("div", { class: "wb-tools wb-spaced" }, make("strong", {}, `${state.tier}: what differs, by`), choice.element), make("div", { class: "wb-details wb-wide" }, ...panels));
 }
 
 function makeRanking(comparison, answer) {
@@ -19,8 +19,8 @@ function makeRanking(comparison, answer) {
   const body = make("tbody");
   const most = Math.max(1, ...Array.from(columns.base, (base, i) => Math.abs(columns.other[i] - base)));
   for (let i = 0; i < Math.min(columns.what.length, MOST_ROWS); i++) body.append(deltaRow(comparison, columns, i, most));
-  const growth = answer.by === "owner" ? "at the fullest phase edge" : "growth in the phase";
-  const head = ["", ways[0].name, ways[answer.way].name, "difference", "", "beyond noise"].map((name, place) => make("th", { scope: "col", class: place && place < 4 ? "wb-number" : "" }, name));
+  const growth = answer.by === "owner" ? "at the fullest phase edge" : "growth in the phase, less the phases inside it";
+  const head = ["", ways[0].name, ways[answer.way].name, "difference", "", "repeats differ by"].map((name, place) => make("th", { scope: "col", class: !place || place > 3 ? "" : place < 3 ? "wb-number wb-way" : "wb-number" }, name));
   const table = make("table", {}, make("thead", {}, make("tr", {}, ...head)), body);
   const note = columns.what.length ? `${growth}, medians${columns.what.length > MOST_ROWS ? `; ${columns.what.length - MOST_ROWS} smaller ones are not listed` : ""}` : "nothing differs";
   return make("section", { class: "wb-panel", "aria-label": "differences" }, make("h3", {}, `${ways[answer.way].name} against ${ways[0].name}`), make("p", {}, note), columns.what.length ? make("div", { class: "wb-scroll" }, table) : null);
@@ -31,7 +31,7 @@ function deltaRow(comparison, columns, i, most) {
   const what = columns.what[i];
   const button = make("button", { type: "button", class: "wb-link", onclick: () => comparison.point(what) }, what);
   const bar = make("span", { class: `wb-bar ${difference < 0 ? "wb-less" : "wb-more"}`, style: `width:${((Math.abs(difference) / most) * 100).toFixed(1)}%` });
-  const noise = Number.isNaN(columns.noise[i]) ? "not known: one run each" : columns.is_noise[i] ? `noise: repeats differ by ${formatBytes(columns.noise[i])}` : `yes: repeats differ by ${formatBytes(columns.noise[i])}`;
+  const noise = Number.isNaN(columns.noise[i]) ? "one run each" : formatBytes(columns.noise[i]) + (columns.is_noise[i] ? ": noise" : "");
   return make(
     "tr",
     { class: columns.is_noise[i] ? "wb-dim" : "" },
@@ -40,37 +40,57 @@ function deltaRow(comparison, columns, i, most) {
     make("td", { class: "wb-number" }, formatBytes(columns.other[i])),
     make("td", { class: "wb-number" }, (difference > 0 ? "+" : "") + formatBytes(difference)),
     make("td", { class: "wb-bars" }, bar),
-    make("td", { class: "wb-dim" }, noise),
+    make("td", { class: "wb-wrap wb-dim wb-noise" }, noise),
   );
 }
 
-/** What the ways differ in, whether it took effect, and how fast they were. */
+/** What the ways differ in, whether it took effect, what the runs took and how fast they were. */
 export function makeSettings(comparison, speeds) {
-  const { head } = comparison;
-  const settings = head.settings.map(({ name, values }) => row([name, ...values]));
-  const runs = speeds.map((run, place) => {
-    const { tokens_per_s: speed, first_token_s: first, between_s: between } = run.metrics;
-    const verdicts = run.evidence.map((one) => make("div", { title: one.why }, make("span", {}, `${one.setting}: `), make("strong", {}, one.verdict), make("small", {}, ` ${one.why}`)));
-    return make("tr", {}, make("td", {}, comparison.label(place)), cell(speed, (x) => x.toFixed(1)), cell(first, (x) => `${(x * 1000).toFixed(0)} ms`), cell(between, (x) => `${(x * 1000).toFixed(1)} ms`), make("td", { class: "wb-wrap" }, ...(verdicts.length ? verdicts : ["no settings to check"])));
-  });
+  const { ways, settings } = comparison.head;
+  const names = ["", ...ways.map((way) => way.name)];
+  const rows = settings.map(({ name, values }) => row([name, ...values]));
   return make(
     "div",
-    { class: "wb-details" },
-    panel("what the runs differ in", ["", ...head.ways.map((way) => way.name)], settings, head.settings.length ? "" : "nothing that was written down"),
-    panel("speed, and whether settings took effect", ["", "tokens/s", "first token", "between tokens", "evidence"], runs, ""),
+    { class: "wb-details wb-wide" },
+    panel("what the runs differ in", names, rows, "nothing that was written down", "wb-way"),
+    panel("memory and speed", ["", ...comparison.head.tiers.map((tier) => `peak ${tier}`), "tokens/s", "first token", "between tokens"], speedRows(comparison, speeds), "", "wb-number"),
+    panel("whether settings took effect", ["", "verdict", "of", "because"], verdictRows(comparison, speeds), "no setting asks for something that must show"),
   );
 }
 
-function panel(title, names, rows, note) {
-  const head = names.map((name) => make("th", { scope: "col" }, name));
+/** A row for each verdict: on which runs, and why. */
+function verdictRows(comparison, speeds) {
+  const grouped = new Map();
+  speeds.forEach(({ evidence }, run) => {
+    for (const one of evidence) {
+      const key = JSON.stringify([one.setting, one.verdict, one.why]);
+      if (!grouped.has(key)) grouped.set(key, { ...one, runs: [] });
+      grouped.get(key).runs.push(run);
+    }
+  });
+  const found = [...grouped.values()].sort((a, b) => (a.setting < b.setting ? -1 : a.setting > b.setting ? 1 : a.runs[0] - b.runs[0]));
+  return found.map(({ setting, verdict, why, runs }) => row([setting, make("strong", {}, verdict), comparison.labels(runs), why]));
+}
+
+function speedRows(comparison, speeds) {
+  return speeds.map(({ metrics, peaks }, run) => {
+    const sizes = comparison.head.tiers.map((tier) => cell(peaks[tier] ?? null, formatBytes, "nothing"));
+    const speed = cell(metrics.tokens_per_s, (x) => x.toFixed(1));
+    const times = [metrics.first_token_s, metrics.between_s].map((time) => cell(time, (x) => formatTime(x * 1e9, 1e5)));
+    return make("tr", {}, make("td", { class: "wb-wrap" }, comparison.label(run)), ...sizes, speed, ...times);
+  });
+}
+
+function panel(title, names, rows, none, kind = "") {
+  const head = names.map((name, place) => make("th", { scope: "col", class: place ? kind : "" }, name));
   const table = make("table", {}, make("thead", {}, make("tr", {}, ...head)), make("tbody", {}, ...rows));
-  return make("section", { class: "wb-panel", "aria-label": title }, make("h3", {}, title), note ? make("p", {}, note) : null, rows.length ? make("div", { class: "wb-scroll" }, table) : null);
+  return make("section", { class: "wb-panel", "aria-label": title }, make("h3", {}, title), rows.length ? make("div", { class: "wb-scroll" }, table) : make("p", {}, none));
 }
 
-function row(texts) {
-  return make("tr", {}, ...texts.map((text, place) => make("td", { class: place ? "wb-wrap" : "wb-dim" }, text)));
+function row(cells) {
+  return make("tr", {}, ...cells.map((part, place) => make("td", { class: place ? "wb-wrap" : "wb-wrap wb-dim" }, part)));
 }
 
-function cell(value, format) {
-  return make("td", { class: value === null ? "wb-dim" : "" }, value === null ? "not recorded" : format(value));
+function cell(value, format, none = "not recorded") {
+  return make("td", { class: value === null ? "wb-number wb-dim" : "wb-number" }, value === null ? none : format(value));
 }

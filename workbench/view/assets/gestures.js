@@ -1,8 +1,8 @@
 // What the pointer and the keys do to a timeline.
 
 import { make } from "./dom.js";
-import { formatBytes, formatTime } from "./format.js";
-import { tipOf } from "./picture.js";
+import { formatTime } from "./format.js";
+import { tipOf, tipOfBox } from "./picture.js";
 
 const STILL = 4; // CSS pixels: what moves less is a click
 
@@ -65,6 +65,7 @@ export class Gestures {
   tip(x, y) {
     const { timeline, picture } = this;
     if (timeline.tip) return timeline.tip(timeline.pointed);
+    if (timeline.state.view === "addresses") return tipOfBox(picture.boxAt(x, y, timeline), timeline.pointed);
     return tipOf(timeline.reading(timeline.pointed), picture.bandAt(x, y, timeline));
   }
 
@@ -183,10 +184,6 @@ export class Gestures {
   }
 
   speak(time) {
-    const reading = this.timeline.reading(time);
-    if (!reading) return;
-    const largest = [...reading.bands].sort((a, b) => b.bytes - a.bytes).slice(0, 4);
-    const bands = largest.map((band) => `${band.name} ${formatBytes(band.bytes)}`).join(", ");
-    this.timeline.live.textContent = `${formatTime(time)}${reading.phase ? `, ${reading.phase}` : ""}: ${formatBytes(reading.total)} in use: ${bands}`;
+    this.timeline.live.textContent = this.timeline.spoken(time);
   }
 }

@@ -71,13 +71,27 @@ export class Overlay extends Picture {
   }
 }
 
+/** A short piece of a way's line. */
+export function wayLine({ ways }, way, theme) {
+  const canvas = make("canvas", { class: "wb-line", "aria-hidden": "true" });
+  const { context, width, height, ratio } = fitCanvas(canvas, 28, 8);
+  context.strokeStyle = way[theme];
+  context.lineWidth = 2 * ratio;
+  context.setLineDash(DASHES[ways.indexOf(way)].map((one) => one * ratio));
+  context.beginPath();
+  context.moveTo(0, height / 2);
+  context.lineTo(width, height / 2);
+  context.stroke();
+  return canvas;
+}
+
 /** The lines of the overlay's tip: what each run holds at a time. */
 export function overlayTip(comparison, time) {
   const rows = comparison.head.ways.flatMap((way) =>
     way.runs.map((run) => {
       const reading = comparison.timelines[run].reading(time);
-      const swatch = make("span", { class: "wb-swatch", style: `--wb-colour:${way[comparison.theme]}` });
-      return make("tr", {}, make("td", {}, swatch, comparison.label(run)), make("td", { class: "wb-number" }, reading ? formatBytes(reading.total) : "…"));
+      const line = wayLine(comparison.head, way, comparison.theme);
+      return make("tr", {}, make("td", {}, line, comparison.label(run)), make("td", { class: "wb-number" }, reading ? formatBytes(reading.total) : "…"));
     }),
   );
   return [make("div", {}, make("strong", {}, formatTime(time)), " on the shared axis"), make("table", {}, make("tbody", {}, ...rows))];

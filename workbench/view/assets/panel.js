@@ -12,7 +12,7 @@ import { Timeline } from "./timeline.js";
 const STATES = {
   idle: "No engine is loaded.",
   loading: "Loading",
-  ready: "Ready",
+  ready: "Ready:",
   answering: "Answering",
   ending: "Ending, and sealing the run of",
 };
@@ -126,8 +126,9 @@ export class Panel {
   showStatus() {
     const { state, model, tokens, most, seconds, error } = this.model.get("status");
     const speed = tokens > 1 && seconds > 0 ? `, ${(tokens / seconds).toFixed(1)} tokens/s` : "";
-    const count = tokens ? ` · ${tokens}${state === "answering" ? ` of at most ${most}` : ""} tokens${speed}` : "";
-    this.state.textContent = `${STATES[state]}${model ? ` ${model}` : ""}${count}`;
+    const last = state === "idle" || state === "ready" ? " The last answer:" : " ·";
+    const count = tokens ? `${last} ${tokens}${state === "answering" ? ` of at most ${most}` : ""} ${tokens === 1 ? "token" : "tokens"}${speed}` : "";
+    this.state.textContent = `${STATES[state]}${model ? ` ${model}` : ""}${state === "ready" ? "." : ""}${count}`;
     const isKnown = state === "answering" && tokens;
     if (isKnown) this.progress.value = tokens / most;
     else if (state === "idle" || state === "ready") this.progress.value = 0;

@@ -86,7 +86,7 @@ export class Picture {
       paintSteps(context, box, series.match, state.window, top, { strokeStyle: this.theme.ground, lineWidth: 4 * box.ratio });
       paintSteps(context, box, series.match, state.window, top, { strokeStyle: this.theme.ink, lineWidth: 1.75 * box.ratio });
     }
-    return { samples: series.times.length, bands: series.bands.map((band) => band.name), highest: stacked.highest, shown: series.facts.shown };
+    return { samples: series.times.length, bands: series.bands.map((band) => band.name), highest: stacked.highest, top, shown: series.facts.shown };
   }
 
   drawBytesAxis(context, box, top) {
@@ -184,7 +184,8 @@ export class Picture {
 
   /** The band that is drawn at a point of the chart. */
   bandAt(x, y, timeline) {
-    if (timeline.state.view !== "bytes" || !timeline.series || !this.scale) return null;
+    if (timeline.state.view === "addresses") return this.boxAt(x, y, timeline)?.band ?? null;
+    if ( !timeline.series || !this.scale) return null;
     const ratio = this.box.ratio;
     const column = Math.floor(((x - LEFT) / (this.width - LEFT - RIGHT)) * this.scale.count);
     if (column < 0 || column >= this.scale.count) return null;
@@ -193,6 +194,20 @@ export class Picture {
     const { tops } = this.scale.stacked;
     const band = timeline.series.bands.findIndex((_, b) => bytes <= tops[b * this.scale.count + column]);
     return band < 0 ? null : timeline.series.bands[band].name;
+  }
+
+  /** The band and the bytes of the allocation that is drawn at a point of the addresses: what is painted last covers. */
+  boxAt(x, y, timeline) {
+    const { boxes } = timeline;
+    if (!boxes || !this.box) return null;
+    const { left, right, low, high, band, bytes } = boxes.columns;
+    const shift = this.shift(boxes, timeline.state.window, this.box);
+    const column = ((x * this.box.ratio - shift.left) / shift.width) * boxes.columnsAsked;
+    const row = ((shift.bottom - y * this.box.ratio) / shift.height) * boxes.rows;
+    for (let i = left.length - 1; i >= 0; i--) {
+      if (left[i] <= column && column < right[i] && low[i] <= row && row < high[i]) return { band: boxes.bands[band[i]].name, bytes: bytes[i] };
+    }
+    return null;
   }
 
   drawCursor(context, box, timeline) {
@@ -284,6 +299,11 @@ export function tipOf(reading, band) {
   );
   const title = make("div", {}, make("strong", {}, formatBytes(reading.total)), ` at ${formatTime(reading.time)}`, reading.phase ? ` · ${reading.phase}` : "");
   return [title, make("table", {}, make("tbody", {}, ...rows.reverse()))];
+}
+
+/** The lines of the tip over the addresses. */
+export function tipOfBox(box, time) {
+  return [make("div", {}, ...(box ? [make("strong", {}, formatBytes(box.bytes)), ` ${box.band}`] : ["nothing here"]), ` at ${formatTime(time)}`)];
 }
 
 function makeStripes(colour, between) {

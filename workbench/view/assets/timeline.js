@@ -224,6 +224,7 @@ export class Timeline {
   }
 
   draw() {
+    if (this.options.isHidden?.()) return this.options.drew(); // what came in is drawn by the one that holds it
     if (!this.width) return;
     const began = performance.now();
     const drawn = this.picture.draw(this);
@@ -328,7 +329,16 @@ export class Timeline {
     return band ? band[this.element.dataset.theme] : "transparent";
   }
 
-  /** What is in use at a time, in words: for the tip beside the pointer and for screen readers. */
+  /** What is in use at a time, for screen readers. */
+  spoken(time) {
+    const reading = this.reading(time);
+    if (!reading) return formatTime(time);
+    const largest = [...reading.bands].sort((a, b) => b.bytes - a.bytes).slice(0, 4);
+    const bands = largest.map((band) => `${band.name} ${formatBytes(band.bytes)}`).join(", ");
+    return `${formatTime(time)}${reading.phase ? `, ${reading.phase}` : ""}: ${formatBytes(reading.total)} in use: ${bands}`;
+  }
+
+  /** What is in use at a time, for the tip beside the pointer. */
   reading(time) {
     if (!this.series || this.state.view !== "bytes") return null;
     const at = this.series.at(time);

@@ -1,0 +1,49 @@
+"""A run is followed while it is written."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from typing import Any
+
+import workbench
+from workbench.launch.recording import create, start_scribe
+from workbench.record.wire import Line
+from workbench.run.run import Run
+from workbench.run.store import Store
+
+
+def test_a_feed_follows_closely_and_knows_a_phase_before_it_ends(store: Store) -> None:
+    text = "import time, workbench\nfor s in (3, 0.01):\n    with workbench.phase('long'):\n        time.sleep(s)\n"
+    command = [sys.executable, "-m", "workbench", "record", "--out", str(store.folder), "--"]
+    parent = subprocess.Popen([*command, sys.executable, "-c", text], stdout=subprocess.DEVNULL)
+    while not list(store.folder.glob("*/phases.arrow")):
+        time.sleep(0.01)
+    [folder] = store.folder.iterdir()
+    feed, told, readings = workbench.Feed(folder), list[dict[str, Any]](), set[int]()
+    while feed.is_live:
+        told += feed.new("phases").to_pylist()
+        if told and told[-1]["name"] == "long" and told[-1]["end_ns"] is None and len(told) == 2:
+            readings |= set(feed.new("totals")["time_ns"].to_pylist())  # while the first is going on
+        time.sleep(0.05)
+    assert parent.wait(30) == 0
+    first = [("program", True), ("long", True), ("long", False)]
+    assert [(row["name"], row["end_ns"] is None) for row in told[:3]] == first
+    assert len(readings) > 12, "of 30 at ten a second; 4 where nobody follows"
+    phases = Run.open(folder).table("phases").to_pylist()
+    assert [row["name"] for row in phases] == ["program", "long", "long"]
+    assert all(row["end_ns"] > row["start_ns"] for row in phases)
+
+
+def test_a_phase_that_was_going_on_when_the_scribe_was_killed_is_known(store: Store) -> None:
+    folder = create("killed", store)
+    scribe = start_scribe(folder)
+    line = Line(folder)
+    line.ask("phase", name="unended", time_ns=time.monotonic_ns(), edge="start", pid=os.getpid(), thread=1)
+    scribe.kill()
+    scribe.wait()
+    line.close()
+    [phase] = Run.open(folder).table("phases").to_pylist()
+    assert (phase["name"], phase["end_ns"]) == ("unended", None)
