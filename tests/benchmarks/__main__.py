@@ -1,4 +1,4 @@
-"""Everything that is measured on a CPU, each number beside its anchor: python tests/benchmarks [NAME …] [--quick]"""
+"""All that is measured on this host, each number beside its anchor: python tests/benchmarks [NAME …] [--quick]"""
 
 from __future__ import annotations
 
@@ -6,58 +6,100 @@ import argparse
 import sys
 import tempfile
 import time
+import traceback
+from dataclasses import dataclass
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tests.benchmarks.rows import Row
 
 ROOT = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """A module beside this one with a function `measure`, and the hosts that it says something of."""
+
+    what: str
+    on_cpu: bool = True  # alone, without CUDA
+    on_cuda: bool = True
+
+    def is_for(self, has_cuda: bool) -> bool:
+        """Whether it is of a host that has CUDA, or has not."""
+        return self.on_cuda if has_cuda else self.on_cpu
+
+
 BENCHMARKS = {
-    "overhead": "what recording costs a generation by the real small model",
-    "disk": "bytes an event on disk",
-    "reading": "finishing, opening and reading a recording of a million events and of ten",
-    "starting": "how long the command line takes to start",
-    "hooks": "nanoseconds of an allocation",
-    "engines": "tokens a second of the engines",
-    "memory": "peak memory of the engines, by owner",
-    "views": "painting, zooming and panning in a browser",
+    "overhead": Benchmark("what recording costs a generation by the real small model", on_cuda=False),
+    "disk": Benchmark("bytes an event on disk", on_cuda=False),
+    "reading": Benchmark("finishing, opening and reading a recording of a million events and of ten", on_cuda=False),
+    "starting": Benchmark("how long the command line takes to start", on_cuda=False),
+    "views": Benchmark("painting, zooming and panning in a browser", on_cuda=False),
+    "hooks": Benchmark("nanoseconds of an allocation"),
+    "engines": Benchmark("tokens a second of the engines"),
+    "memory": Benchmark("peak memory of the engines, by owner"),
+    "studies": Benchmark("what a study costs beyond its engines"),
+    "gpu_overhead": Benchmark("what recording costs vLLM on a GPU", on_cpu=False),
+    "gpu_hooks": Benchmark("nanoseconds of an allocation of GPU memory", on_cpu=False),
+    "host_alloc": Benchmark("page-locked memory by every arm", on_cpu=False),
+    "streams": Benchmark("what transfers in flight cost who submits them", on_cpu=False),
 }
 
 
-def main() -> None:
-    """Run them, print the table, keep it in data/benchmarks."""
+def main() -> int:
+    """Run them, keep what each found, print the table."""
     chosen = _arguments()
-    from tests.benchmarks import keeping, rows
-
-    found = {}
     with tempfile.TemporaryDirectory(prefix="workbench-benchmarks-") as folder:
-        for name in chosen.names or BENCHMARKS:
-            print(f"{name}: {BENCHMARKS[name]}", file=sys.stderr, flush=True)
-            start = time.monotonic()
-            found[name] = import_module(f"tests.benchmarks.{name}").measure(Path(folder), chosen.quick)
-            print(f"{name}: {time.monotonic() - start:.0f} s", file=sys.stderr, flush=True)
-    rows.show([row for measured in found.values() for row in measured])
-    if not chosen.quick:
-        print(f"kept in {keeping.keep(found, ROOT / 'data/benchmarks').relative_to(ROOT)}", file=sys.stderr)
-    _tell_of_cuda()
+        rows, failed = run(chosen.names, Path(folder), chosen.quick, chosen.out)
+    from tests.benchmarks.rows import show
+
+    show(rows)
+    if failed:
+        print(f"failed, see above: {', '.join(failed)}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def run(names: list[str], folder: Path, quick: bool, out: Path) -> tuple[list[Row], list[str]]:
+    """Gives all rows, and the benchmarks that failed: what the others found is kept as soon as it is there."""
+    from tests.benchmarks.keeping import keep
+
+    rows, failed = [], []
+    for name in names:
+        print(f"{name}: {BENCHMARKS[name].what}", file=sys.stderr, flush=True)
+        start = time.monotonic()
+        try:
+            found = import_module(f"tests.benchmarks.{name}").measure(folder, quick)
+        except (Exception, SystemExit):
+            traceback.print_exc()
+            failed.append(name)
+            continue
+        rows += found
+        kept = "" if quick else f", kept in {keep({name: found}, out)}"
+        print(f"{name}: {time.monotonic() - start:.0f} s{kept}", file=sys.stderr, flush=True)
+    return rows, failed
 
 
 def _arguments() -> argparse.Namespace:
+    import torch
+
+    host = "a CUDA host" if torch.cuda.is_available() else "a host without CUDA"
+    names = [name for name, one in BENCHMARKS.items() if one.is_for(torch.cuda.is_available())]
+    known = "; ".join(f"{name}: {BENCHMARKS[name].what}" for name in names)
     parser = argparse.ArgumentParser(prog="python tests/benchmarks", description=__doc__)
-    parser.add_argument("names", nargs="*", choices=[*BENCHMARKS, []], metavar="NAME", help=", ".join(BENCHMARKS))
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"some of those for {host}. {known}")
     parser.add_argument(
         "--quick", action="store_true", help="a tenth of the work, to see that it works; nothing is kept"
     )
-    return parser.parse_args()
-
-
-def _tell_of_cuda() -> None:
-    import torch
-
-    if torch.cuda.is_available() and find_spec("vllm"):
-        line = "python tests/benchmarks/cuda.py arms|generation|blocks STORE [MODEL]"
-        print(f"this host has a GPU and vLLM, measure them with: {line}", file=sys.stderr)
+    parser.add_argument("--out", type=Path, default=ROOT / "data" / "benchmarks", help="where to keep what is found")
+    chosen = parser.parse_args()
+    if wrong := set(chosen.names) - set(names):
+        parser.error(f"for {host} there is no benchmark {', '.join(sorted(wrong))}: there are {', '.join(names)}")
+    chosen.names = chosen.names or names
+    return chosen
 
 
 if __name__ == "__main__":
-    sys.path[0] = str(ROOT)  # instead of this folder, whose modules have a package
-    main()
+    sys.path[:] = [*sys.path[1:], str(ROOT)]  # less this folder, whose modules have a package; behind what is installed
+    sys.exit(main())

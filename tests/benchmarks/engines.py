@@ -1,6 +1,6 @@
 """Tokens a second of the reference engine, of vLLM through the workbench, and of vLLM alone, in turn.
 
-On a CUDA host, without the rest: python3 tests/benchmarks/engines.py [--wrapper] [MODEL …]. With --wrapper only vLLM.
+Some of it: python3 tests/benchmarks/engines.py [--wrapper] [MODEL …]. With --wrapper only vLLM; nothing is kept.
 """
 
 from __future__ import annotations
@@ -22,22 +22,21 @@ from tests.benchmarks.rows import Numbers, Row, interval_of_medians, least_to_mo
 QUIETLY = {"VLLM_LOGGING_LEVEL": "ERROR", "VLLM_USE_FLASHINFER_SAMPLER": "0"}
 
 WAYS = {"reference": "reference", "vllm": "vllm", "plain-vllm": "vllm"}  # and the engine that goes them
-CPU = ("cpu", 16, "64MiB", [(1, 64), (16, 64)], (25, 40))
-CUDA = ("cuda", 256, "4GiB", [(64, 128), (256, 128)], (25, 40))  # sequences, budget, loads, rounds of answers, of steps
+# Sequences, budget, loads, rounds of answers and of steps; models.
+CPU = ("cpu", 16, "64MiB", [(1, 64), (16, 64)], (25, 40), ("smollm2",))
+CUDA = ("cuda", 256, "4GiB", [(64, 128), (256, 128)], (25, 40), ("smollm2", "qwen3-0.6b"))
 
 Rounds = dict[str, list[dict[str, float]]]
 
 
-def measure(
-    folder: Path, quick: bool, models: tuple[str, ...] = ("smollm2",), ways: tuple[str, ...] = tuple(WAYS)
-) -> list[Row]:
+def measure(folder: Path, quick: bool, models: tuple[str, ...] = (), ways: tuple[str, ...] = tuple(WAYS)) -> list[Row]:
     """The rows of every model and load."""
     import torch
 
-    where, sequences, budget, loads, (rounds, turns) = CUDA if torch.cuda.is_available() else CPU
+    where, sequences, budget, loads, (rounds, turns), known = CUDA if torch.cuda.is_available() else CPU
     rounds, turns = (2, 2) if quick else (rounds, turns)
     rows: list[Row] = []
-    for model in models:
+    for model in models or known:
         engines = {
             name: OnDemand(program("speed.py", name, model, sequences, budget), "ready", **QUIETLY)
             for name in dict.fromkeys(WAYS[way] for way in ways)
@@ -104,7 +103,5 @@ def _interval(values: Numbers) -> str:
 
 
 if __name__ == "__main__":
-    chosen = [argument for argument in sys.argv[1:] if argument != "--wrapper"] or ["smollm2"]
-    asked = ("vllm", "plain-vllm") if "--wrapper" in sys.argv else tuple(WAYS)
-    for each in chosen:
-        show(measure(Path(), False, (each,), asked))
+    chosen = tuple(argument for argument in sys.argv[1:] if argument != "--wrapper")
+    show(measure(Path(), False, chosen, ("vllm", "plain-vllm") if "--wrapper" in sys.argv else tuple(WAYS)))

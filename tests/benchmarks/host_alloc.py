@@ -1,20 +1,13 @@
-"""Page-locked memory by every arm, on a CUDA host: what it takes, how long, and how fast copies are, each in turn.
-
-python3 tests/benchmarks/host_alloc.py [ROUNDS]
-"""
+"""Page-locked memory by every arm: what it takes, how long, and how fast copies are, each in turn."""
 
 from __future__ import annotations
 
-import sys
-import tempfile
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-if __name__ == "__main__":
-    sys.path.append(str(Path(__file__).parents[2]))  # behind an installed workbench
-
-from tests.benchmarks.rows import Row, least_to_most, show
+from tests.benchmarks.processes import PYTHON
+from tests.benchmarks.rows import Row, least_to_most
 from workbench.engines.host import Host
 from workbench.launch.programs import record_program
 from workbench.mechanisms.host_alloc import why_not
@@ -25,43 +18,51 @@ from workbench.studies.pinned_memory import rows_of
 MIB = 1 << 20
 SIZES = (65 * MIB, 257 * MIB, 1025 * MIB)
 ROUNDS = 5
+BASE = "pinned-pool"
+EXACT = ("host-alloc", "host-register")
+PAGE = 4096.0
+LEAST_SHARE = 0.98  # of the best arm's speed of copies
 WAYS = {"to_device_per_s": "to the GPU", "to_host_per_s": "to the host"}
 Rounds = dict[str, list[list[dict[str, Any]]]]  # by arm: of each round a row a size
 
 
-def measure(folder: Path, quick: bool, rounds: int = ROUNDS) -> list[Row]:
+def measure(folder: Path, quick: bool) -> list[Row]:
     """The rows of every arm that this host has."""
     arms = [arm for arm in ARMS if not why_not(arm, Host.here().gpus)]
     found: Rounds = {arm: [] for arm in arms}
-    for _ in range(2 if quick else rounds):
+    for _ in range(2 if quick else ROUNDS):
         for arm in arms:
-            command = [sys.executable, "-m", "workbench.studies.pinned_program", arm, *map(str, SIZES)]
+            command = [PYTHON, "-m", "workbench.studies.pinned_program", arm, *map(str, SIZES)]
             found[arm].append(rows_of(record_program(command, store=Store(folder))))
-    return [row for place in range(len(SIZES)) for row in _of_size(found, place)]
+    return [row for place in range(len(SIZES)) for arm in arms for row in _rows(found, arm, place)]
 
 
-def _of_size(found: Rounds, place: int) -> list[Row]:
-    size = f"{SIZES[place] // MIB} MiB"
-    rows: list[Row] = []
-    best = {way: max((median(_all(found, arm, place, way)) for arm in found), default=0.0) for way in WAYS}
-    for arm in found:
-        beyond = [taken - SIZES[place] for taken in _all(found, arm, place, "taken")]
-        most = 4096.0 if arm in ("host-alloc", "host-register") else None
-        rows.append(Row(f"{arm}, {size}: bytes beyond what is asked", median(beyond), "B", most, least_to_most(beyond)))
-        for what in ("allocate", "free"):
-            times = [seconds * 1000 for seconds in _all(found, arm, place, f"{what}_s")]
-            rows.append(Row(f"{arm}, {size}: to {what}", median(times), "ms", None, least_to_most(times)))
-        for way, where in WAYS.items():
-            if speeds := [speed / 1e9 for speed in _all(found, arm, place, way)]:
-                share = f"{median(speeds) * 1e9 / best[way]:.1%} of the best arm's"
-                rows.append(Row(f"{arm}, {size}: copies {where}", median(speeds), "GB/s", None, share))
-    return rows
+def _rows(found: Rounds, arm: str, place: int) -> list[Row]:
+    what = f"{arm}, {SIZES[place] // MIB} MiB"
+    beyond = [taken - SIZES[place] for taken in _all(found, arm, place, "taken")]
+    most = PAGE if arm in EXACT else None
+    rows = [Row(f"{what}: bytes beyond what is asked", median(beyond), "B", most, least_to_most(beyond))]
+    for doing in ("allocate", "free"):
+        taken, base = ([s * 1000 for s in _all(found, each, place, f"{doing}_s")] for each in (arm, BASE))
+        anchor = ("", None) if arm == BASE else (BASE, median(base))
+        most = median(base) if arm in EXACT and doing == "allocate" else None
+        rows.append(Row(f"{what}: to {doing}", median(taken), "ms", most, least_to_most(taken), *anchor))
+    return rows + [_copies(found, arm, place, way) for way in WAYS if _all(found, arm, place, way)]
+
+
+def _copies(found: Rounds, arm: str, place: int, way: str) -> Row:
+    """The time of one copy of all of it, beside the arm's that copies fastest."""
+    speeds = _all(found, arm, place, way)
+    ms, best = SIZES[place] / median(speeds) * 1000, SIZES[place] / _fastest(found, place, way) * 1000
+    most = best / LEAST_SHARE if arm in EXACT else None
+    spread = f"{least_to_most([speed / 1e9 for speed in speeds])} GB/s"
+    what = f"{arm}, {SIZES[place] // MIB} MiB: a copy {WAYS[way]}"
+    return Row(what, ms, "ms", most, spread, "the fastest arm", best)
+
+
+def _fastest(found: Rounds, place: int, way: str) -> float:
+    return max(median(speeds) for arm in found if (speeds := _all(found, arm, place, way)))
 
 
 def _all(found: Rounds, arm: str, place: int, name: str) -> list[float]:
     return [rows[place][name] for rows in found[arm] if name in rows[place]]
-
-
-if __name__ == "__main__":
-    with tempfile.TemporaryDirectory() as store:
-        show(measure(Path(store), False, int(sys.argv[1]) if sys.argv[1:] else ROUNDS))

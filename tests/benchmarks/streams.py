@@ -1,45 +1,30 @@
-"""What many transfers in flight cost who submits them, on a CUDA host, by how they share streams.
-
-python3 tests/benchmarks/streams.py [MOST_IN_FLIGHT]
-"""
+"""What many transfers in flight cost who submits them, by how they share streams."""
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-from typing import Any
+from pathlib import Path
 
-if __name__ == "__main__":
-    from pathlib import Path
-
-    sys.path.append(str(Path(__file__).parents[2]))  # behind an installed workbench
-
-from tests.benchmarks.rows import Row, show
+from tests.benchmarks.processes import PYTHON, Document, found
+from tests.benchmarks.rows import Row
 
 IN_FLIGHT = (1, 10, 100, 1_000, 10_000, 100_000)
 SIZE = 4096
 MIB, US = 1 << 20, 1e6
 NEVER_WAIT = ("per-transfer", "bounded")  # for room
-Found = list[dict[str, Any]]  # by how many are in flight
+Found = list[Document]  # by how many are in flight
 
 
-def measure(most: int = IN_FLIGHT[-1]) -> list[Row]:
+def measure(folder: Path, quick: bool) -> list[Row]:
     """The rows of every value of streams."""
-    found: dict[str, Found] = {value: [] for value in ("single", *NEVER_WAIT)}
-    for in_flight in (count for count in IN_FLIGHT if count <= most):
-        for value, of_value in found.items():  # in turn, beside the single stream's as an anchor
+    measured: dict[str, Found] = {value: [] for value in ("single", *NEVER_WAIT)}
+    for in_flight in IN_FLIGHT[:4] if quick else IN_FLIGHT:
+        for value, of_value in measured.items():  # in turn, beside the single stream's as an anchor
             of_value.append(_found(value, in_flight))
-    return [row for value in found for row in _rows(value, found[value], found["single"])]
+    return [row for value in measured for row in _rows(value, measured[value], measured["single"])]
 
 
-def _found(value: str, in_flight: int) -> dict[str, Any]:
-    command = [sys.executable, "-m", "workbench.studies.kv_streams_program", value, str(in_flight), str(SIZE)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(f"{' '.join(command)} ended with {done.returncode}: {done.stderr[-3000:]}")
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return found
+def _found(value: str, in_flight: int) -> Document:
+    return found([PYTHON, "-m", "workbench.studies.kv_streams_program", value, str(in_flight), str(SIZE)])
 
 
 def _rows(value: str, found: Found, single: Found) -> list[Row]:
@@ -65,7 +50,7 @@ def _rows(value: str, found: Found, single: Found) -> list[Row]:
     ]
 
 
-def _submitting(value: str, found: dict[str, Any], single: dict[str, Any]) -> Row:
+def _submitting(value: str, found: Document, single: Document) -> Row:
     times = {name: found[f"{name}_s"] * US for name in ("p50", "first", "driver_p99", "max")}
     parts = f"p99 in the driver {times['driver_p99']:.2f}, median first after compute {times['first']:.2f}"
     spread = f"p50 {times['p50']:.2f}, {parts}, max {times['max']:.0f}"
@@ -76,7 +61,3 @@ def _submitting(value: str, found: dict[str, Any], single: dict[str, Any]) -> Ro
 
 def _cliff(blocked: list[int]) -> str:
     return f"the first is call {min(blocked)}" if blocked else ""
-
-
-if __name__ == "__main__":
-    show(measure(*map(int, sys.argv[1:2])))

@@ -13,17 +13,17 @@ ENGINES = ("reference", "vllm")
 BASE = "gloo"
 VALUES = (BASE, "nccl-lazy", "nccl-eager")
 PROMPTS = tuple(f"Write a short story about the number {number}." for number in range(4))
+WORKLOAD = Workload(PROMPTS, max_tokens=32, stop_at_end=False)
 
 
 def study() -> Study:
     """Gives the study: both engines, each value of the axis."""
-    workload = Workload(PROMPTS, max_tokens=32, stop_at_end=False)
     config = EngineConfig().with_setting("limits.kv_budget", "256MiB").with_setting("limits.max_length", 1024)
     variants = tuple(
         of_engine(
             f"{engine}-{value}",
             config.with_setting("engine", engine).with_setting("process_group", value),
-            workload,
+            WORKLOAD,
             None if value == BASE else f"{engine}-{BASE}",
         )
         for engine in ENGINES

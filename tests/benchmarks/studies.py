@@ -1,0 +1,81 @@
+"""What a study costs beyond what it studies: each of its processes beside the same one alone, not recorded."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from collections import defaultdict
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+
+from tests.benchmarks.processes import program
+from tests.benchmarks.rows import Row, least_to_most
+from workbench.run.run import Run
+from workbench.run.store import Store
+from workbench.studies import STUDIES
+from workbench.studies.base import Variant, do
+
+NAMES = ("process-group", "pinned-memory")
+LEAST_RUNS = 6  # of a study
+MOST_S = 2.0  # a run of a variant
+Times = dict[str, list[tuple[float, float]]]  # by variant, of each run: seconds in the study, and alone
+
+
+def measure(folder: Path, quick: bool) -> list[Row]:
+    """The rows of every study whose variants this host has, some of them at least."""
+    return [row for name in NAMES for row in _rows(name, folder, quick)]
+
+
+def _rows(name: str, folder: Path, quick: bool) -> list[Row]:
+    study = STUDIES[name]()
+    times: Times = defaultdict(list)
+    here = tuple(_timed(variant, times) for variant in study.variants if variant.why_not() is None)
+    repeats = 1 if quick else -(-LEAST_RUNS // len(here))
+    start = time.perf_counter()
+    document = do(replace(study, variants=here), repeats, Store(folder), lambda _: None).document()
+    whole = time.perf_counter() - start
+    if failed := [variant["why"] for variant in document["variants"] if variant["why"]]:
+        raise SystemExit("; ".join(failed))
+    runs = [run for of_variant in times.values() for run in of_variant]
+    alone = sum(seconds for _, seconds in runs)
+    return [
+        *(_row(name, variant, of_variant) for variant, of_variant in times.items()),
+        Row(
+            f"study {name}: a run, beyond the same process alone",
+            (whole - 2 * alone) / len(runs),
+            "s",
+            MOST_S,
+            _of(runs),
+        ),
+    ]
+
+
+def _timed(variant: Variant, times: Times) -> Variant:
+    """The variant, whose every run is followed by the same process alone, so that both see the same machine."""
+
+    def start(name: str, store: Store | None) -> Run:
+        begun = time.perf_counter()
+        run = variant.start(name, store)
+        ended = time.perf_counter()
+        subprocess.run(_alone(run), check=True, stdout=subprocess.DEVNULL)
+        times[variant.name].append((ended - begun, time.perf_counter() - ended))
+        return run
+
+    return replace(variant, start=start)
+
+
+def _alone(run: Run) -> list[str]:
+    """The command of what was run, without the workbench around it."""
+    return run.manifest.command or program("answer.py", json.dumps(run.manifest.config))
+
+
+def _row(name: str, variant: str, times: list[tuple[float, float]]) -> Row:
+    inside, alone = ([pair[place] for pair in times] for place in (0, 1))
+    what = f"study {name}: a run of {variant}"
+    return Row(what, median(inside), "s", None, least_to_most(inside), "the same process alone", median(alone))
+
+
+def _of(runs: list[tuple[float, float]]) -> str:
+    return f"{len(runs)} runs, the answer included; medians differ by {median(a - b for a, b in runs):.2f}"
