@@ -19,19 +19,23 @@ from workbench.record.wire import Line
 from workbench.run import manifest as manifests
 from workbench.run.manifest import Manifest
 from workbench.run.migrations import VERSION
-from workbench.run.run import Run
+from workbench.run.run import Run, is_locked, unwritable
 from workbench.run.store import Store
 
 
 def create(name: str, store: Store | None = None, **known: Any) -> Path:
     """Make the folder of a run that is about to be recorded."""
     folder = (store or Store()).create(Manifest.new(name, VERSION, **known))
-    (folder / SPOOL).mkdir(mode=0o700)
+    try:
+        (folder / SPOOL).mkdir(mode=0o700)
+    except OSError as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise unwritable(folder, error) from None
     return folder
 
 
 def start_scribe(folder: Path) -> subprocess.Popen[str]:
-    """Start the process that writes the run in `folder`; it listens when this returns."""
+    """Start the process that writes the run in `folder`, or remove it; the process listens when this returns."""
     environment = {key: value for key, value in os.environ.items() if key not in ("LD_PRELOAD", "WORKBENCH_RUN")}
     scribe = subprocess.Popen(
         [sys.executable, "-m", "workbench.record.scribe", str(folder)],
@@ -46,6 +50,8 @@ def start_scribe(folder: Path) -> subprocess.Popen[str]:
         said = scribe.stdout.readline().strip()
     if said != "ready":
         scribe.wait()
+        if not is_locked(folder):  # else it is another recording's
+            shutil.rmtree(folder, ignore_errors=True)
         raise RunError(said.removeprefix("error ") or f"the scribe of {folder} did not start: see its message above")
     return scribe
 

@@ -199,17 +199,18 @@ def new_folder(folder: Path) -> Iterator[None]:
     try:
         folder.mkdir(parents=True)
     except OSError as error:
-        raise _unwritable(folder, error) from None
+        raise unwritable(folder, error) from None
     try:
         yield
     except BaseException as error:
         shutil.rmtree(folder, ignore_errors=True)
         if isinstance(error, OSError):
-            raise _unwritable(folder, error) from None
+            raise unwritable(folder, error) from None
         raise
 
 
-def _unwritable(folder: Path, error: OSError) -> RunError:
+def unwritable(folder: Path, error: OSError) -> RunError:
+    """That a new run can not be written, and what to do."""
     return RunError(f"no run can be written in {folder.parent}: {error.strerror or error}; choose another --out")
 
 
