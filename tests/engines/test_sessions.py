@@ -262,7 +262,10 @@ def test_generate_prints_the_text_as_it_comes_and_json_has_it_all(tiny_model: Pa
     assert Run.open(document["folder"]).manifest.config["limits"]["max_length"] == 64  # type: ignore[index]
 
 
-def test_an_interrupt_at_the_terminal_keeps_the_run(tiny_model: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("sign", "code", "what"), [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "ended by SIGTERM")]
+)
+def test_an_interrupt_keeps_the_run(tiny_model: Path, tmp_path: Path, sign: int, code: int, what: str) -> None:
     (tmp_path / "many").write_text("a\n" * 5000)
     command = [
         sys.executable,
@@ -283,9 +286,9 @@ def test_an_interrupt_at_the_terminal_keeps_the_run(tiny_model: Path, tmp_path: 
     ) as one:
         assert one.stdout is not None
         assert one.stdout.readline().startswith("[")
-        os.killpg(one.pid, signal.SIGINT)
+        os.killpg(one.pid, sign)
         one.communicate()
-    assert one.returncode == 130
+    assert one.returncode == code
     [run] = Store(tmp_path / "runs").runs()
-    assert run.manifest.error == {**(run.manifest.error or {}), "what": "interrupted"}
+    assert run.manifest.error == {**(run.manifest.error or {}), "what": what}
     assert len(run.table("tokens"))
