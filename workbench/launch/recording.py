@@ -19,7 +19,7 @@ from workbench.record.wire import Line
 from workbench.run import manifest as manifests
 from workbench.run.manifest import Manifest
 from workbench.run.migrations import VERSION
-from workbench.run.run import Run, is_locked, unwritable
+from workbench.run.run import LOCK, Run, is_locked, unwritable
 from workbench.run.store import Store
 
 
@@ -66,22 +66,24 @@ class Scribing:
 
     def finish(self, status: str, exit_code: int | None = None, error: str | None = None) -> Run:
         """End the recording; the run is sealed when this returns. Where it can not be, the run is incomplete."""
+        failure = None
         try:
             self._line.ask("finish", status=status, exit_code=exit_code, error=error)
-        except RunError as failure:
-            return self._without_scribe(exit_code, str(failure))
+        except RunError as refused:
+            failure = str(refused)
         finally:
             self._line.close()
             self._scribe.wait()
-        return Run.open(self.folder)
+        return self._without_scribe(exit_code, failure) if failure else Run.open(self.folder)
 
     def _without_scribe(self, exit_code: int | None, failure: str) -> Run:
         outside.remove(self.folder)
         shutil.rmtree(self.folder / SPOOL, ignore_errors=True)
+        (self.folder / LOCK).unlink(missing_ok=True)
         run = Run.open(self.folder)
         run.manifest.status = manifests.INCOMPLETE
         run.manifest.exit_code = exit_code
-        run.manifest.error = run.manifest.error or {"what": failure}
+        run.manifest.error = Manifest.read(self.folder).error or {"what": failure}
         with suppress(OSError):  # the disk may be what failed
             run.manifest.write(self.folder)
         return run
