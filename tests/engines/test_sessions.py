@@ -273,7 +273,10 @@ def test_a_workload_is_recorded_for_its_run_alone(tiny_model: Path, tmp_path: Pa
     assert len(Store(tmp_path).open(said["run"]).table("requests")) == 2
 
 
-def test_an_interrupt_at_the_terminal_keeps_the_run(tiny_model: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("sign", "code", "what"), [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "ended by SIGTERM")]
+)
+def test_an_interrupt_keeps_the_run(tiny_model: Path, tmp_path: Path, sign: int, code: int, what: str) -> None:
     (tmp_path / "many").write_text("a\n" * 5000)
     command = [
         sys.executable,
@@ -294,9 +297,9 @@ def test_an_interrupt_at_the_terminal_keeps_the_run(tiny_model: Path, tmp_path: 
     ) as one:
         assert one.stdout is not None
         assert one.stdout.readline().startswith("[")
-        os.killpg(one.pid, signal.SIGINT)
+        os.killpg(one.pid, sign)
         one.communicate()
-    assert one.returncode == 130
+    assert one.returncode == code
     [run] = Store(tmp_path / "runs").runs()
-    assert run.manifest.error == {**(run.manifest.error or {}), "what": "interrupted"}
+    assert run.manifest.error == {**(run.manifest.error or {}), "what": what}
     assert len(run.table("tokens"))

@@ -9,7 +9,7 @@ import time
 from typing import Any
 
 import workbench
-from workbench.launch.recording import create, start_scribe
+from workbench.launch.recording import Scribing, create, start_scribe
 from workbench.recorder.wire import Line
 from workbench.run.run import Run
 from workbench.run.store import Store
@@ -47,3 +47,34 @@ def test_a_phase_that_was_going_on_when_the_scribe_was_killed_is_known(store: St
     line.close()
     [phase] = Run.open(folder).table("phases").to_pylist()
     assert (phase["name"], phase["end_ns"]) == ("unended", None)
+
+
+def test_a_feed_has_what_was_written_at_the_very_end(store: Store) -> None:
+    folder = create("short", store)
+    scribing, line = Scribing(folder), Line(folder)
+    early, late = workbench.Feed(folder), workbench.Feed(folder)
+    assert early.new("phases").num_rows == 0
+    for edge in ("start", "end"):
+        line.ask("phase", name="last", time_ns=time.monotonic_ns(), edge=edge, pid=os.getpid(), thread=1)
+    line.close()
+    run = scribing.finish("complete")
+    assert not list(folder.glob("*.arrow"))
+    assert [row["end_ns"] is None for row in early.new("phases").to_pylist()] == [True, False]
+    assert late.new("phases").to_pylist() == run.table("phases").to_pylist()
+    assert early.new("phases").num_rows == late.new("phases").num_rows == 0, "each row is told once"
+
+
+def test_a_follower_until_the_end_has_every_event(store: Store) -> None:
+    text = "import numpy, time\nkept = [(numpy.ones(1 << 17, numpy.uint8), time.sleep(0.01)) for _ in range(100)]\n"
+    command = [sys.executable, "-m", "workbench", "record", "--out", str(store.folder), "--"]
+    parent = subprocess.Popen([*command, sys.executable, "-c", text], stdout=subprocess.DEVNULL)
+    while not list(store.folder.glob("*/events.arrow")):
+        time.sleep(0.01)
+    [folder] = store.folder.iterdir()
+    feed, told = workbench.Feed(folder), list[int]()
+    while feed.is_live:
+        told += feed.new("events")["time_ns"].to_pylist()
+        time.sleep(0.3)
+    told += feed.new("events")["time_ns"].to_pylist()
+    assert parent.wait(30) == 0
+    assert sorted(told) == Run.open(folder).table("events")["time_ns"].to_pylist()

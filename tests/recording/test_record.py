@@ -151,7 +151,9 @@ def test_all_processes_killed_at_once_leave_a_run_that_opens_incomplete(store: S
     _wait_for(lambda: not is_locked(folder))
     run = Run.open(folder)
     assert run.manifest.status == "incomplete"
-    assert len(run.events()) > 500
+    assert "its scribe was killed" in str(run.manifest.error)
+    assert run.manifest.counts["events"] == len(run.events()) > 500
+    assert (run.manifest.duration_s or 0) > 1
     last_s = run.table("events")["time_ns"].to_numpy().max() / 1e9
     assert (folder / "lock").stat().st_mtime + last_s > killed - 1.5
 
@@ -216,16 +218,20 @@ def test_a_feed_follows_a_run_while_it_is_written(store: Store, tmp_path: Path) 
     assert not feed.is_live
 
 
-def test_a_full_disk_ends_the_recording_in_one_line_and_not_the_program(store: Store, tmp_path: Path) -> None:
+@pytest.mark.parametrize("size", ["1m", "64m"])  # full at the first ring, and when the program has filled it
+def test_a_full_disk_ends_the_recording_in_one_line_and_not_the_program(tmp_path: Path, size: str) -> None:
     small = tmp_path / "small"
     small.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(small)], check=False)
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(small)], check=False)
     if mounted.returncode:
         pytest.skip("only root can mount the small disk that this needs")
     try:
         script = tmp_path / "program.py"
         script.write_text(
-            "import time, numpy\nx = numpy.ones(21 << 20, numpy.uint8)\ntime.sleep(0.6)\nprint('went on')\n"
+            "import time, numpy\nx = [numpy.ones(21 << 20, numpy.uint8)]\ntime.sleep(1.2)\n"
+            f"try:\n    open({str(small / 'filler')!r}, 'wb').write(bytes(64 << 20))\nexcept OSError:\n    pass\n"
+            "for i in range(300):\n    x.append(numpy.ones(1 << 17, numpy.uint8)); time.sleep(0.005)\n"
+            "print('went on')\n"
         )
         command = [sys.executable, "-m", "workbench", "record", "--out", str(small), "--", sys.executable, str(script)]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
@@ -233,6 +239,13 @@ def test_a_full_disk_ends_the_recording_in_one_line_and_not_the_program(store: S
         assert done.returncode == 1
         assert "is full" in done.stderr
         assert "Traceback" not in done.stderr
-        assert not list(small.glob("*/*.tmp"))
+        assert done.stderr.count("is full") == 1
+        [run] = Store(small).runs()
+        assert f"recorded {len(run.events())} events in" in done.stdout
+        assert (run.manifest.status, run.manifest.counts["totals"]) == ("incomplete", run.table("totals").num_rows)
+        if size != "1m":
+            assert min(run.manifest.counts["events"], run.manifest.counts["totals"]) > 0
+            assert (run.manifest.duration_s or 0) > 1
+        assert not [*small.glob("*/*.tmp"), *small.glob("*/lock"), *small.glob("*/spool")]
     finally:
-        subprocess.run(["umount", str(small)], check=True)
+        subprocess.run(["umount", "--lazy", str(small)], check=True)  # tables of the run are mapped

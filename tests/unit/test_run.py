@@ -67,6 +67,8 @@ def test_sql_goes_across_runs_sealed_or_not(tmp_path: Path, run: Run) -> None:
     assert store.sql("select status from runs where run = '" + unsealed.name + "'")["status"].tolist() == [INCOMPLETE]
     with pytest.raises(RunError, match="the query failed"):
         store.sql("select nothing from nowhere")
+    with pytest.raises(RunError, match="has no answer"):
+        store.sql("")
 
 
 def test_an_empty_store_answers_too(tmp_path: Path) -> None:

@@ -38,7 +38,9 @@ def run(arguments: argparse.Namespace) -> int:
         print_json(_document(session.run, [vars(answer) for answer in answers]))
     else:
         _say_result(session.run)
-    return 0
+    if session.run.manifest.error:
+        print(f"workbench: {session.run.manifest.error['what']}", file=sys.stderr)
+    return int(session.run.manifest.error is not None)
 
 
 def _printed(workload: Workload, tokens: Iterator[Token]) -> Iterator[Token]:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from workbench.errors import UsageError, WorkbenchError, nearest
+from workbench.launch.termination import Terminated, terminable
 
 COMMANDS = {
     "doctor": "what can be recorded on this machine, and what can not",
@@ -34,8 +35,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        return _run(given)
-    except WorkbenchError as error:
+        with terminable():
+            return _run(given)
+    except (WorkbenchError, Terminated) as error:
         return _complain(error, "--json" in given)
     except KeyboardInterrupt:
         return INTERRUPTED
@@ -83,7 +85,7 @@ def _overview() -> argparse.ArgumentParser:
     )
 
 
-def _complain(error: WorkbenchError, as_json: bool) -> int:
+def _complain(error: WorkbenchError | Terminated, as_json: bool) -> int:
     line = " ".join(str(error).split())
     print(f"workbench: {line}", file=sys.stderr)
     if as_json:

@@ -27,7 +27,8 @@ def run(arguments: argparse.Namespace) -> int:
     from workbench.run.summary import summary
 
     opened = Store(arguments.store).open(arguments.run)
-    document = summary(opened, _moment(arguments.at)) | {"evidence": [vars(one) for one in evidence(opened)]}
+    moment = _moment(arguments.at, opened.manifest.duration_s)
+    document = summary(opened, moment) | {"evidence": [vars(one) for one in evidence(opened)]}
     if arguments.json:
         print_json(document)
         return 0
@@ -42,13 +43,17 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _moment(text: str | None) -> int | None:
+def _moment(text: str | None, duration_s: float | None) -> int | None:
     if text is None:
         return None
     try:
-        return int(float(text.removesuffix("s")) * SECOND)
+        moment = int(float(text.removesuffix("s")) * SECOND)
     except (ValueError, OverflowError):
         raise UsageError(f"--at {text!r} is no moment; give seconds since the run's start, such as 12.5") from None
+    if moment < 0 or (duration_s is not None and moment > duration_s * SECOND):
+        lasted = "" if duration_s is None else f", which took {duration_s:.3f} s"
+        raise UsageError(f"--at {text} is outside of the run{lasted}")
+    return moment
 
 
 def _print_head(manifest: dict[str, Any]) -> None:

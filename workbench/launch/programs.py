@@ -5,15 +5,19 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from workbench.errors import UsageError
 from workbench.launch.endings import ending
 from workbench.launch.recording import Scribing, create
+from workbench.launch.termination import Terminated
 from workbench.recorder.settings import Settings
 from workbench.run import manifest as manifests
 from workbench.run.run import Run
 from workbench.run.store import Store
+
+ENDS_WITHIN_S = 5.0  # a program that was asked to; then it is killed
 
 
 def record_program(
@@ -34,7 +38,11 @@ def record_program(
         what = f"{command[0]} can not be started: {failure.strerror}"
         scribing.finish(manifests.FAILED, 127, what)
         raise UsageError(what) from None
-    code = _wait(program)
+    try:
+        code = _wait(program)
+    except Terminated as end:
+        _end(program)
+        return scribing.finish(manifests.INCOMPLETE, end.exit_code, f"the recording and its program were {end}")
     status, error = ending(code)
     return scribing.finish(status, 128 - code if code < 0 else code, error)
 
@@ -52,6 +60,17 @@ def _wait(program: subprocess.Popen[bytes]) -> int:
             if stop:
                 stop()
             return program.wait()
+        except Terminated:
+            raise
         except KeyboardInterrupt:
             continue
     return program.wait()
+
+
+def _end(program: subprocess.Popen[bytes]) -> None:
+    """End the program: it is asked to, then killed; a Ctrl-C kills it at once."""
+    program.terminate()
+    with suppress(subprocess.TimeoutExpired, KeyboardInterrupt):
+        program.wait(ENDS_WITHIN_S)
+    program.kill()
+    program.wait()

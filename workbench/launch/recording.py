@@ -19,19 +19,23 @@ from workbench.recorder.wire import Line
 from workbench.run import manifest as manifests
 from workbench.run.manifest import Manifest
 from workbench.run.migrations import VERSION
-from workbench.run.run import Run
+from workbench.run.run import LOCK, Run, is_locked, unwritable
 from workbench.run.store import Store
 
 
 def create(name: str, store: Store | None = None, **known: Any) -> Path:
     """Make the folder of a run that is about to be recorded."""
     folder = (store or Store()).create(Manifest.new(name, VERSION, **known))
-    (folder / SPOOL).mkdir(mode=0o700)
+    try:
+        (folder / SPOOL).mkdir(mode=0o700)
+    except OSError as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise unwritable(folder, error) from None
     return folder
 
 
 def start_scribe(folder: Path) -> subprocess.Popen[str]:
-    """Start the process that writes the run in `folder`; it listens when this returns."""
+    """Start the process that writes the run in `folder`, or remove it; the process listens when this returns."""
     environment = {key: value for key, value in os.environ.items() if key not in ("LD_PRELOAD", "WORKBENCH_RUN")}
     scribe = subprocess.Popen(
         [sys.executable, "-m", "workbench.recorder.scribe", str(folder)],
@@ -46,6 +50,8 @@ def start_scribe(folder: Path) -> subprocess.Popen[str]:
         said = scribe.stdout.readline().strip()
     if said != "ready":
         scribe.wait()
+        if not is_locked(folder):  # else it is another recording's
+            shutil.rmtree(folder, ignore_errors=True)
         raise RunError(said.removeprefix("error ") or f"the scribe of {folder} did not start: see its message above")
     return scribe
 
@@ -60,22 +66,24 @@ class Scribing:
 
     def finish(self, status: str, exit_code: int | None = None, error: str | None = None) -> Run:
         """End the recording; the run is sealed when this returns. Where it can not be, the run is incomplete."""
+        failure = None
         try:
             self._line.ask("finish", status=status, exit_code=exit_code, error=error)
-        except RunError as failure:
-            return self._without_scribe(exit_code, str(failure))
+        except RunError as refused:
+            failure = str(refused)
         finally:
             self._line.close()
             self._scribe.wait()
-        return Run.open(self.folder)
+        return self._without_scribe(exit_code, failure) if failure else Run.open(self.folder)
 
     def _without_scribe(self, exit_code: int | None, failure: str) -> Run:
         outside.remove(self.folder)
         shutil.rmtree(self.folder / SPOOL, ignore_errors=True)
+        (self.folder / LOCK).unlink(missing_ok=True)
         run = Run.open(self.folder)
         run.manifest.status = manifests.INCOMPLETE
         run.manifest.exit_code = exit_code
-        run.manifest.error = run.manifest.error or {"what": failure}
+        run.manifest.error = Manifest.read(self.folder).error or {"what": failure}
         with suppress(OSError):  # the disk may be what failed
             run.manifest.write(self.folder)
         return run

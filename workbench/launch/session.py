@@ -226,12 +226,12 @@ class Session:
 
 
 def _exit_code(error: BaseException) -> int:
-    return 130 if isinstance(error, KeyboardInterrupt) else getattr(error, "exit_code", 1)
+    return getattr(error, "exit_code", 130 if isinstance(error, KeyboardInterrupt) else 1)
 
 
 def _line(error: BaseException) -> str:
     if isinstance(error, KeyboardInterrupt):
-        return "interrupted"
+        return str(error) or "interrupted"
     return " ".join((str(error) if isinstance(error, WorkbenchError) else f"{type(error).__name__}: {error}").split())
 
 

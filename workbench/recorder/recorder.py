@@ -33,6 +33,7 @@ class Recorder:
         self.folder = folder
         self._pid = os.getpid()
         self._has_ended = False
+        self._is_asked_here = late
         self._lock = threading.RLock()
         self._line = Line(folder)
         self._spool = Spool()
@@ -97,7 +98,10 @@ class Recorder:
             self._say(self._line.tell, "stopped", error=error)
 
     def _say(self, how: Callable[..., object], do: str, **message: Any) -> None:
-        """Speak to the scribe. Where it is gone the recording has ended, and the program goes on: it is told once."""
+        """Speak to the scribe. Where it is gone the recording has ended, and the program goes on.
+
+        That is told by whoever asked for the recording, at its end: here, where this process did.
+        """
         if self._has_ended:
             return
         try:
@@ -106,7 +110,8 @@ class Recorder:
         except RunError as error:
             self._has_ended = True
             self._spool.close()
-            print(f"workbench: {error}", file=sys.stderr)
+            if self._is_asked_here:
+                print(f"workbench: {error}", file=sys.stderr)
 
     def tag(self, name: str) -> AbstractContextManager[None]:
         """What the memory that this thread asks for inside the block is for."""

@@ -30,7 +30,7 @@ from workbench.recorder.book import Book
 from workbench.recorder.settings import FOLLOWED, SPOOL
 from workbench.run import manifest as manifests
 from workbench.run.manifest import Manifest
-from workbench.run.run import LOCK
+from workbench.run.run import LOCK, unwritable
 from workbench.run.sealing import seal
 
 TICK_S = 0.8  # a recording that is killed lacks no more than this
@@ -275,11 +275,12 @@ def _lines(path: str) -> list[str]:
 def main() -> int:
     """Serve the run in the folder named on the command line; says `ready` on stdout when it listens."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's Ctrl-C is for the recorded program
+    folder = Path(sys.argv[1])
     try:
-        scribe = Scribe(Path(sys.argv[1]))
-    except WorkbenchError as error:
-        print(f"error {error}", flush=True)
-        return error.exit_code
+        scribe = Scribe(folder)
+    except (WorkbenchError, OSError) as error:
+        print(f"error {unwritable(folder, error) if isinstance(error, OSError) else error}", flush=True)
+        return WorkbenchError.exit_code
     print("ready", flush=True)
     _step_back()
     scribe.serve()

@@ -39,6 +39,8 @@ class Settings:
             raise UsageError(f"blocks can not be {self.blocks!r}: {nearest(self.blocks, BLOCKS)}")
         if self.stacks not in STACKS:
             raise UsageError(f"stacks can not be {self.stacks!r}: {nearest(self.stacks, STACKS)}")
+        if not isinstance(self.threshold, int):
+            raise UsageError(f"a threshold can not be {self.threshold!r}: give bytes, such as 65536")
         if self.threshold < 1024:
             raise UsageError(f"a threshold of {self.threshold} bytes would record every request; use 1KiB or more")
 

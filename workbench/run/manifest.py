@@ -92,12 +92,15 @@ class Manifest:
         """Replace the manifest in `folder`, whole or not at all."""
         target = folder / FILE
         temporary = target.with_suffix(".tmp")
-        with temporary.open("w") as file:
-            json.dump(dataclasses.asdict(self), file, indent=1)
-            file.write("\n")
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(target)
+        try:
+            with temporary.open("w") as file:
+                json.dump(dataclasses.asdict(self), file, indent=1)
+                file.write("\n")
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(target)
+        finally:
+            temporary.unlink(missing_ok=True)  # where the disk did not take it
 
 
 def new_id(name: str) -> str:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import fcntl
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from workbench.errors import RunError
@@ -18,9 +19,10 @@ from workbench.run import schema
 from workbench.run.ledger import Ledger, ledger_at, readings, truth
 from workbench.run.manifest import Manifest
 from workbench.run.migrations import VERSION, migrate_table
-from workbench.run.sealing import by_time, named, read_coded, write_table
+from workbench.run.sealing import TIME_COLUMN, by_time, named, read_coded, write_table
 from workbench.run.streams import read_names
 from workbench.run.timeline import Timeline, timelines
+from workbench.units import SECOND
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from workbench.view.widget import TimelineView
 
 LOCK = "lock"
+CUT_OFF = "the recording was cut off: its scribe was killed, or could not write to its disk"
 
 
 class Run:
@@ -45,14 +48,31 @@ class Run:
         """The run in `folder`. One whose scribe is gone before its end is `incomplete`."""
         folder = Path(folder)
         manifest = Manifest.read(folder)
+        run = cls(folder, manifest)
         if manifest.status == manifests.RECORDING and not is_locked(folder):
             manifest.status = manifests.INCOMPLETE
-        return cls(folder, manifest)
+            manifest.error = manifest.error or {"what": CUT_OFF}
+        if manifest.status == manifests.INCOMPLETE and not manifest.counts:
+            with suppress(RunError):  # a damaged table is told of when it is read
+                run._count()
+        return run
 
     @property
     def id(self) -> str:
         """The id of the run, unique in its store."""
         return self.manifest.id
+
+    def _count(self) -> None:
+        """What its scribe did not come to say: how many rows were written, and until when."""
+        counts, last_ns = {}, 0
+        for name in schema.TABLES:
+            with self._refusing(name):
+                path, column = self.sealed(name), TIME_COLUMN.get(name)
+                rows = pq.read_table(path) if path else read_coded(self.folder, name, self.manifest.schema)
+                counts[name] = rows.num_rows
+                last_ns = max(last_ns, (pc.max(rows[column]).as_py() or 0) if column else 0)
+        self.manifest.counts = counts
+        self.manifest.duration_s = self.manifest.duration_s or last_ns / SECOND or None
 
     def table(self, name: str) -> pa.Table:
         """One of the tables of `schema.TABLES`, in the order of time."""
@@ -200,17 +220,18 @@ def new_folder(folder: Path) -> Iterator[None]:
     try:
         folder.mkdir(parents=True)
     except OSError as error:
-        raise _unwritable(folder, error) from None
+        raise unwritable(folder, error) from None
     try:
         yield
     except BaseException as error:
         shutil.rmtree(folder, ignore_errors=True)
         if isinstance(error, OSError):
-            raise _unwritable(folder, error) from None
+            raise unwritable(folder, error) from None
         raise
 
 
-def _unwritable(folder: Path, error: OSError) -> RunError:
+def unwritable(folder: Path, error: OSError) -> RunError:
+    """That a new run can not be written, and what to do."""
     return RunError(f"no run can be written in {folder.parent}: {error.strerror or error}; choose another --out")
 
 

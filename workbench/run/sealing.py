@@ -112,19 +112,22 @@ def write_table(folder: Path, name: str, table: pa.Table) -> None:
     temporary = target.with_suffix(".tmp")
     numbers = {"time_ns": "DELTA_BINARY_PACKED", "start_ns": "DELTA_BINARY_PACKED"}
     encoding = {column: numbers[column] for column in table.column_names if column in numbers}
-    with pq.ParquetWriter(
-        temporary,
-        table.schema,
-        compression="zstd",
-        compression_level=1,
-        use_dictionary=[column for column in table.column_names if column not in encoding],
-        column_encoding=encoding or None,
-        write_statistics=True,
-        store_schema=True,
-    ) as writer:
-        for rows in _groups(table):
-            writer.write_table(rows, row_group_size=ROWS_A_GROUP)
-    temporary.replace(target)
+    try:
+        with pq.ParquetWriter(
+            temporary,
+            table.schema,
+            compression="zstd",
+            compression_level=1,
+            use_dictionary=[column for column in table.column_names if column not in encoding],
+            column_encoding=encoding or None,
+            write_statistics=True,
+            store_schema=True,
+        ) as writer:
+            for rows in _groups(table):
+                writer.write_table(rows, row_group_size=ROWS_A_GROUP)
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)  # where the disk did not take it
 
 
 def _groups(table: pa.Table) -> Iterator[pa.Table]:

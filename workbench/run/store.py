@@ -107,11 +107,14 @@ class Store:
             try:
                 for name in schema.TABLES:  # a damaged table stops only the queries that name it
                     _create_view(connection, name, runs if name in words else [])
-                return connection.sql(query).df()
+                answer = connection.sql(query)
+                if answer is not None:
+                    return answer.df()
             except duckdb.Error as error:
                 if not isinstance(error, (duckdb.ParserException, duckdb.BinderException, duckdb.CatalogException)):
                     _refuse_damaged(runs, words)
-                raise RunError(f"the query failed: {error}") from None
+                raise RunError(f"the query failed: {' '.join(str(error).split())}") from None
+        raise RunError(f"the query {query!r} has no answer: write a select")
 
 
 def _overview(runs: list[Run]) -> pa.Table:

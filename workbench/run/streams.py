@@ -6,7 +6,9 @@ live feed, and it is how a killed run is read.
 
 from __future__ import annotations
 
+import mmap
 import os
+import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -138,27 +140,36 @@ class Tail:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._file: int | None = None  # kept open: sealing removes the stream, and its end is read after that
         self._place = 0  # of the next message
         self._schema: pa.Schema | None = None
 
+    def open(self) -> bool:
+        """Hold on to the stream, if it is there; returns whether it is held."""
+        if self._file is None:
+            with suppress(FileNotFoundError):
+                self._file = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+                weakref.finalize(self, os.close, self._file)
+        return self._file is not None
+
     def new(self) -> list[pa.RecordBatch]:
         """The batches that were written since the last call."""
-        try:
-            if os.stat(self._path).st_size == self._place:
-                return []
-        except FileNotFoundError:
+        if not self.open():
+            return []
+        assert self._file is not None
+        if os.stat(self._file).st_size == self._place:
             return []
         batches = []
-        with pa.memory_map(str(self._path)) as file:
-            file.seek(self._place)
-            with suppress(pa.ArrowInvalid, EOFError, OSError):  # cut off inside a message, or the stream has ended
-                while True:
-                    message = pa.ipc.read_message(file)
-                    if self._schema is None:
-                        self._schema = pa.ipc.read_schema(message)
-                    else:
-                        batches.append(pa.ipc.read_record_batch(message, self._schema))
-                    self._place = file.tell()
+        file = pa.BufferReader(pa.py_buffer(mmap.mmap(self._file, 0, prot=mmap.PROT_READ)))
+        file.seek(self._place)
+        with suppress(pa.ArrowInvalid, EOFError, OSError):  # cut off inside a message, or the stream has ended
+            while True:
+                message = pa.ipc.read_message(file)
+                if self._schema is None:
+                    self._schema = pa.ipc.read_schema(message)
+                else:
+                    batches.append(pa.ipc.read_record_batch(message, self._schema))
+                self._place = file.tell()
         for batch in batches:
             batch.validate(full=True)
         return batches

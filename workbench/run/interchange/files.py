@@ -61,6 +61,8 @@ def replacing(path: Path, overwrite: bool) -> Iterator[Path]:
     """A temporary path beside `path`; what the block leaves there becomes `path` if the block succeeds."""
     if os.path.lexists(path) and not overwrite:
         raise WorkbenchError(f"{path} exists: choose another name or say overwrite")
+    if not path.parent.is_dir():
+        raise WorkbenchError(f"cannot write {path}: {path.parent} is no folder")
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         yield temporary

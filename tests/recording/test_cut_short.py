@@ -1,0 +1,44 @@
+"""Recordings that are cut short, by a disk or a signal, say so in one line and leave nothing behind."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from workbench.run.store import Store
+
+RECORD = (sys.executable, "-m", "workbench", "record", "--out")
+
+
+@pytest.mark.parametrize("limit", [10, 750])  # bytes a file: too few for the manifest, and for the scribe
+def test_a_disk_that_is_full_at_the_start_is_told_in_one_line(store: Store, limit: int) -> None:
+    command = ["prlimit", f"--fsize={limit}", *RECORD, str(store.folder), "--", "echo", "it ran"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    line = f"workbench: no run can be written in {store.folder}: File too large; choose another --out\n"
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", line)
+    assert list(store.folder.iterdir()) == []
+
+
+PROGRAM = (sys.executable, "-c")
+STUBBORN = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); "
+WAITS = "import os, time, numpy; x = numpy.ones(9 << 20, numpy.uint8); print(os.getpid(), flush=True); time.sleep(99)"
+
+
+@pytest.mark.parametrize("before", ["", STUBBORN], ids=["ends", "is-killed"])
+def test_a_sigterm_ends_the_program_and_the_run(store: Store, before: str) -> None:
+    command = [*RECORD, str(store.folder), "--", *PROGRAM, before + WAITS]
+    recording = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert recording.stdout is not None
+    pid = int(recording.stdout.readline())
+    for _ in range(2):  # `timeout` sends it to the process, and to its group
+        recording.terminate()
+    out, err = recording.communicate(timeout=30)
+    assert (recording.returncode, err) == (143, "workbench: the recording and its program were ended by SIGTERM\n")
+    assert not Path(f"/proc/{pid}").exists()
+    said = json.loads(out.splitlines()[-1])
+    assert (said["status"], said["exit_code"]) == ("incomplete", 143)
+    assert 9 << 20 in store.open(said["run"]).events()["asked"].tolist()
