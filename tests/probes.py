@@ -9,7 +9,7 @@ from typing import Any
 
 from workbench.config import Workload
 from workbench.engines import Engine, Token
-from workbench.record.probe import Copy, Step
+from workbench.recorder.probe import Copy, Step
 
 
 def generated(engine: Engine, workload: Workload, **known: Any) -> list[Token]:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import pytest
 
 from tests.probes import Notes
-from workbench.record import recorder
+from workbench.recorder import recorder
 
 
 @contextmanager

@@ -17,14 +17,15 @@ if TYPE_CHECKING:
     from workbench.launch.feed import Feed as Feed
     from workbench.launch.generation import Generation as Generation
     from workbench.launch.generation import generate as generate
+    from workbench.launch.generation import record as record
     from workbench.launch.programs import record_program as record_program
     from workbench.launch.recording import recording as recording
     from workbench.launch.session import Answer as Answer
     from workbench.launch.session import Session as Session
-    from workbench.record.recorder import phase as phase
-    from workbench.record.recorder import tag as tag
-    from workbench.record.settings import Settings as Settings
-    from workbench.run.interchange import import_snapshot as import_snapshot
+    from workbench.recorder.recorder import phase as phase
+    from workbench.recorder.recorder import tag as tag
+    from workbench.recorder.settings import Settings as Settings
+    from workbench.run.importing import import_snapshot as import_snapshot
     from workbench.run.ledger import Ledger as Ledger
     from workbench.run.run import Run as Run
     from workbench.run.store import Store as Store
@@ -41,7 +42,7 @@ _HOMES = {
     "Panel": "view.panel",
     "Run": "run.run",
     "Session": "launch.session",
-    "Settings": "record.settings",
+    "Settings": "recorder.settings",
     "Store": "run.store",
     "Timeline": "run.timeline",
     "WorkbenchError": "errors",
@@ -49,11 +50,12 @@ _HOMES = {
     "axes": "config",
     "evidence": "compare.evidence",
     "generate": "launch.generation",
-    "import_snapshot": "run.interchange",
-    "phase": "record.recorder",
+    "import_snapshot": "run.importing",
+    "phase": "recorder.recorder",
+    "record": "launch.generation",
     "record_program": "launch.programs",
     "recording": "launch.recording",
-    "tag": "record.recorder",
+    "tag": "recorder.recorder",
 }
 """Where each public name lives. It is imported at its first use: `import workbench` alone loads next to nothing."""
 

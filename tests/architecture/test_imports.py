@@ -57,7 +57,7 @@ def test_the_options_of_a_command_are_known_without_loading_anything(command: st
 
 def test_a_recorded_program_loads_nothing_more(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """What it loads costs it time and memory that would be taken for its own."""
-    program = f"{SAY}\nprint('workbench.record.recorder' in sys.modules)"
+    program = f"{SAY}\nprint('workbench.recorder.recorder' in sys.modules)"
     record_program([sys.executable, "-c", program], store=Store(tmp_path))
     assert capfd.readouterr().out.split() == ["True"]
 

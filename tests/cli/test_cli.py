@@ -13,6 +13,11 @@ from typing import Any
 
 import pytest
 
+from workbench.run.manifest import Manifest
+from workbench.run.migrations import VERSION
+from workbench.run.run import write_run
+from workbench.run.store import Store
+
 PROGRAM = (
     "import numpy, workbench\nwith workbench.phase('work'):\n    x = numpy.ones(8 << 20, numpy.uint8)\nprint('said')\n"
 )
@@ -81,6 +86,14 @@ def test_runs_are_listed_newest_first(workbench: Workbench) -> None:
     assert names.index("second") < names.index("first")
 
 
+def test_of_one_second_the_last_run_is_the_newest(tmp_path: Path) -> None:
+    for name in ("z", "a"):
+        manifest = Manifest.new(name, VERSION)
+        manifest.id = f"20261121-101500-{name}-0000"
+        write_run(tmp_path / manifest.id, manifest, {})
+    assert [run.manifest.name for run in Store(tmp_path).runs()] == ["a", "z"]
+
+
 def test_compare_aligns_by_phase_and_owner(workbench: Workbench) -> None:
     first, second = (run["run"] for run in workbench.json("runs", "--json") if run["name"] in ("first", "second"))
     document = workbench.json("compare", first, second, "--json")
@@ -126,6 +139,9 @@ def test_a_hostile_pickle_runs_nothing(workbench: Workbench, tmp_path: Path) -> 
         (["show", "nonesuch"], 1, "there is no run 'nonesuch'"),
         (["show", "--at", "soon"], 2, "'soon' is no moment"),
         (["record"], 2, "no program to record"),
+        (["record", "--engine", "reference"], 2, "nothing to answer"),
+        (["record", "--prompt", "x", "--engine", "vlm"], 2, "no engine 'vlm'"),
+        (["record", "--engine", "reference", "--", "true"], 2, "record one of them"),
         (["generate"], 2, "nothing to answer"),
         (["record", "--threshold", "4 GBB", "--", "true"], 2, "4 GBB"),
         (["generate", "x", "--engine", "vlm"], 2, "no engine 'vlm'"),
@@ -188,7 +204,7 @@ def test_doctor_sees_what_it_takes(workbench: Workbench) -> None:
     assert report["works"]
     assert report["stacks"]
     assert set(report["checks"].values()) == {"seen"}
-    assert {source["name"] for source in report["sources"]} == {"host", "torch", "driver", "totals"}
+    assert {source["name"] for source in report["sources"]} == {"host", "torch", "driver", "copies", "totals"}
     assert all(source["never"] for source in report["sources"])
 
 

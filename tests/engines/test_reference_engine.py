@@ -19,7 +19,7 @@ from workbench.engines.reference.batch import Tables
 from workbench.engines.reference.engine import ReferenceEngine
 from workbench.engines.reference.sequences import Chunk, Sequence
 from workbench.errors import EngineError, UsageError, WorkbenchError
-from workbench.record.probe import NullProbe, Probe
+from workbench.recorder.probe import NullProbe, Probe
 
 FRUITS = ("apples", "pears", "plums", "figs", "grapes")
 PROMPTS = tuple(

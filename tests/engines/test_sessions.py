@@ -262,6 +262,17 @@ def test_generate_prints_the_text_as_it_comes_and_json_has_it_all(tiny_model: Pa
     assert Run.open(document["folder"]).manifest.config["limits"]["max_length"] == 64  # type: ignore[index]
 
 
+def test_a_workload_is_recorded_for_its_run_alone(tiny_model: Path, tmp_path: Path) -> None:
+    run = workbench.record(config(tiny_model), WORDS[0], store=Store(tmp_path), max_tokens=3)
+    assert len(run.table("tokens")) == 3
+    command = [sys.executable, "-m", "workbench", "record", "--model", str(tiny_model), "--prompt", WORDS[0]]
+    command += ["--prompt", WORDS[1], "--max-tokens", "3", "--set", "dtype=float32", "--out", str(tmp_path), "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    said = json.loads(done.stdout)
+    assert (said["status"], said["exit_code"]) == ("complete", 0)
+    assert len(Store(tmp_path).open(said["run"]).table("requests")) == 2
+
+
 def test_an_interrupt_at_the_terminal_keeps_the_run(tiny_model: Path, tmp_path: Path) -> None:
     (tmp_path / "many").write_text("a\n" * 5000)
     command = [

@@ -17,8 +17,8 @@ from workbench.engines.base import Token
 from workbench.engines.reference.engine import ReferenceEngine
 from workbench.engines.vllm.engine import VllmEngine
 from workbench.errors import EngineError, UsageError
-from workbench.record import recorder
-from workbench.record.probe import NullProbe
+from workbench.recorder import recorder
+from workbench.recorder.probe import NullProbe
 
 pytest.importorskip("vllm")
 

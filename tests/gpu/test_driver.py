@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from workbench.launch.programs import record_program
-from workbench.record.settings import Settings
+from workbench.recorder.settings import Settings
 from workbench.run.run import Run
 from workbench.run.store import Store
 

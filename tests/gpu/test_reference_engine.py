@@ -13,7 +13,7 @@ from workbench.config import EngineConfig, KvBudget, Limits, Workload
 from workbench.config.models import resolve
 from workbench.engines.reference.engine import ReferenceEngine
 from workbench.launch.generation import generate
-from workbench.record.probe import NullProbe
+from workbench.recorder.probe import NullProbe
 from workbench.run.store import Store
 
 torch = pytest.importorskip("torch")

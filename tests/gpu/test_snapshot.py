@@ -11,7 +11,7 @@ import pytest
 
 from workbench.launch.programs import record_program
 from workbench.run import schema
-from workbench.run.interchange import import_snapshot
+from workbench.run.interchange import read_snapshot
 from workbench.run.ledger import ledger_at
 from workbench.run.store import Store
 
@@ -26,7 +26,7 @@ def test_a_snapshot_of_torch_is_imported_with_its_sums(tmp_path: Path, given: li
     path = tmp_path / "snapshot.pickle"
     done = subprocess.run([sys.executable, PROGRAM, str(path), *given], capture_output=True, text=True, check=True)
     said = json.loads(done.stdout)
-    imported = import_snapshot(path)
+    imported = read_snapshot(path)
     events = imported.tables["events"]
     end = max(events["time_ns"].to_pylist())
     ledger = ledger_at(events, schema.TOTALS.empty_table(), "gpu", end)

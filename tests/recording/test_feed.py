@@ -10,7 +10,7 @@ from typing import Any
 
 import workbench
 from workbench.launch.recording import create, start_scribe
-from workbench.record.wire import Line
+from workbench.recorder.wire import Line
 from workbench.run.run import Run
 from workbench.run.store import Store
 

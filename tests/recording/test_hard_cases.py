@@ -11,7 +11,7 @@ import pytest
 
 import workbench
 from tests.recording.conftest import record
-from workbench.record import wire
+from workbench.recorder import wire
 from workbench.run.run import Run
 from workbench.run.store import Store
 
@@ -55,7 +55,7 @@ def test_what_is_lost_is_said(store: Store, tmp_path: Path) -> None:
         "    for path in Path('/proc').glob('[0-9]*/cmdline'):\n"
         "        try: command = path.read_bytes()\n"
         "        except OSError: continue\n"
-        "        if b'workbench.record.scribe' in command and run in command: return int(path.parent.name)\n"
+        "        if b'workbench.recorder.scribe' in command and run in command: return int(path.parent.name)\n"
         "pid = scribe(); os.kill(pid, signal.SIGSTOP)\n"
         "for _ in range(300_000): libc.free(libc.malloc(70001))\n"
         "os.kill(pid, signal.SIGCONT)\n"
@@ -147,7 +147,7 @@ def test_the_program_goes_on_when_the_scribe_is_killed(store: Store, tmp_path: P
         "for path in Path('/proc').glob('[0-9]*/cmdline'):\n"
         "    try: command = path.read_bytes()\n"
         "    except OSError: continue\n"
-        "    if b'workbench.record.scribe' in command and run in command:\n"
+        "    if b'workbench.recorder.scribe' in command and run in command:\n"
         "        os.kill(int(path.parent.name), signal.SIGKILL)\n"
         "with workbench.phase('on'), workbench.tag('x'):\n    y = bytearray(5 << 20)\n"
         "raise SystemExit(7)\n"
@@ -163,7 +163,7 @@ def test_a_line_that_is_no_message_does_not_end_the_recording(store: Store, tmp_
         "import os, socket, sys\n"
         f"sys.path.insert(0, {str(Path(wire.__file__).parents[2])!r})\n"
         "from pathlib import Path\n"
-        "from workbench.record.wire import address\n"
+        "from workbench.recorder.wire import address\n"
         "line = socket.socket(socket.AF_UNIX)\n"
         "line.connect(address(Path(os.environ['WORKBENCH_RUN'])))\n"
         "for text in ('hello', '{}', '[1]', '{\"do\": \"phase\"}', '{\"do\": \"__init__\"}'):\n"

@@ -65,8 +65,8 @@ def test_the_block_is_recorded_and_nothing_around_it_and_again(tmp_path: Path) -
 
 COPIES = """
 import json, time, workbench
-from workbench.record import recorder
-from workbench.record.probe import DEVICE_TO_HOST, HOST_TO_DEVICE, Copy
+from workbench.recorder import recorder
+from workbench.recorder.probe import DEVICE_TO_HOST, HOST_TO_DEVICE, Copy
 start = time.monotonic_ns()
 with workbench.recording("copies"):
     probe = recorder.current()
@@ -134,6 +134,24 @@ def test_the_magic_records_a_cell(tmp_path: Path) -> None:
     run = Store(tmp_path / "runs").open(run_id)
     assert list(run.phases()["name"]) == ["recording", "mine"]
     assert (run.events()["asked"] == 6 << 20).any()
+
+
+FAILING_MAGIC = """
+import json
+from IPython.testing.globalipapp import start_ipython
+shell = start_ipython()
+shell.run_line_magic("load_ext", "workbench")
+shown = []
+shell._showtraceback = lambda kind, error, lines: shown.append(kind.__name__)
+done = [shell.run_cell("%%record\\n" + cell) for cell in ("1 / 0", "1 +")]
+print(json.dumps([shown, [type(one.error_in_exec).__name__ for one in done]]))
+"""
+
+
+def test_an_error_under_the_magic_is_shown_once(tmp_path: Path) -> None:
+    errors = ["ZeroDivisionError", "SyntaxError"]
+    assert run_python(FAILING_MAGIC, tmp_path) == [errors, errors]
+    assert [run.manifest.status for run in Store(tmp_path / "runs").runs()] == ["failed"] * 2
 
 
 def test_threads_tag_their_own(tmp_path: Path) -> None:

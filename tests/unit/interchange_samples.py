@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from workbench.run.interchange import Imported, import_snapshot
+from workbench.run.interchange import Imported, read_snapshot
 
 Entry = dict[str, Any]
 
@@ -67,7 +67,7 @@ def imported(folder: Path, content: object, protocol: int = 4) -> Imported:
     """`content`, pickled and imported."""
     path = folder / "snapshot.pickle"
     path.write_bytes(content if isinstance(content, bytes) else pickle.dumps(content, protocol=protocol))
-    return import_snapshot(path)
+    return read_snapshot(path)
 
 
 def in_use(events: pa.Table, layer: str) -> dict[tuple[int, int], int]:

@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 from workbench.kernels import library_path
 
-from workbench.record import native
-from workbench.record.rings import Ring
+from workbench.recorder import native
+from workbench.recorder.rings import Ring
 
 PROGRAMS = Path(__file__).parent / "native_programs"
 THRESHOLD = 65536

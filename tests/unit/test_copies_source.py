@@ -10,8 +10,8 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from workbench.record import native, rings
-from workbench.record.sources import copies
+from workbench.recorder import native, rings
+from workbench.recorder.sources import copies
 
 MEMCPY, MEMORY2 = 1, 49
 HOST_TO_DEVICE, DEVICE_TO_HOST, PEER = 1, 2, 10

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 from workbench.kernels import library_path
 
-from workbench.record import native
-from workbench.record.sources import Unavailable, driver
-from workbench.record.sources.copies import Copies
-from workbench.record.sources.on_import import on_import
+from workbench.recorder import native
+from workbench.recorder.sources import Unavailable, driver
+from workbench.recorder.sources.copies import Copies
+from workbench.recorder.sources.on_import import on_import
 
 SOURCES = Path(__file__).parent / "cuda"
 MIB = 1 << 20
@@ -74,7 +74,7 @@ done = subprocess.run([sys.executable, "-c", sys.argv[2]])
 os.environ.pop("LD_PRELOAD", None)
 if done.returncode: sys.exit(done.returncode)
 import numpy as np
-from workbench.record import native, rings
+from workbench.recorder import native, rings
 found = []
 for path in Path(sys.argv[1]).glob("*.ring"):
     known = {e.id: e.text for e in native.Names(path.with_suffix(".names")).read_new() if e.kind == native.NAME}
@@ -224,7 +224,7 @@ cuda.cuMemcpyAsync(word(ctypes.addressof(host) & 0xfffffff), device, ctypes.c_si
 def test_copies_that_a_thread_tells_of_are_left_to_it(recorded: Any) -> None:
     found = recorded("""
 import threading
-from workbench.record.native import Spool
+from workbench.recorder.native import Spool
 runtime.rt_start()
 device, host, stream = word(ask(MIB)), ctypes.create_string_buffer(MIB), ctypes.c_void_p(0x5550)
 copy = lambda size: cuda.cuMemcpyHtoDAsync_v2(device, host, ctypes.c_size_t(size), stream)
@@ -241,7 +241,7 @@ copy(3)
 def test_copies_handed_on_by_streams_are_seen_unless_they_tell_of_them(recorded: Any) -> None:
     found = recorded("""
 from workbench.kernels.submission import Submission
-from workbench.record.native import Spool
+from workbench.recorder.native import Spool
 runtime.rt_start()
 submission, device, host = Submission(), ask(MIB), ctypes.addressof(ctypes.create_string_buffer(MIB))
 assert submission.hand_on(0x5550, [0x10], 0x20, device, host, 1, 1, 0x30) == 0
@@ -312,7 +312,7 @@ cuda.cuMemFreeAsync(inside, stream)
 def test_an_event_has_the_tag_of_its_thread(recorded: Any) -> None:
     [taken] = allocations(
         recorded("""
-from workbench.record import native
+from workbench.recorder import native
 runtime.rt_start()
 with native.Spool().tagged("kv_cache"):
     ask(MIB)
@@ -325,8 +325,8 @@ def test_a_driver_in_use_is_found_late(recorded: Any, tmp_path: Path) -> None:
     found = recorded(
         """
 from pathlib import Path
-from workbench.record import native
-from workbench.record.sources.driver import Driver
+from workbench.recorder import native
+from workbench.recorder.sources.driver import Driver
 runtime.rt_start()
 ask(MIB)
 spool, source = native.Spool(), Driver()

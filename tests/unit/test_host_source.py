@@ -12,8 +12,8 @@ import pytest
 from workbench.kernels import library_path
 
 from tests.unit.spooled import Event, Process, built, environment, read, run, run_python
-from workbench.record import native
-from workbench.record.rings import Ring
+from workbench.recorder import native
+from workbench.recorder.rings import Ring
 
 NUMPY = "_multiarray_umath."
 KEEP = "import ctypes; libc = ctypes.CDLL(None); libc.malloc.restype = ctypes.c_void_p\n"
@@ -198,9 +198,9 @@ LATE = """
 import sys
 from pathlib import Path
 import numpy
-from workbench.record.native import Spool
-from workbench.record.sources.host import Host
-from workbench.record.sources.torch_blocks import TorchBlocks
+from workbench.recorder.native import Spool
+from workbench.recorder.sources.host import Host
+from workbench.recorder.sources.torch_blocks import TorchBlocks
 before = numpy.ones(50_000)
 spool, host, blocks = Spool(), Host("large"), TorchBlocks(1 << 16, print)
 spool.open(Path(sys.argv[1]), 65536)
@@ -321,8 +321,8 @@ def test_libraries_loaded_late_are_found_where_their_loader_looks(tmp_path: Path
     script = f"""
 import ctypes
 from pathlib import Path
-from workbench.record.native import Spool
-from workbench.record.sources.host import Host
+from workbench.recorder.native import Spool
+from workbench.recorder.sources.host import Host
 spool, host = Spool(), Host("none")
 spool.open(Path({str(tmp_path)!r}), 65536)
 host.attach(spool, late=True)

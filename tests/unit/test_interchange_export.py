@@ -28,7 +28,7 @@ from tests.unit.interchange_samples import (
 )
 from workbench.errors import WorkbenchError
 from workbench.run import schema
-from workbench.run.interchange import export_csv, export_parquet, export_perfetto, export_snapshot, import_snapshot
+from workbench.run.interchange import export_csv, export_parquet, export_perfetto, export_snapshot, read_snapshot
 from workbench.run.manifest import Manifest
 from workbench.run.migrations import VERSION
 from workbench.run.run import Run, write_run
@@ -99,7 +99,7 @@ def compared(run: Run | Any) -> list[tuple[Any, ...]]:
 def test_snapshot_comes_back_as_it_was(run: Run, tmp_path: Path) -> None:
     path = tmp_path / "out.pickle"
     export_snapshot(run, path)
-    back = import_snapshot(path)
+    back = read_snapshot(path)
     again = write_run(tmp_path / "again", Manifest.new("again", VERSION), back.tables)
     assert compared(again) == compared(run)
     assert again.table("phases").to_pylist() == run.table("phases").to_pylist()

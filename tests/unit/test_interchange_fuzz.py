@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from tests.unit.interchange_samples import FRAMES, entry, random_snapshot, snapshot
 from workbench.errors import WorkbenchError
-from workbench.run.interchange import import_snapshot
+from workbench.run.interchange import read_snapshot
 
 LONGEST_S = 5.0
 ROUNDS = 1500
@@ -48,7 +48,7 @@ def survives(path: Path, data: bytes) -> bool:
     begun = time.monotonic()
     message = ""
     try:
-        import_snapshot(path)
+        read_snapshot(path)
     except WorkbenchError as error:
         message = str(error)
     assert "\n" not in message

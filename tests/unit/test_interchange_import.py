@@ -24,7 +24,7 @@ from tests.unit.interchange_samples import (
 )
 from workbench.errors import WorkbenchError
 from workbench.run import schema
-from workbench.run.interchange import Imported, import_snapshot
+from workbench.run.interchange import Imported, read_snapshot
 from workbench.run.ledger import ledger_at
 
 
@@ -212,16 +212,16 @@ def test_a_small_file_cannot_describe_a_huge_run(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["", "no such file"])
 def test_what_is_not_a_file_is_one_line(tmp_path: Path, name: str) -> None:
-    from workbench.run.interchange import import_snapshot
+    from workbench.run.interchange import read_snapshot
 
     with pytest.raises(WorkbenchError, match="is not a file"):
-        import_snapshot(tmp_path / name)
+        read_snapshot(tmp_path / name)
 
 
 @pytest.mark.parametrize(("name", "reserved"), [("python", 75497472), ("all", 75497472), ("expandable", 85983232)])
 def test_snapshots_of_a_real_gpu_end_with_what_torch_said(name: str, reserved: int) -> None:
     path = Path(__file__).parents[1] / "data" / f"torch-2.11-h200-{name}.pickle"
-    of_torch = import_snapshot(path)
+    of_torch = read_snapshot(path)
     events = of_torch.tables["events"]
     end = max(events["time_ns"].to_pylist())
     ledger = ledger_at(events, schema.TOTALS.empty_table(), "gpu", end)

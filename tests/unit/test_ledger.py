@@ -74,6 +74,7 @@ def test_pageable_is_measured_at_edges_and_says_how_far_it_may_be_off_between_th
             total(10, "pageable", "held", 60, owner="libdemo.so"),
             total(10, "pageable", "held", 25, owner="heap", tag="below 64 KiB"),
             total(24, "pageable", "resident", 205),
+            total(24, "pageable", "resident", 205),  # read twice at one moment
         ],
     )
     at_edge = ledger_at(events, totals, "pageable", 10)

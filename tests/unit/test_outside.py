@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from workbench.launch.processes import end_group
-from workbench.record import outside
-from workbench.record.settings import SPOOL
+from workbench.recorder import outside
+from workbench.recorder.settings import SPOOL
 
 SHARED = Path("/dev/shm")
 
@@ -60,7 +60,7 @@ def test_what_a_killed_group_of_processes_shared_goes(folder: Path) -> None:
     program = (
         "import time\n"
         "from multiprocessing.shared_memory import SharedMemory\n"
-        "from workbench.record import outside\n"
+        "from workbench.recorder import outside\n"
         "kept = SharedMemory(create=True, size=1 << 20)\n"
         "outside.claim_mapped_memory()\n"
         "print(kept.name, flush=True)\n"

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workbench.record.live import Live
-from workbench.record.native import ALLOC, DRIVER, FREE, HOST, PAGEABLE, PINNED, REGISTERED
-from workbench.record.rows import ROW, Rows
+from workbench.recorder.live import Live
+from workbench.recorder.native import ALLOC, DRIVER, FREE, HOST, PAGEABLE, PINNED, REGISTERED
+from workbench.recorder.rows import ROW, Rows
 
 TORCH = 3
 

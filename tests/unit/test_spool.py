@@ -12,9 +12,9 @@ import pytest
 
 from tests.unit.spooled import read, run_python
 from workbench.errors import RunError, WorkbenchError
-from workbench.record import native
-from workbench.record.native import Names, Spool
-from workbench.record.rings import RECORD, Records, Ring, write
+from workbench.recorder import native
+from workbench.recorder.native import Names, Spool
+from workbench.recorder.rings import RECORD, Records, Ring, write
 
 CAPACITY = 1 << 16
 
@@ -179,7 +179,7 @@ def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
 def test_a_tag_belongs_to_its_thread_and_outlives_a_fork(tmp_path: Path) -> None:
     script = """
 import ctypes, os, threading
-from workbench.record.native import Spool
+from workbench.recorder.native import Spool
 libc = ctypes.CDLL(None)
 spool = Spool()
 with spool.tagged("weights"):
@@ -200,7 +200,7 @@ libc.malloc(200_004)
 STACKS = """
 import sys, traceback, threading
 from pathlib import Path
-from workbench.record.native import Spool
+from workbench.recorder.native import Spool
 spool = Spool()
 
 def compare():
@@ -266,7 +266,7 @@ def test_stacks_are_those_of_traceback(tmp_path: Path) -> None:
 
 def test_code_that_took_the_place_of_other_code_is_told_apart(tmp_path: Path) -> None:
     script = """
-from workbench.record.native import Spool
+from workbench.recorder.native import Spool
 spool = Spool()
 stacks = []
 for number in range(500):
@@ -291,8 +291,8 @@ def test_a_killed_process_leaves_what_it_recorded(tmp_path: Path) -> None:
 import os, signal
 from pathlib import Path
 from tests.unit.test_spool import records
-from workbench.record.native import Spool
-from workbench.record.rings import write
+from workbench.recorder.native import Spool
+from workbench.recorder.rings import write
 spool = Spool()
 spool.open(Path({str(tmp_path)!r}), 65536)
 write(records(12345))

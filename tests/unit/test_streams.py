@@ -16,7 +16,7 @@ from workbench.mechanisms.streams.device import DeviceError
 from workbench.mechanisms.streams.transfers import Streams
 from workbench.mechanisms.streams.values import ANY, Bounded, PerTransfer, Single, Value
 from workbench.mechanisms.streams.work import Block, Handle, Transfer, blocks_of
-from workbench.record.probe import DEVICE_TO_HOST, HOST_TO_DEVICE
+from workbench.recorder.probe import DEVICE_TO_HOST, HOST_TO_DEVICE
 
 ALL: list[Value] = [Single(), PerTransfer(limit=3), Bounded(limit=2, depth=2)]
 NAMES = [value.name for value in ALL]

@@ -20,7 +20,7 @@ from workbench.mechanisms.streams.device import DeviceError
 from workbench.mechanisms.streams.transfers import Streams
 from workbench.mechanisms.streams.values import PerTransfer
 from workbench.mechanisms.streams.work import Block, Transfer
-from workbench.record.probe import DEVICE_TO_HOST, HOST_TO_DEVICE
+from workbench.recorder.probe import DEVICE_TO_HOST, HOST_TO_DEVICE
 
 SOURCE = Path(__file__).parent / "cuda" / "submitted.c"
 WAIT, RECORD, TO_DEVICE, TO_HOST = 1, 2, 3, 4

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from workbench.record.native import ALLOC, DRIVER, FREE, GPU, MEASURE
-from workbench.record.rows import ROW, Rows, none
-from workbench.record.unrecorded import BASELINE, Unrecorded
+from workbench.recorder.native import ALLOC, DRIVER, FREE, GPU, MEASURE
+from workbench.recorder.rows import ROW, Rows, none
+from workbench.recorder.unrecorded import BASELINE, Unrecorded
 
 CONTEXT, MODULES = 7, 8
 PROCESS, OTHER = 11, 12

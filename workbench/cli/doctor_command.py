@@ -7,6 +7,7 @@ import platform
 import sys
 import tempfile
 from importlib import metadata
+from importlib.util import find_spec
 from typing import Any
 
 from workbench.cli.output import print_json, print_table, say
@@ -22,6 +23,7 @@ BLIND = {
     "measured at phase edges only",
     "torch": "CPU blocks below the threshold one by one, unless asked for with `--blocks all`",
     "driver": "what other processes take on the same GPU, which is in the device's used memory all the same",
+    "copies": "what CUPTI does not tell of: copies inside kernels",
     "totals": "page-locked memory: no counter of the kernel or the driver tells it",
 }
 """What each source can not see anywhere."""
@@ -56,6 +58,7 @@ def _report(checked: Run) -> dict[str, Any]:
         "works": manifest.status == "complete" and all(ways[way] == SEEN for way in expected),
         "checks": {way: ways[way] for way in expected},
         "sources": [_source(name, manifest.sources.get(name, [])) for name in ("host", "torch", "driver")]
+        + [_source("copies", [f"off: {_why_no_copies(has_gpu)}"])]
         + [_source("totals", [] if has_gpu else ["no GPU: NVML is not asked"])],
         "stacks": int((asked["stack"] > 0).sum()) > 0,
         "gpus": manifest.gpus,
@@ -63,6 +66,12 @@ def _report(checked: Run) -> dict[str, Any]:
         "engines": list(engines()),
         "home": str(home()),
     }
+
+
+def _why_no_copies(has_gpu: bool) -> str:
+    if not has_gpu:
+        return "no GPU"
+    return "on with `--copies`" if find_spec("cupti") else "cupti-python is not installed"
 
 
 def _source(name: str, limits: list[str]) -> dict[str, Any]:

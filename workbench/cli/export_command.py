@@ -31,7 +31,7 @@ EXPORTS = {
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Which run, in which format, to where."""
-    parser.add_argument("run", help="id, a unique part of it, a path, or `latest`")
+    parser.add_argument("run", help="id, its beginning or ending, a path, or `latest`")
     parser.add_argument("--to", default="perfetto", metavar="FORMAT", help=f"one of {', '.join(EXPORTS)}")
     parser.add_argument(
         "--out", metavar="PATH", help="the file, or the folder for several; by default named after the run"

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from workbench.cli.output import print_line, say
-from workbench.run.interchange import import_snapshot
-from workbench.run.manifest import IMPORTED, Manifest
-from workbench.run.migrations import VERSION
-from workbench.run.run import write_run
+from workbench.run.importing import import_snapshot
 from workbench.run.store import Store
 
 
@@ -22,12 +18,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Import, and end with one JSON object that names the run."""
-    path = Path(arguments.file)
-    imported = import_snapshot(path)
-    manifest = Manifest.new(arguments.name or path.stem, VERSION, notes=dict(imported.facts))
-    manifest.status = IMPORTED
-    made = write_run(Store(arguments.out).folder / manifest.id, manifest, imported.tables)
+    made = import_snapshot(arguments.file, name=arguments.name, store=Store(arguments.out))
     if not arguments.json:
-        say(f"imported {manifest.counts['events']} events from {path} into {made.folder}")
-    print_line({"run": made.id, "status": manifest.status, "folder": str(made.folder)})
+        say(f"imported {made.manifest.counts['events']} events from {arguments.file} into {made.folder}")
+    print_line({"run": made.id, "status": made.manifest.status, "folder": str(made.folder)})
     return 0

@@ -1,28 +1,34 @@
-"""`workbench record -- PROGRAM …`: any program, and all that it starts."""
+"""`workbench record`: a workload under a config, or `-- PROGRAM …`, with all that it starts."""
 
 from __future__ import annotations
 
 import argparse
 import sys
+from typing import TYPE_CHECKING, Any
 
+from workbench.cli.engine_options import add_engine_options, config_of, workload_of
 from workbench.cli.output import print_line, say
 from workbench.cli.recording_options import StdoutKeptClean, add_recording_options, recording_options, size_of
+from workbench.errors import UsageError
+
+if TYPE_CHECKING:
+    from workbench.run.run import Run
+
+OF_ENGINES = ("prompt", "prompts", "engine", "model", "config", "set", "max_tokens")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """What to run, and how to record it."""
+    parser.add_argument("--prompt", action="append", default=[], help="a prompt; several are answered together")
+    add_engine_options(parser)
     add_recording_options(parser)
     parser.add_argument("command", nargs=argparse.REMAINDER, help="-- and a program with its arguments")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Record, and end with one JSON object that names the run."""
-    from workbench.launch.programs import record_program
-
-    known = recording_options(arguments)
-    command = arguments.command[1:] if arguments.command[:1] == ["--"] else arguments.command
     with StdoutKeptClean(arguments.json):
-        finished = record_program(command, **known)
+        finished = _recorded(arguments, recording_options(arguments))
     manifest = finished.manifest
     if not arguments.json:
         say(f"recorded {manifest.counts.get('events', 0)} events in {finished.folder} ({size_of(finished)})")
@@ -32,3 +38,17 @@ def run(arguments: argparse.Namespace) -> int:
     if manifest.error:
         print(f"workbench: {manifest.error['what']}", file=sys.stderr)
     return manifest.exit_code or int(manifest.error is not None)
+
+
+def _recorded(arguments: argparse.Namespace, known: dict[str, Any]) -> Run:
+    asked = [f"--{name.replace('_', '-')}" for name in OF_ENGINES if getattr(arguments, name)]
+    if asked and arguments.command:
+        raise UsageError(f"{asked[0]} is of an engine, and {arguments.command[-1]!r} of a program: record one of them")
+    if asked:
+        from workbench.launch.generation import record
+
+        return record(config_of(arguments), workload_of(arguments), **known)
+    from workbench.launch.programs import record_program
+
+    command = arguments.command[1:] if arguments.command[:1] == ["--"] else arguments.command
+    return record_program(command, **known)

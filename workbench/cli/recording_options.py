@@ -7,7 +7,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
-from workbench.record.settings import BLOCKS, STACKS, Settings
+from workbench.recorder.settings import BLOCKS, STACKS, Settings
 from workbench.units import format_bytes, parse_bytes
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ BAR = 24
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Which run, and of which moment the ledger is."""
-    parser.add_argument("run", nargs="?", default="latest", help="id, a unique part of it, a path, or `latest`")
+    parser.add_argument("run", nargs="?", default="latest", help="id, its beginning or ending, a path, or `latest`")
     parser.add_argument("--at", metavar="SECONDS", help="the moment of the ledger; by default the fullest phase edge")
     parser.add_argument("--store", metavar="FOLDER", help="a folder of runs; by default $WORKBENCH_HOME/runs")
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import NamedTuple, Protocol
 
 from workbench.config import EngineConfig, Workload
-from workbench.record.probe import Probe
+from workbench.recorder.probe import Probe
 
 
 class Token(NamedTuple):

@@ -19,7 +19,7 @@ WAYS = {MALLOC: "host", MMAP: "host", TORCH_CPU: "torch", TORCH_GPU: "torch"}
 
 def main() -> int:
     """Take and give back, each under its own tag."""
-    from workbench.record.recorder import tag
+    from workbench.recorder.recorder import tag
 
     libc = ctypes.CDLL(None)
     libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]

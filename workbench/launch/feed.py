@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from workbench.record.settings import FOLLOWED, SPOOL
+from workbench.recorder.settings import FOLLOWED, SPOOL
 from workbench.run import schema
 from workbench.run.run import is_locked
 from workbench.run.sealing import named

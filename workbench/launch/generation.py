@@ -8,7 +8,7 @@ from typing import Any
 
 from workbench.config import EngineConfig, Workload
 from workbench.launch.session import Answer, Session
-from workbench.record.settings import Settings
+from workbench.recorder.settings import Settings
 from workbench.run.run import Run
 from workbench.run.store import Store
 
@@ -35,3 +35,16 @@ def generate(
         answers = session.generate(prompts, **rules)
     assert session.run is not None
     return Generation(answers, session.run)
+
+
+def record(
+    config: EngineConfig,
+    workload: str | Sequence[str] | Workload,
+    *,
+    name: str | None = None,
+    store: Store | None = None,
+    settings: Settings | None = None,
+    **rules: Any,
+) -> Run:
+    """Records a workload under a config, in a fresh process: `generate`, for whom only the run is of interest."""
+    return generate(config, workload, name=name, store=store, settings=settings, **rules).run

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from unittest import mock
 
 from workbench.launch.recording import recording
 from workbench.run.run import Run
@@ -18,7 +19,9 @@ def add_magic(shell: InteractiveShell) -> None:
         """Record the cell: `%%record NAME`. The recording is `rec` in the cell, and the run is the cell's value."""
         with recording(line.strip() or "cell") as rec:
             shell.user_ns["rec"] = rec
-            shell.run_cell(cell).raise_error()  # type: ignore[no-untyped-call]
+            with mock.patch.object(shell, "_showtraceback"):  # an error is shown once, by the cell that has the magic
+                done = shell.run_cell(cell)  # type: ignore[no-untyped-call]
+            done.raise_error()
         return rec.run
 
     shell.register_magic_function(record, magic_kind="cell")  # type: ignore[call-arg, arg-type]

@@ -10,7 +10,7 @@ from pathlib import Path
 from workbench.errors import UsageError
 from workbench.launch.endings import ending
 from workbench.launch.recording import Scribing, create
-from workbench.record.settings import Settings
+from workbench.recorder.settings import Settings
 from workbench.run import manifest as manifests
 from workbench.run.run import Run
 from workbench.run.store import Store

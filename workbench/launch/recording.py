@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from workbench.errors import RunError
-from workbench.record import outside, recorder
-from workbench.record.recorder import Recorder
-from workbench.record.settings import SPOOL, Settings
-from workbench.record.wire import Line
+from workbench.recorder import outside, recorder
+from workbench.recorder.recorder import Recorder
+from workbench.recorder.settings import SPOOL, Settings
+from workbench.recorder.wire import Line
 from workbench.run import manifest as manifests
 from workbench.run.manifest import Manifest
 from workbench.run.migrations import VERSION
@@ -34,7 +34,7 @@ def start_scribe(folder: Path) -> subprocess.Popen[str]:
     """Start the process that writes the run in `folder`; it listens when this returns."""
     environment = {key: value for key, value in os.environ.items() if key not in ("LD_PRELOAD", "WORKBENCH_RUN")}
     scribe = subprocess.Popen(
-        [sys.executable, "-m", "workbench.record.scribe", str(folder)],
+        [sys.executable, "-m", "workbench.recorder.scribe", str(folder)],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         env=environment,

@@ -23,8 +23,8 @@ from workbench.launch.endings import ending, largest_then
 from workbench.launch.feed import Feed
 from workbench.launch.processes import end_group
 from workbench.launch.recording import Scribing, create
-from workbench.record import outside
-from workbench.record.settings import Settings
+from workbench.recorder import outside
+from workbench.recorder.settings import Settings
 from workbench.run import manifest as manifests
 from workbench.run.run import Run
 from workbench.run.store import Store

@@ -20,9 +20,9 @@ from workbench.config import EngineConfig, Workload
 from workbench.engines import Engine, engine
 from workbench.errors import UsageError, WorkbenchError
 from workbench.launch.channel import Channel, Message
-from workbench.record import outside
-from workbench.record.probe import Probe
-from workbench.record.recorder import Recorder, current
+from workbench.recorder import outside
+from workbench.recorder.probe import Probe
+from workbench.recorder.recorder import Recorder, current
 from workbench.run.manifest import Manifest
 
 TOGETHER_S = 0.005  # tokens that come out within this time are told together

@@ -16,7 +16,7 @@ from typing import Any
 
 from workbench.errors import MechanismError, UsageError, nearest
 from workbench.mechanisms.meeting import Place, meeting
-from workbench.record.recorder import tag
+from workbench.recorder.recorder import tag
 from workbench.run.columns import equals
 from workbench.run.evidence import CANNOT_TELL, NOT_OBSERVED, OBSERVED, Evidence
 from workbench.run.run import Run

@@ -118,7 +118,9 @@ def _resident(totals: pa.Table, time_ns: int) -> int:
     rows = np.flatnonzero(equals(totals, "name", "resident") & (times <= time_ns))
     if not len(rows):
         return 0
-    return int(numbers(totals, "bytes")[rows[times[rows] == times[rows[-1]]]].sum())
+    last = rows[times[rows] == times[rows[-1]]]  # a process may have been read twice at one moment
+    held = dict(zip(numbers(totals, "process")[last].tolist(), numbers(totals, "bytes")[last].tolist(), strict=True))
+    return sum(held.values())
 
 
 def alive_by_owner(events: pa.Table, tier: str, time_ns: int) -> Sums:

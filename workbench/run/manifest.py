@@ -19,6 +19,7 @@ from workbench.errors import RunError
 from workbench.run.migrations import migrate
 
 FILE = "manifest.json"
+TIME_OF_ID = "%Y%m%d-%H%M%S"  # UTC, so that runs sort by it
 LARGEST = 16 << 20  # bytes of a manifest; more is something else
 
 RECORDING = "recording"  # the scribe holds the run's lock
@@ -102,7 +103,7 @@ class Manifest:
 def new_id(name: str) -> str:
     """An id that sorts by time and tells the name: 20261121-101500-demo-3fa9."""
     safe = re.sub(r"[^A-Za-z0-9._-]", "-", name)[:40].strip("-.") or "run"
-    return f"{time.strftime('%Y%m%d-%H%M%S')}-{safe}-{secrets.token_hex(2)}"
+    return f"{time.strftime(TIME_OF_ID, time.gmtime())}-{safe}-{secrets.token_hex(2)}"
 
 
 def _check(manifest: Manifest) -> None:

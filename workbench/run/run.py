@@ -113,8 +113,9 @@ class Run:
         try:
             yield
         except (RunError, pa.ArrowException, OSError, ArithmeticError, LookupError, TypeError, ValueError) as error:
+            what = f"the {name} table of {self.folder} can not be read"
             reason = (str(error).splitlines() or [type(error).__name__])[0]
-            raise RunError(f"the {name} table of {self.folder} can not be read: {reason}") from None
+            raise RunError(reason if reason.startswith(what) else f"{what}: {reason}") from None
 
     def events(self) -> pd.DataFrame:
         """Every allocation and free, as a pandas DataFrame with the columns of `schema.EVENTS`."""

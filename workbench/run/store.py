@@ -30,6 +30,9 @@ def home() -> Path:
     return Path(chosen).expanduser() if chosen else Path(platformdirs.user_data_dir("memory-workbench"))
 
 
+TIMED = len("20261121-101500")  # characters of an id that tell its second
+
+
 class Store:
     """A folder of runs; by default the user's own."""
 
@@ -68,7 +71,9 @@ class Store:
             return []
         if not self.folder.is_dir():
             raise RunError(f"{self.folder} is no folder of runs")
-        return sorted((path.parent.name for path in self.folder.glob(f"*/{FILE}")), reverse=True)
+        found = [(path.parent.name, path.stat().st_mtime_ns) for path in self.folder.glob(f"*/{FILE}")]
+        found.sort(key=lambda one: (one[0][:TIMED], one[1]), reverse=True)  # of one second, the last written first
+        return [name for name, _ in found]
 
     def runs(self, refused: Callable[[RunError], None] | None = None) -> list[Run]:
         """All runs that can be read, newest first; `refused` is told why another folder can not be."""

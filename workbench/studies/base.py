@@ -15,7 +15,7 @@ from workbench.engines import refuse
 from workbench.errors import UsageError, WorkbenchError, nearest
 from workbench.launch.generation import generate
 from workbench.launch.programs import record_program
-from workbench.record.settings import Settings
+from workbench.recorder.settings import Settings
 from workbench.run.manifest import COMPLETE
 from workbench.run.run import Run
 from workbench.run.store import Store

@@ -23,7 +23,7 @@ from workbench.mechanisms.streams.ordering import Ordered, Ordering, Unordered
 from workbench.mechanisms.streams.transfers import Streams
 from workbench.mechanisms.streams.values import VALUES
 from workbench.mechanisms.streams.work import Block, Transfer, blocks_of
-from workbench.record.recorder import current
+from workbench.recorder.recorder import current
 from workbench.studies.kv_streams import NOTE
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from workbench.errors import WorkbenchError
 from workbench.mechanisms.host_alloc import allocate
 from workbench.mechanisms.host_evidence import NOTE, PHASE
-from workbench.record.recorder import current
+from workbench.recorder.recorder import current
 
 if TYPE_CHECKING:
     import torch

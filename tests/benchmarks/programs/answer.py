@@ -10,7 +10,7 @@ from typing import Any
 
 from workbench.config import EngineConfig
 from workbench.engines import engine
-from workbench.record.probe import NullProbe
+from workbench.recorder.probe import NullProbe
 from workbench.studies.process_group import WORKLOAD
 
 if __name__ == "__main__":

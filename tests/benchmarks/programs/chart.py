@@ -23,8 +23,8 @@ from jupyter_client.provisioning.local_provisioner import LocalProvisioner
 
 from tests.benchmarks.programs.steps import WARM_UP, processor_seconds, scribe_of, step_seconds, tokens
 from workbench.engines.base import Token
-from workbench.record.recorder import current
-from workbench.record.settings import FOLLOWED, SPOOL
+from workbench.recorder.recorder import current
+from workbench.recorder.settings import FOLLOWED, SPOOL
 
 Taken = npt.NDArray[np.float64]
 FOLLOWING = """

@@ -12,7 +12,7 @@ from itertools import chain
 
 from workbench.config import EngineConfig, Workload
 from workbench.engines import engine
-from workbench.record.recorder import current
+from workbench.recorder.recorder import current
 
 
 def main(tokens: int, name: str) -> None:

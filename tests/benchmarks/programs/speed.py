@@ -20,7 +20,7 @@ from unittest import mock
 from workbench.config import EngineConfig, Workload
 from workbench.config.models import resolve
 from workbench.engines import engine
-from workbench.record.probe import NullProbe
+from workbench.recorder.probe import NullProbe
 
 Generate = Callable[[int, int], int]  # requests and tokens of each -> tokens in all
 

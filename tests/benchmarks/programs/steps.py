@@ -21,9 +21,9 @@ from pathlib import Path
 from workbench.config import EngineConfig, Workload
 from workbench.engines import engine
 from workbench.engines.base import Token
-from workbench.record.native import library
-from workbench.record.probe import Copy, NullProbe, Probe, Step
-from workbench.record.recorder import current
+from workbench.recorder.native import library
+from workbench.recorder.probe import Copy, NullProbe, Probe, Step
+from workbench.recorder.recorder import current
 
 WARM_UP = 32  # steps
 ANSWER = 256  # tokens
@@ -90,7 +90,7 @@ def scribe_of(run: str) -> int:
             command = path.read_bytes()
         except OSError:
             continue
-        if b"workbench.record.scribe" in command and os.fsencode(run) in command:
+        if b"workbench.recorder.scribe" in command and os.fsencode(run) in command:
             return int(path.parent.name)
     raise SystemExit("the scribe is not there: start this with `workbench record`")
 

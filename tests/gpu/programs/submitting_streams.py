@@ -22,7 +22,7 @@ from workbench.mechanisms.streams.pools import Lane
 from workbench.mechanisms.streams.transfers import Streams
 from workbench.mechanisms.streams.values import Bounded, PerTransfer
 from workbench.mechanisms.streams.work import Handle, Transfer
-from workbench.record.recorder import Recorder, current
+from workbench.recorder.recorder import Recorder, current
 from workbench.run.store import Store
 from workbench.studies.kv_streams_program import Load, Memory, _on_device
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from workbench.record.native import library
+from workbench.recorder.native import library
 
 NOTHING = (1 << 64) - 1
 

@@ -18,7 +18,7 @@ from workbench.engines.reference.model import Model
 from workbench.engines.reference.replay import Capturing, Replays, StepInputs
 from workbench.engines.reference.runner import dtype_of, new_caches
 from workbench.engines.reference.shape import Shape
-from workbench.record.probe import Probe
+from workbench.recorder.probe import Probe
 
 GRAPHS_ROOM = 64 << 20  # bytes left to graphs, and to what the libraries take at their first use
 

@@ -20,7 +20,7 @@ from workbench.engines.reference.text import Stopping, Text, text_of
 from workbench.errors import UsageError
 from workbench.mechanisms import process_group
 from workbench.mechanisms.process_group import ProcessGroup
-from workbench.record.probe import NullProbe, Probe, Step
+from workbench.recorder.probe import NullProbe, Probe, Step
 
 MAX_BATCHED_TOKENS = 2048  # where limits.max_batched_tokens says nothing
 

@@ -19,7 +19,7 @@ from workbench.engines.reference.model import Model
 from workbench.engines.reference.shape import Shape
 from workbench.errors import EngineError
 from workbench.kernels import on_cpu
-from workbench.record.probe import Probe
+from workbench.recorder.probe import Probe
 
 
 class Runner(Protocol):

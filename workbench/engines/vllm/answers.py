@@ -15,7 +15,7 @@ from workbench.engines.vllm.core import Core
 from workbench.engines.vllm.refusal import in_one_line, refused
 from workbench.engines.vllm.sampling import sampling
 from workbench.errors import EngineError
-from workbench.record.probe import Probe, Step
+from workbench.recorder.probe import Probe, Step
 
 
 @dataclass(slots=True)

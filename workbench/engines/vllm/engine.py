@@ -20,8 +20,8 @@ from workbench.engines.vllm.answers import Answers, Request
 from workbench.engines.vllm.core import Core
 from workbench.engines.vllm.refusal import in_one_line
 from workbench.errors import EngineError, UsageError
-from workbench.record.probe import NullProbe, Probe
-from workbench.record.recorder import Recorder
+from workbench.recorder.probe import NullProbe, Probe
+from workbench.recorder.recorder import Recorder
 
 
 class VllmEngine:

@@ -11,7 +11,7 @@ from typing import Any
 
 from workbench.mechanisms.meeting import Place, private_store
 from workbench.mechanisms.process_group import PHASE, TAG, ProcessGroup
-from workbench.record.recorder import current
+from workbench.recorder.recorder import current
 
 EAGER = "nccl-eager"
 VARIABLE = "WORKBENCH_VLLM_PROCESS_GROUP"  # kind and store; workers are started as processes of vLLM's choice

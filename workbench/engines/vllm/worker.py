@@ -10,8 +10,8 @@ from vllm.platforms import current_platform
 
 from workbench.engines.vllm import groups
 from workbench.mechanisms.process_group import ProcessGroup
-from workbench.record import outside
-from workbench.record.recorder import current
+from workbench.recorder import outside
+from workbench.recorder.recorder import current
 
 
 def _stock_worker() -> Any:

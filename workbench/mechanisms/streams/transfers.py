@@ -14,7 +14,7 @@ from workbench.mechanisms.streams.ordering import Ordered, Ordering, last_of_eac
 from workbench.mechanisms.streams.pools import Events, Lane, Lanes
 from workbench.mechanisms.streams.values import Value
 from workbench.mechanisms.streams.work import Block, Handle, Transfer, Work
-from workbench.record.probe import DEVICE_TO_HOST, HOST_TO_DEVICE, Copy, NullProbe, Probe
+from workbench.recorder.probe import DEVICE_TO_HOST, HOST_TO_DEVICE, Copy, NullProbe, Probe
 
 FACTS = "streams"  # what the facts that a run keeps of it are called
 UNFINISHED = 32  # transfers that are looked at in vain before a poll leaves the others to the next one

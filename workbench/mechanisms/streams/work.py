@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from workbench.errors import UsageError
-from workbench.record.probe import DEVICE_TO_HOST, HOST_TO_DEVICE
+from workbench.recorder.probe import DEVICE_TO_HOST, HOST_TO_DEVICE
 
 if TYPE_CHECKING:
     import torch

@@ -30,7 +30,7 @@ _MOST_SHORTAGES = 100
 _DEEPEST = 64  # phases inside each other
 
 
-def import_snapshot(path: Path) -> Imported:
+def read_snapshot(path: Path) -> Imported:
     """The tables of the snapshot in `path`, and what is known about the file."""
     data = read_whole(path)
     with collector_paused():  # over the whole walk: the snapshot is millions of containers

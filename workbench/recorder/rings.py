@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from workbench.errors import RunError
-from workbench.record.native import library
+from workbench.recorder.native import library
 
 Records = npt.NDArray[np.void]
 

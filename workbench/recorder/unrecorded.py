@@ -12,8 +12,8 @@ from collections import defaultdict
 import numpy as np
 import numpy.typing as npt
 
-from workbench.record.native import ALLOC, DRIVER, FREE, GPU, MEASURE
-from workbench.record.rows import ROW, Rows, none
+from workbench.recorder.native import ALLOC, DRIVER, FREE, GPU, MEASURE
+from workbench.recorder.rows import ROW, Rows, none
 
 BASELINE = 1  # the flag of a reading taken before something is created
 FIRST_ADDRESS = 1 << 56  # above every real one

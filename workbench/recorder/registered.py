@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from workbench.record.native import ALLOC, DRIVER, FREE, HOST, PINNED, REGISTERED
-from workbench.record.rows import ROW, Rows, none
+from workbench.recorder.native import ALLOC, DRIVER, FREE, HOST, PINNED, REGISTERED
+from workbench.recorder.rows import ROW, Rows, none
 
 Span = tuple[int, int]  # of addresses, the last one excluded
 

@@ -13,7 +13,7 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
-from workbench.record.settings import SPOOL
+from workbench.recorder.settings import SPOOL
 
 _LIST = "outside"  # a file in the spool, a pattern of paths a line
 _SHARED = Path("/dev/shm")

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from workbench.errors import WorkbenchError
-from workbench.record.native import Spool
+from workbench.recorder.native import Spool
 
 if TYPE_CHECKING:
-    from workbench.record.settings import Settings
+    from workbench.recorder.settings import Settings
 
 
 class Unavailable(WorkbenchError):
@@ -42,10 +42,10 @@ def all_sources(settings: Settings, ran_out: Callable[[str, str], None]) -> list
 
     `ran_out`: called with what was asked for and the tier that did not have it.
     """
-    from workbench.record.sources.copies import Copies
-    from workbench.record.sources.driver import Driver
-    from workbench.record.sources.host import Host
-    from workbench.record.sources.torch_blocks import TorchBlocks
+    from workbench.recorder.sources.copies import Copies
+    from workbench.recorder.sources.driver import Driver
+    from workbench.recorder.sources.host import Host
+    from workbench.recorder.sources.torch_blocks import TorchBlocks
 
     known: list[Source] = [Host(settings.stacks), Driver(), TorchBlocks(settings.block_minimum, ran_out)]
     if settings.copies:

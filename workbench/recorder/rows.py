@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from workbench.record.rings import RECORD
+from workbench.recorder.rings import RECORD
 
 Rows = npt.NDArray[np.void]
 

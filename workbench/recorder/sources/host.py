@@ -6,7 +6,7 @@ import ctypes
 import os
 from pathlib import Path
 
-from workbench.record import native
+from workbench.recorder import native
 
 LATE = "host memory in use before the recording began is not known by owner"
 NOT_PRELOADED = "host memory of programs that this one starts is not recorded, unless they are forks of it"

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from workbench.record.native import DRIVER, HOST, PINNED, REGISTERED
-from workbench.record.rows import Rows
+from workbench.recorder.native import DRIVER, HOST, PINNED, REGISTERED
+from workbench.recorder.rows import Rows
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
 ARENA = 64 << 20  # glibc: a heap of another thread than the first begins at a multiple of it

@@ -7,7 +7,7 @@ from importlib.machinery import PathFinder
 
 if os.environ.get("WORKBENCH_RUN"):
     with suppress(ImportError):  # another Python, without the workbench: the native sources still record it
-        from workbench.record.recorder import join
+        from workbench.recorder.recorder import join
 
         join(os.environ["WORKBENCH_RUN"])
 

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from workbench.errors import RunError, UsageError
-from workbench.record.native import Spool
-from workbench.record.probe import Copy, NullProbe, Probe, Step
-from workbench.record.settings import SPOOL, Settings
-from workbench.record.sources import Source, Unavailable, all_sources
-from workbench.record.wire import Line
+from workbench.recorder.native import Spool
+from workbench.recorder.probe import Copy, NullProbe, Probe, Step
+from workbench.recorder.settings import SPOOL, Settings
+from workbench.recorder.sources import Source, Unavailable, all_sources
+from workbench.recorder.wire import Line
 
 HELD = 256  # rows kept back before they are told, so that telling costs next to nothing,
 MANY_HELD = 4096  # of what comes ten thousand times a second

@@ -10,13 +10,13 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from workbench.record.native import ALLOC, COPY, DRIVER, FILE, FREE, GPU, HOST, MEASURE, REFUSED, SHARED
-from workbench.record.recorded import Recorded, Stacks, only_addresses
-from workbench.record.residency import held_by, private_bytes
-from workbench.record.rows import ROW, Rows, none
-from workbench.record.settings import DEFAULT_THRESHOLD
-from workbench.record.truth import Devices, resident_bytes
-from workbench.record.unrecorded import FIRST_ADDRESS, Unrecorded
+from workbench.recorder.native import ALLOC, COPY, DRIVER, FILE, FREE, GPU, HOST, MEASURE, REFUSED, SHARED
+from workbench.recorder.recorded import Recorded, Stacks, only_addresses
+from workbench.recorder.residency import held_by, private_bytes
+from workbench.recorder.rows import ROW, Rows, none
+from workbench.recorder.settings import DEFAULT_THRESHOLD
+from workbench.recorder.truth import Devices, resident_bytes
+from workbench.recorder.unrecorded import FIRST_ADDRESS, Unrecorded
 from workbench.run import schema
 from workbench.run.ledger import Ledger, alive_by_owner
 from workbench.run.sealing import by_time, named, read_coded

@@ -16,8 +16,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from workbench.record import native
-from workbench.record.sources import Unavailable
+from workbench.recorder import native
+from workbench.recorder.sources import Unavailable
 
 COMPILE_WITHIN_S = 120
 

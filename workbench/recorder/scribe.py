@@ -1,7 +1,7 @@
 """The process that writes a run: takes what recorded processes put into their rings, and samples the truth beside it.
 
 It is a process of its own, so that recording takes no interpreter time from an engine, and a killed engine takes no
-recorded event with it. `python -m workbench.record.scribe FOLDER`
+recorded event with it. `python -m workbench.recorder.scribe FOLDER`
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from typing import Any
 import pyarrow as pa
 
 from workbench.errors import RunError, WorkbenchError
-from workbench.record import outside, wire
-from workbench.record.book import Book
-from workbench.record.settings import FOLLOWED, SPOOL
+from workbench.recorder import outside, wire
+from workbench.recorder.book import Book
+from workbench.recorder.settings import FOLLOWED, SPOOL
 from workbench.run import manifest as manifests
 from workbench.run.manifest import Manifest
 from workbench.run.run import LOCK

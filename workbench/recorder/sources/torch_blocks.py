@@ -6,14 +6,14 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from workbench.record import native
-from workbench.record.sources import Unavailable
-from workbench.record.sources.driver import has_cuda
-from workbench.record.sources.on_import import on_import
+from workbench.recorder import native
+from workbench.recorder.sources import Unavailable
+from workbench.recorder.sources.driver import has_cuda
+from workbench.recorder.sources.on_import import on_import
 from workbench.units import format_bytes
 
 if TYPE_CHECKING:
-    from workbench.record.sources.torch_tracker import TorchTracker
+    from workbench.recorder.sources.torch_tracker import TorchTracker
 
 LATE = "torch's blocks in use before the recording began are not known"
 
@@ -46,7 +46,7 @@ class TorchBlocks:
         """Have torch's CUDA allocator say what was asked for and on which stream."""
         if not self._attached or torch.version.cuda is None or not has_cuda():
             return
-        from workbench.record.sources.torch_tracker import TorchTracker  # loads much that few programs need
+        from workbench.recorder.sources.torch_tracker import TorchTracker  # loads much that few programs need
 
         torch.cuda._lazy_call(lambda: torch._C._cuda_attach_out_of_memory_observer(self._tell))
         try:

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from workbench.record.frames import Frames
-from workbench.record.live import Live
-from workbench.record.native import ALLOC, FRAME, FREE, HOST, NAME, RANGE, RESERVED, STACK
-from workbench.record.native import Names as Definitions
-from workbench.record.rings import Ring
-from workbench.record.rows import Rows, none, renamed
+from workbench.recorder.frames import Frames
+from workbench.recorder.live import Live
+from workbench.recorder.native import ALLOC, FRAME, FREE, HOST, NAME, RANGE, RESERVED, STACK
+from workbench.recorder.native import Names as Definitions
+from workbench.recorder.rings import Ring
+from workbench.recorder.rows import Rows, none, renamed
 from workbench.run.streams import Names
 
 DRAIN = 1 << 16  # records taken from a ring at a time

@@ -19,7 +19,7 @@ from types import FrameType
 
 from workbench.errors import RunError, WorkbenchError
 from workbench.kernels import library_path
-from workbench.record.probe import Copy
+from workbench.recorder.probe import Copy
 
 ALLOC, FREE, MEASURE, COPY, REFUSED = 1, 2, 3, 4, 5
 DRIVER, ALLOCATOR, HOST = 1, 2, 3

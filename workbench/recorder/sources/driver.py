@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import ctypes
 
-from workbench.record import native
-from workbench.record.sources import Unavailable
+from workbench.recorder import native
+from workbench.recorder.sources import Unavailable
 
 LATE = "what the CUDA driver had handed out before the recording began is not itemised"
 NO_NVML = "contexts, modules, streams and graphs are not itemised: there is no libnvidia-ml.so.1"

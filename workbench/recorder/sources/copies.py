@@ -14,10 +14,10 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any
 
-from workbench.record import native
-from workbench.record.sources import Unavailable
-from workbench.record.sources.driver import has_cuda
-from workbench.record.sources.on_import import on_import
+from workbench.recorder import native
+from workbench.recorder.sources import Unavailable
+from workbench.recorder.sources.driver import has_cuda
+from workbench.recorder.sources.on_import import on_import
 
 FLUSH_PERIOD_MS = 200
 SLOWER = "CUPTI is in the process: copies, launches and replays of graphs are slower than without it"

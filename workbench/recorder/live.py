@@ -7,9 +7,9 @@ import weakref
 
 import numpy as np
 
-from workbench.record.native import ALLOC, FREE, HOST, RANGE, library
-from workbench.record.registered import Registered
-from workbench.record.rows import ROW, Rows
+from workbench.recorder.native import ALLOC, FREE, HOST, RANGE, library
+from workbench.recorder.registered import Registered
+from workbench.recorder.rows import ROW, Rows
 
 
 class _Out(ctypes.Structure):

@@ -1,0 +1,58 @@
+"""What every command that runs an engine can be told about it and its workload."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from workbench.config import EngineConfig, Workload
+from workbench.errors import UsageError
+
+
+def add_engine_options(parser: argparse.ArgumentParser) -> None:
+    """Adds the options, but for the prompts themselves: `prompt`."""
+    parser.add_argument("--prompts", metavar="FILE", help="a file with a prompt a line")
+    parser.add_argument("--engine", help="which engine runs the model: reference or vllm")
+    parser.add_argument("--model", help="a name that `workbench models` lists, a local folder, or a hub id")
+    parser.add_argument("--config", metavar="FILE", help="a config in YAML or JSON")
+    parser.add_argument("--set", action="append", default=[], metavar="AXIS.FIELD=VALUE", help="a value on an axis")
+    rules = parser.add_argument_group("answers")
+    rules.add_argument("--max-tokens", type=int, help="tokens of each answer, at most")
+    rules.add_argument("--temperature", type=float, help="0: always the likeliest token")
+    rules.add_argument("--top-k", type=int, help="only the likeliest so many tokens")
+    rules.add_argument("--top-p", type=float, help="only the likeliest tokens that together have this probability")
+    rules.add_argument("--seed", type=int, help="of the random numbers")
+    rules.add_argument("--stop", action="append", metavar="TEXT", help="an answer ends before it; may be given again")
+
+
+def config_of(arguments: argparse.Namespace) -> EngineConfig:
+    """Gives the config that was asked for."""
+    config = EngineConfig.read(Path(arguments.config)) if arguments.config else EngineConfig()
+    for name in ("engine", "model"):
+        if value := getattr(arguments, name):
+            config = config.with_setting(name, value)
+    for setting in arguments.set:
+        name, equals, value = setting.partition("=")
+        if not equals:
+            raise UsageError(f"--set {setting!r} has no value; write axis.field=value")
+        config = config.with_setting(name, value)
+    return config
+
+
+def workload_of(arguments: argparse.Namespace) -> Workload:
+    """Gives what is to be answered, and by which rules."""
+    prompts = (*arguments.prompt, *_lines(arguments.prompts))
+    if not prompts:
+        raise UsageError("there is nothing to answer: give a prompt, or --prompts FILE")
+    names = ("max_tokens", "temperature", "top_k", "top_p", "seed", "stop")
+    chosen = {name: value for name in names if (value := getattr(arguments, name)) is not None}
+    return Workload.from_dict({"prompts": prompts, **chosen})
+
+
+def _lines(path: str | None) -> list[str]:
+    if path is None:
+        return []
+    try:
+        return [line for line in Path(path).read_text().splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"--prompts {path} can not be read: {error}") from None
