@@ -117,6 +117,28 @@ def test_a_recording_inside_a_recording_is_refused_in_one_line(tmp_path: Path) -
     assert [run.manifest.name for run in Store(tmp_path / "runs").runs()] == ["outer"]
 
 
+BEFORE = """
+import json, numpy, workbench
+kept, given_back = (numpy.ones(n << 20, numpy.uint8) for n in (70, 90))
+with workbench.recording("late") as rec:
+    with rec.phase("mine"):
+        mine = numpy.ones(40 << 20, numpy.uint8)
+        del given_back
+print(json.dumps(rec.run.id))
+"""
+
+
+def test_what_is_held_since_before_is_an_owner_of_its_own(tmp_path: Path) -> None:
+    run = Store(tmp_path / "runs").open(run_python(BEFORE, tmp_path))
+    phases = run.table("phases").to_pylist()
+    edges = sorted(time for phase in phases for time in (phase["start_ns"], phase["end_ns"]))
+    ledgers = [run.ledger("pageable", edge) for edge in edges]
+    assert all(abs(ledger.unexplained or 0) <= 0.05 * (ledger.used or 0) for ledger in ledgers)
+    first, *_, last = (ledger.by_owner()["before the run"] for ledger in ledgers)
+    assert first >= 160 << 20
+    assert first - last == pytest.approx(90 << 20, rel=0.05)
+
+
 MAGIC = """
 import json
 from IPython.testing.globalipapp import start_ipython

@@ -96,7 +96,8 @@ class Recording:
 def recording(name: str, store: Store | None = None, settings: Settings | None = None) -> Iterator[Recording]:
     """Record the code of the block, in this process; `with workbench.recording("name") as rec: …`.
 
-    What was allocated before has no owner's name. Sources that can not start so late say so in the run's manifest.
+    What is held since before is an owner of its own, `before the run`. Sources that can not start so late say so in the
+    run's manifest.
     """
     settings = settings or Settings()
     recorder.refuse_twice()

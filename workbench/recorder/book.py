@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from workbench.recorder.native import ALLOC, COPY, DRIVER, FILE, FREE, GPU, HOST, MEASURE, REFUSED, SHARED
 from workbench.recorder.recorded import Recorded, Stacks, only_addresses
-from workbench.recorder.residency import held_by, private_bytes
+from workbench.recorder.residency import held_by, private_bytes, unclaimed
 from workbench.recorder.rows import ROW, Rows, none
 from workbench.recorder.settings import DEFAULT_THRESHOLD
 from workbench.recorder.truth import Devices, resident_bytes
@@ -58,6 +58,7 @@ class Book:
         self._measured = 0  # bytes resident at the last measurement
         self._read_until_ns = 0
         self._measure_after_ns = 0
+        self._before: dict[int, Rows] = {}  # of processes that were recorded late
         self._begin()
 
     def _begin(self) -> None:
@@ -79,6 +80,14 @@ class Book:
             self._close_phase(phase["name"], time.monotonic_ns(), teller)  # of the program that it was before
         self._greeted.setdefault(pid, none())
         return pid == next(iter(self._greeted))
+
+    def note_before(self, pid: int) -> None:
+        """A process is recorded from its middle on: what it holds by now is of before, as long as it holds it."""
+        spans = np.array(unclaimed(pid), np.uint64).reshape(-1, 2)
+        rows = np.zeros(len(spans), ROW)
+        rows["kind"], rows["layer"], rows["owner"] = ALLOC, HOST, self._names.id(BEFORE)
+        rows["address"], rows["bytes"] = spans[:, 0], spans[:, 1] - spans[:, 0]
+        self._before[pid] = rows
 
     def tick(self) -> None:
         """Take what has come since, and sample the truth."""
@@ -276,7 +285,8 @@ class Book:
         return rows
 
     def _pageable_of(self, pid: int, process: Recorded | None, time_ns: int) -> list[dict[str, Any]]:
-        rows = np.concatenate([process.live.rows, process.reserved.rows]) if process else none()
+        known = [process.live.rows, process.reserved.rows] if process else []
+        rows = np.concatenate([self._before.get(pid, none()), *known])  # first: what came since has its place instead
         below = f"below {format_bytes(process.threshold if process else DEFAULT_THRESHOLD)}"
         held = held_by(pid, rows, below)
         made = [self._total(time_ns, pid, "pageable", -1, "private", private_bytes(pid) - held.registered)]

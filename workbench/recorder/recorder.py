@@ -45,7 +45,7 @@ class Recorder:
         self.attached: list[Source] = []
         self._spool.open(folder / SPOOL, settings.threshold)
         limits = self._attach(settings, late)
-        answer = self._line.ask("hello", pid=os.getpid(), sources=limits)
+        answer = self._line.ask("hello", pid=os.getpid(), sources=limits, late=late)
         self.is_first: bool = answer["first"]
 
     def reconnect(self) -> None:

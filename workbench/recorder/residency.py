@@ -84,6 +84,16 @@ def held_by(pid: int, live: Rows, below: str) -> Held:
     )
 
 
+def unclaimed(pid: int) -> list[tuple[int, int]]:
+    """First and last address of the private memory of a process that nothing but an allocation could explain."""
+    with open(f"/proc/{pid}/pagemap", "rb", buffering=0) as pagemap:
+        return [
+            (area.start, area.end)
+            for area, rest in _areas(pid)
+            if rest is None and not area.is_file and _private_pages(pagemap.fileno(), area).any()
+        ]
+
+
 def _is_registered(rows: Rows) -> npt.NDArray[np.bool_]:
     return np.asarray((rows["layer"] == DRIVER) & (rows["tier"] == PINNED) & (rows["flags"] & REGISTERED != 0))
 

@@ -152,8 +152,10 @@ class Scribe:
             self._finished |= action == self._do_finish
             return {"error": self._error}
 
-    def _do_hello(self, pid: int, sources: dict[str, list[str]]) -> wire.Message:
+    def _do_hello(self, pid: int, sources: dict[str, list[str]], late: bool = False) -> wire.Message:
         self._do_limits(sources)
+        if late:
+            self._book.note_before(pid)
         return {"first": self._book.greet(pid)}
 
     def _do_limits(self, sources: dict[str, list[str]]) -> None:
