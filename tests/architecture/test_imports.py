@@ -39,7 +39,8 @@ def test_the_package_itself_loads_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    "package", ["config", "config.models", "errors", "units", "engines", "record.probe", "record.recorder", "kernels"]
+    "package",
+    ["config", "config.models", "errors", "units", "engines", "recorder.probe", "recorder.recorder", "kernels"],
 )
 def test_what_the_command_line_needs_first_loads_nothing(package: str) -> None:
     assert loaded_by(f"import workbench.{package}") == set()

@@ -20,8 +20,7 @@ Speeds = dict[str, list[float]]  # tokens/s, by whether the round was `on`, reco
 
 def measure(folder: Path, quick: bool) -> list[Row]:
     """By steps, which tells more; then by whole generations, which is what users see."""
-    rounds = 2 if quick else 60
-    return [*_steps(folder, rounds), *_generations(folder, rounds)]
+    return [*_steps(folder, 2 if quick else 150), *_generations(folder, 2 if quick else 60)]
 
 
 def _vllm(folder: Path, way: str) -> OnDemand:
