@@ -24,5 +24,7 @@ def main(store: str, model: str) -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 3:
+        sys.exit("usage: arms.py STORE MODEL")
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
     main(*sys.argv[1:])
