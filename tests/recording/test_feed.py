@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import workbench
@@ -15,13 +16,19 @@ from workbench.run.run import Run
 from workbench.run.store import Store
 
 
-def test_a_feed_follows_closely_and_knows_a_phase_before_it_ends(store: Store) -> None:
-    text = "import time, workbench\nfor s in (3, 0.01):\n    with workbench.phase('long'):\n        time.sleep(s)\n"
+def begun(store: Store, text: str, table: str) -> tuple[subprocess.Popen[bytes], Path]:
+    """A program that is being recorded, and the folder of its run, in which this table has begun."""
     command = [sys.executable, "-m", "workbench", "record", "--out", str(store.folder), "--"]
     parent = subprocess.Popen([*command, sys.executable, "-c", text], stdout=subprocess.DEVNULL)
-    while not list(store.folder.glob("*/phases.arrow")):
+    while not list(store.folder.glob(f"*/{table}.arrow")):
         time.sleep(0.01)
     [folder] = store.folder.iterdir()
+    return parent, folder
+
+
+def test_a_feed_follows_closely_and_knows_a_phase_before_it_ends(store: Store) -> None:
+    text = "import time, workbench\nfor s in (3, 0.01):\n    with workbench.phase('long'):\n        time.sleep(s)\n"
+    parent, folder = begun(store, text, "phases")
     feed, told, readings = workbench.Feed(folder), list[dict[str, Any]](), set[int]()
     while feed.is_live:
         told += feed.new("phases").to_pylist()
@@ -66,11 +73,7 @@ def test_a_feed_has_what_was_written_at_the_very_end(store: Store) -> None:
 
 def test_a_follower_until_the_end_has_every_event(store: Store) -> None:
     text = "import numpy, time\nkept = [(numpy.ones(1 << 17, numpy.uint8), time.sleep(0.01)) for _ in range(100)]\n"
-    command = [sys.executable, "-m", "workbench", "record", "--out", str(store.folder), "--"]
-    parent = subprocess.Popen([*command, sys.executable, "-c", text], stdout=subprocess.DEVNULL)
-    while not list(store.folder.glob("*/events.arrow")):
-        time.sleep(0.01)
-    [folder] = store.folder.iterdir()
+    parent, folder = begun(store, text, "events")
     feed, told = workbench.Feed(folder), list[int]()
     while feed.is_live:
         told += feed.new("events")["time_ns"].to_pylist()
