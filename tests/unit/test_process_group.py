@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import signal
@@ -27,6 +28,7 @@ SOON_S = 2.0  # a timeout that a test waits for
 
 def left(folder: Path) -> tuple[int, ...]:
     """Files, threads and shared memory of this process, and private folders of groups."""
+    gc.collect()  # what earlier tests dropped is not to go while something is counted
     tasks = (len(os.listdir(f"/proc/self/{what}")) for what in ("fd", "task"))
     return (*tasks, len(os.listdir("/dev/shm")), len(list(folder.glob("workbench-group-*"))))
 
@@ -232,7 +234,7 @@ def test_a_thousand_rounds_leave_nothing(temporary: Path) -> None:
     for _ in range(1000):
         with ProcessGroup("gloo"):
             pass
-    assert left(temporary) == before
+    assert all(now <= then for now, then in zip(left(temporary), before, strict=True)), (left(temporary), before)
 
 
 @pytest.mark.parametrize(
