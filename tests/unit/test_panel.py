@@ -16,8 +16,9 @@ from tests.unit.builders import event
 from workbench.config import EngineConfig, axes
 from workbench.engines import why_not
 from workbench.run import schema
+from workbench.run.columns import codes, numbers
 from workbench.run.store import Store
-from workbench.run.timeline import Timeline
+from workbench.run.timeline import Timeline, signed_bytes
 from workbench.view.controls import form
 from workbench.view.live import MOST_SAMPLES, History
 from workbench.view.panel import Panel
@@ -60,9 +61,12 @@ def test_a_live_history_keeps_the_peak_and_the_last() -> None:
         rows.append(event(time_ns, kind, size, 0x1000, owner=f"lib{chance.randrange(12)}.so"))
     table = pa.Table.from_pylist(rows, schema.EVENTS)
     history = History()
+    owners, names = codes(table, "owner")
+    times, change = numbers(table, "time_ns"), signed_bytes(table)
     for start in range(0, len(rows), 900):
-        history.add(table.slice(start, 900))
-    bands = history.bands()
+        new = slice(start, start + 900)
+        history.add(times[new], owners[new], change[new])
+    bands = history.bands([name or "" for name in names])
     sums = np.sum(list(bands.values()), axis=0)
     whole = Timeline.of(table, "pageable")
     assert len(history.times) <= MOST_SAMPLES

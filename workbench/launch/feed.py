@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import suppress
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from workbench.recorder.settings import FOLLOWED, SPOOL
 from workbench.run import schema
 from workbench.run.run import Run, is_locked
 from workbench.run.sealing import named
-from workbench.run.streams import Tail, coded
+from workbench.run.streams import CODED, Tail
 
 
 class Feed:
@@ -22,8 +23,10 @@ class Feed:
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
+        self._followed = str(self.folder / SPOOL / FOLLOWED)
+        self.names: list[str] = []
+        self._ids: dict[str, int] = {}  # and their places in it
         self._tails = {table: Tail(self.folder / f"{table}.arrow") for table in ("names", *schema.TABLES)}
-        self._names: list[str] = []
         self._told_sealed: set[str] = set()
 
     @property
@@ -36,22 +39,57 @@ class Feed:
 
         A phase is told when it begins, without an end, and again with it.
         """
+        return named(self.new_coded(table), schema.TABLES[table], self.names)
+
+    def new_coded(self, table: str) -> pa.Table:
+        """The same with each name as its place in `names`: a small part of the work, for who looks often."""
         with suppress(OSError):  # the recording has ended
-            (self.folder / SPOOL / FOLLOWED).touch()
+            _touch(self._followed)
         for tail in self._tails.values():  # sealing removes them all, with rows that were not read yet
             tail.open()
         if not self._tails[table].open():
             return self._sealed(table)
         batches = self._tails[table].new()
-        if not batches:
-            return schema.TABLES[table].empty_table()
-        for batch in self._tails["names"].new():
-            self._names += batch["text"].to_pylist()
-        return named(pa.Table.from_batches(batches, coded(schema.TABLES[table])), schema.TABLES[table], self._names)
+        if batches:
+            for batch in self._tails["names"].new():
+                self._learn(batch["text"].to_pylist())
+        return pa.Table.from_batches(batches, CODED[table])
+
+    def id(self, name: str) -> int:
+        """The place of a name, -1 where no row can have it yet."""
+        return self._ids.get(name, -1)
+
+    def _learn(self, names: list[str]) -> None:
+        for name in names:
+            self._ids[name] = len(self.names)
+            self.names.append(name)
 
     def _sealed(self, table: str) -> pa.Table:
         """Where the run was sealed before its stream was looked for: all of the table, once."""
+        shape = CODED[table]
         if table in self._told_sealed or not (self.folder / f"{table}.parquet").exists():
-            return schema.TABLES[table].empty_table()
+            return shape.empty_table()
         self._told_sealed.add(table)
-        return Run.open(self.folder).table(table)
+        rows = Run.open(self.folder).table(table)
+        return pa.table([self._coded(rows[field.name], field.type) for field in shape], schema=shape)
+
+    def _coded(self, column: pa.ChunkedArray, kind: pa.DataType) -> pa.Array:
+        if column.type == kind:
+            return column
+        if pa.types.is_list(kind):
+            lists = column.combine_chunks()
+            return pa.ListArray.from_arrays(
+                lists.offsets, self._coded(pa.chunked_array([lists.values]), kind.value_type)
+            )
+        texts = column.unify_dictionaries().combine_chunks()
+        self._learn([text for text in texts.dictionary.to_pylist() if text not in self._ids])
+        places = pa.array([self._ids[text] for text in texts.dictionary.to_pylist()], pa.int32())
+        return places.take(texts.indices)
+
+
+def _touch(path: str) -> None:
+    """As `Path.touch`, for what is mostly there."""
+    try:
+        os.utime(path)
+    except FileNotFoundError:
+        os.close(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600))

@@ -20,7 +20,7 @@ from workbench.recorder.unrecorded import FIRST_ADDRESS, Unrecorded
 from workbench.run import schema
 from workbench.run.ledger import Ledger, alive_by_owner
 from workbench.run.sealing import by_time, named, read_coded
-from workbench.run.streams import Names, Stream, coded
+from workbench.run.streams import CODED, Names, Stream
 from workbench.units import format_bytes
 
 BEFORE = "before the run"
@@ -47,7 +47,7 @@ class Book:
         self._layers = _codes(self._names, schema.LAYERS)
         self._tiers = _codes(self._names, schema.TIERS)
         self._directions = _codes(self._names, schema.DIRECTIONS)
-        self._streams = {name: Stream(folder / f"{name}.arrow", coded(table)) for name, table in schema.TABLES.items()}
+        self._streams = {name: Stream(folder / f"{name}.arrow", table) for name, table in CODED.items()}
         self._stacks = Stacks(self._names)
         self._processes: dict[Path, Recorded] = {}
         self._greeted: dict[int, Rows] = {}  # by process id; it has no rows of its own until it has a ring

@@ -17,7 +17,7 @@ from workbench.errors import RunError
 from workbench.run import schema
 from workbench.run.columns import numbers, values
 from workbench.run.migrations import VERSION, migrate_table
-from workbench.run.streams import coded, read_names, read_stream
+from workbench.run.streams import CODED, read_names, read_stream
 
 ROWS_A_GROUP = 1 << 20
 TIME_COLUMN = {
@@ -52,7 +52,7 @@ def read_coded(folder: Path, name: str, version: int = VERSION) -> pa.Table:
     if version != VERSION:
         tables = (migrate_table(name, pa.Table.from_batches([batch]), version) for batch in batches)
         batches = (batch for table in tables for batch in table.to_batches())
-    rows = pa.Table.from_batches(batches, coded(schema.TABLES[name]))
+    rows = pa.Table.from_batches(batches, CODED[name])
     return _told_last(rows) if name == "phases" else rows
 
 

@@ -6,7 +6,6 @@ live feed, and it is how a killed run is read.
 
 from __future__ import annotations
 
-import mmap
 import os
 import weakref
 from collections.abc import Iterator, Sequence
@@ -35,6 +34,9 @@ def _coded_type(kind: pa.DataType) -> pa.DataType:
     if pa.types.is_list(kind):
         return pa.list_(_coded_type(kind.value_type))
     return kind
+
+
+CODED = {name: coded(table) for name, table in schema.TABLES.items()}
 
 
 class Names:
@@ -157,11 +159,11 @@ class Tail:
         if not self.open():
             return []
         assert self._file is not None
-        if os.stat(self._file).st_size == self._place:
+        news = os.fstat(self._file).st_size - self._place
+        if not news:
             return []
         batches = []
-        file = pa.BufferReader(pa.py_buffer(mmap.mmap(self._file, 0, prot=mmap.PROT_READ)))
-        file.seek(self._place)
+        begin, file = self._place, pa.BufferReader(os.pread(self._file, news, self._place))
         with suppress(pa.ArrowInvalid, EOFError, OSError):  # cut off inside a message, or the stream has ended
             while True:
                 message = pa.ipc.read_message(file)
@@ -169,7 +171,7 @@ class Tail:
                     self._schema = pa.ipc.read_schema(message)
                 else:
                     batches.append(pa.ipc.read_record_batch(message, self._schema))
-                self._place = file.tell()
+                self._place = begin + file.tell()
         for batch in batches:
             batch.validate(full=True)
         return batches

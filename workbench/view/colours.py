@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import cache
 from zlib import crc32
 
 
@@ -70,6 +71,7 @@ KNOWN = {
 """Those met most, so that they differ from each other where they are seen together."""
 
 
+@cache
 def colour_of(name: str) -> Colour:
     """The colour of an owner or a tag. What differs from build to build in a library's name does not matter."""
     if name.endswith("unused"):

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from workbench.launch.feed import Feed
-from workbench.run.columns import Ints, codes, equals, numbers
-from workbench.run.ledger import readings, truth
-from workbench.run.timeline import OUTER_LAYER, signed_bytes
+from workbench.run.columns import Ints, Mask, numbers
+from workbench.run.ledger import TRUTH
+from workbench.run.timeline import OUTER_LAYER
 from workbench.view.bands import OTHERS
 from workbench.view.colours import colour_of
 from workbench.view.crossing import Answer
@@ -22,39 +23,39 @@ A_LOOK = 64  # samples of what is new since the last look, at most
 
 
 class History:
-    """Bytes by owner of one tier at some moments: of moments that are too many those of more bytes are kept."""
+    """Bytes by owner of one tier at some moments: of moments that are too many those of more bytes are kept.
+
+    Owners are numbers here.
+    """
 
     def __init__(self) -> None:
         self.times = np.zeros(0, dtype=np.int64)
-        self._owners: dict[str, int] = {}  # and their columns
+        self._columns: dict[int, int] = {}  # of each owner
         self._held = np.zeros((0, 0), dtype=np.int64)  # [times, owners]
 
-    def add(self, rows: pa.Table) -> None:
-        """Take new events of the tier's outer layer, in the order of time."""
-        owners, texts = codes(rows, "owner")
-        change, times = signed_bytes(rows), numbers(rows, "time_ns")
+    def add(self, times: Ints, owners: Ints, change: Ints) -> None:
+        """Take new events of the tier's outer layer, in the order of time: what each adds to the bytes in use."""
         places = _highest_of_each(np.cumsum(change))
         present = np.unique(owners).tolist()
-        held = self._last_repeated(len(places), [texts[code] or "" for code in present])
-        for code in present:
-            summed = np.cumsum(np.where(owners == code, change, 0))[places]
-            held[:, self._owners[texts[code] or ""]] += summed
+        held = self._last_repeated(len(places), present)
+        for owner in present:
+            held[:, self._columns[owner]] += np.cumsum(np.where(owners == owner, change, 0))[places]
         self._keep(times[places], held)
 
     def read(self, time_ns: int, size: int) -> None:
         """Take a reading of the whole, by nobody."""
-        held = self._last_repeated(1, [""])
+        held = self._last_repeated(1, [0])
         held[:] = size
         self._keep(np.array([time_ns]), held)
 
-    def _last_repeated(self, count: int, owners: list[str]) -> Ints:
+    def _last_repeated(self, count: int, owners: list[int]) -> Ints:
         """What is held after the last moment, so many times, with a column for each of these owners too."""
         for owner in owners:
-            self._owners.setdefault(owner, len(self._owners))
-        missing = len(self._owners) - self._held.shape[1]
+            self._columns.setdefault(owner, len(self._columns))
+        missing = len(self._columns) - self._held.shape[1]
         if missing:
             self._held = np.pad(self._held, ((0, 0), (0, missing)))
-        last = self._held[-1:] if len(self._held) else np.zeros((1, len(self._owners)), dtype=np.int64)
+        last = self._held[-1:] if len(self._held) else np.zeros((1, len(self._columns)), dtype=np.int64)
         return np.repeat(last, count, axis=0)
 
     def _keep(self, times: Ints, held: Ints) -> None:
@@ -70,19 +71,34 @@ class History:
         kept = np.union1d(first + (sums[first + 1] > sums[first]), len(sums) - 1)
         self.times, self._held = self.times[kept], self._held[kept]
 
-    def bands(self) -> dict[str, Ints]:
-        """Bytes over time of those that hold most, and of the others together."""
+    def bands(self, names: Sequence[str]) -> dict[str, Ints]:
+        """Bytes over time of those that hold most, by their names, and of the others together."""
         peaks = self._held.max(axis=0, initial=0)
-        names = sorted(self._owners, key=lambda owner: -peaks[self._owners[owner]])
-        bands = {name: self._row([name]) for name in names[:MOST_BANDS]}
-        return bands | ({OTHERS: self._row(names[MOST_BANDS:])} if names[MOST_BANDS:] else {})
+        owners = sorted(self._columns, key=lambda owner: -peaks[self._columns[owner]])
+        bands = {names[owner]: self._held[:, self._columns[owner]] for owner in owners[:MOST_BANDS]}
+        others = [self._columns[owner] for owner in owners[MOST_BANDS:]]
+        return bands | ({OTHERS: np.asarray(self._held[:, others].sum(axis=1))} if others else {})
 
     def sums(self) -> Ints:
         """Bytes over time of all together."""
         return np.asarray(self._held.sum(axis=1))
 
-    def _row(self, names: list[str]) -> Ints:
-        return np.asarray(self._held[:, [self._owners[name] for name in names]].sum(axis=1))
+
+class Truth:
+    """What the driver or the kernel says of one tier, over time."""
+
+    def __init__(self, tier: str) -> None:
+        self.history = History()
+        self._replaces = tier == "pageable"  # a reading is of all processes that live then; of a GPU it is its own
+        self._last: dict[int, int] = {}
+
+    def add(self, times: Ints, parts: Ints, sizes: Ints) -> None:
+        """Take new readings, in the order of time: of processes, or of devices."""
+        for time_ns in np.unique(times).tolist():
+            now = times == time_ns
+            read = dict(zip(parts[now].tolist(), sizes[now].tolist(), strict=True))
+            self._last = read if self._replaces else self._last | read
+            self.history.read(time_ns, sum(self._last.values()))
 
 
 class Live:
@@ -91,31 +107,45 @@ class Live:
     def __init__(self, feed: Feed) -> None:
         self._feed = feed
         self._histories = {tier: History() for tier in TIERS}
-        self._end = 1  # in ns, of what is known
+        self._truths = {tier: Truth(tier) for tier in TIERS}
         self._phases: dict[tuple[str, int, int], int | None] = {}
-        self._truth = {tier: History() for tier in TIERS}
+        self._end = 1  # in ns, of what is known
 
     def look(self) -> bool:
         """Take what is new; whether there was anything."""
-        events, totals = self._feed.new("events"), self._feed.new("totals")
-        for tier, history in self._histories.items():
-            rows = events.filter(pa.array(equals(events, "tier", tier) & equals(events, "layer", OUTER_LAYER[tier])))
-            if rows.num_rows:
-                history.add(rows)
-            for at in readings(totals, tier).tolist():  # of all devices or processes at once
-                self._truth[tier].read(at, truth(totals, tier, at) or 0)
-        phases = self._feed.new("phases")
+        events, totals, phases = (self._feed.new_coded(table) for table in ("events", "totals", "phases"))
+        if events.num_rows:
+            self._add_events(events)
+        if totals.num_rows:
+            self._add_totals(totals)
         for phase in phases.to_pylist():
             self._phases[phase["name"], phase["start_ns"], phase["depth"]] = phase["end_ns"]
         for column in (events["time_ns"], totals["time_ns"], phases["start_ns"]):
             self._end = max([self._end, *(chunk[-1].as_py() for chunk in column.chunks if len(chunk))])
         return bool(events.num_rows or totals.num_rows or phases.num_rows)
 
+    def _add_events(self, events: pa.Table) -> None:
+        times, owners, sizes = (numbers(events, column) for column in ("time_ns", "owner", "bytes"))
+        change = np.where(self._named(events, "kind", "free"), -sizes, sizes)
+        for tier, history in self._histories.items():
+            rows = self._named(events, "tier", tier) & self._named(events, "layer", OUTER_LAYER[tier])
+            if rows.any():
+                history.add(times[rows], owners[rows], change[rows])
+
+    def _add_totals(self, totals: pa.Table) -> None:
+        for tier, part in (("gpu", "device"), ("pageable", "process")):
+            rows = self._named(totals, "tier", tier) & self._named(totals, "name", TRUTH[tier])
+            if rows.any():
+                self._truths[tier].add(*(numbers(totals, column)[rows] for column in ("time_ns", part, "bytes")))
+
+    def _named(self, rows: pa.Table, column: str, name: str) -> Mask:
+        return np.asarray(numbers(rows, column) == self._feed.id(name))
+
     def answer(self) -> Answer:
         """What a page needs to draw it; the same columns as a timeline's series."""
         tier = next((tier for tier in TIERS if len(self._histories[tier].times)), TIERS[-1])
-        history, told = self._histories[tier], self._truth[tier]
-        bands = history.bands()
+        history, told = self._histories[tier], self._truths[tier].history
+        bands = history.bands(self._feed.names)
         facts = {
             "live": True,
             "tier": tier,
