@@ -87,6 +87,13 @@ def test_side_by_side_shares_window_and_height(opened: Page) -> None:
     expect(charts.nth(2).get_by_role("region", name="ledger")).to_contain_text("libnccl.so.2")
 
 
+def test_a_click_tells_the_ledgers_of_all_runs_and_says_so(opened: Page) -> None:
+    opened.mouse.click(point(opened, 36e9), chart(opened)["top"] + 200)
+    expect(opened.get_by_role("region", name="ledger")).to_have_count(3)
+    expect(opened.get_by_role("button", name="side by side")).to_have_attribute("aria-pressed", "true")
+    expect(opened.get_by_role("button", name="overlaid")).to_have_attribute("aria-pressed", "false")
+
+
 def test_what_the_runs_differ_in_is_told(opened: Page) -> None:
     expect(opened.get_by_role("region", name="what the runs differ in")).to_contain_text("vllm_generation.py gloo")
     speeds = opened.get_by_role("region", name="memory and speed")

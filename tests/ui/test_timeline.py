@@ -17,6 +17,16 @@ from workbench.view.colours import colour_of
 from workbench.view.screen import Screen
 
 LATE = 34_000_000_000  # ns: after everything is in place
+HIGHEST_OF_OVERVIEW = """() => {
+  const canvas = document.querySelector(".wb-overview");
+  const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+  const isFilled = (x, y) => data[4 * (y * canvas.width + x) + 3] && data[4 * (y * canvas.width + x)] < 140;
+  return Array.from({ length: 40 }, (_, i) => {
+    const x = 76 + Math.floor((i * (canvas.width - 94)) / 40);
+    for (let y = 4; y < canvas.height; y++) if (isFilled(x, y)) return y;
+    return canvas.height;
+  });
+}"""
 MARKUP = "<img src=x onerror=document.title='broken'>"
 
 
@@ -177,6 +187,15 @@ def test_nothing_is_wider_than_the_page(browser: Browser, address: str, theme: s
     shade = colour_of("torch").light if theme == "light" else colour_of("torch").dark
     assert colours(page)[shade.lower()] > 2000
     page.close()
+
+
+def test_the_overview_fits_any_width(opened: Page) -> None:
+    opened.set_viewport_size({"width": 700, "height": 900})
+    opened.wait_for_function("document.querySelector('.wb-overview').width === 700 - 28")
+    opened.wait_for_timeout(100)
+    highest = opened.evaluate(HIGHEST_OF_OVERVIEW)
+    assert highest[5] > 25, "the run begins low"
+    assert all(y < 6 for y in highest[-6:-1]), "and ends at the top"
 
 
 def test_every_control_has_a_name(opened: Page) -> None:

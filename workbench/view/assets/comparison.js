@@ -62,11 +62,12 @@ export class Comparison {
 
   build() {
     const { head, state } = this;
+    this.layoutChoice = makeChoice("layout", ["overlaid", "side by side"], state.layout, (layout) => this.change({ layout }));
     const tools = make(
       "div",
       { class: "wb-tools" },
       makeChoice("tier", head.tiers, state.tier, (tier) => this.change({ tier })).element,
-      makeChoice("layout", ["overlaid", "side by side"], state.layout, (layout) => this.change({ layout })).element,
+      this.layoutChoice.element,
       makeChoice("bands by", ["owner", "tag"], state.by, (by) => this.change({ by })).element,
       make("button", { type: "button", onclick: () => this.point(null) }, "Whole run"),
     );
@@ -114,7 +115,7 @@ export class Comparison {
   }
 
   resize() {
-    const width = Math.floor(this.overlaid.parentElement.clientWidth - 28);
+    const width = Math.floor(this.shown.clientWidth); // the charts' own place may be hidden
     if (width <= 0 || width === this.width) return;
     this.width = width;
     this.picture.fit(width);
@@ -235,6 +236,7 @@ export class Comparison {
 
   tell(time) {
     this.state.cursor = time;
+    this.layoutChoice.show("side by side");
     this.change({ layout: "side by side" });
     for (const timeline of this.timelines) timeline.tell(time, this.only);
   }

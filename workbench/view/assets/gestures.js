@@ -163,7 +163,6 @@ export class Gestures {
     const act = acts[event.key.length === 1 ? event.key.toLowerCase() : event.key];
     if (!act) return;
     event.preventDefault();
-    event.stopPropagation();
     act();
   }
 

@@ -45,7 +45,6 @@ export class Timeline {
     this.viewChoice = makeChoice("show", ["bytes", "addresses"], state.view, (view) => this.change({ view }));
     this.search = make("input", { type: "search", placeholder: "Search owner, tag or stack", "aria-label": "search by owner, tag or stack" });
     this.search.addEventListener("input", () => this.searchSoon());
-    this.search.addEventListener("keydown", (event) => event.stopPropagation());
     const zoomButtons = [
       ["−", "zoom out", () => this.zoom(1.6)],
       ["+", "zoom in", () => this.zoom(1 / 1.6)],
@@ -121,7 +120,7 @@ export class Timeline {
       this.only.clear();
       this.series = this.overview = this.boxes = null;
       this.details.replaceChildren();
-    }
+    } else if (this.series) this.showLegend();
     this.load();
   }
 
@@ -248,7 +247,7 @@ export class Timeline {
       parts.push(`${formatCount(this.boxes.columns.left.length)} boxes`);
       if (this.boxes.hidden) parts.push(`${formatCount(this.boxes.hidden)} smaller ones are not drawn: zoom in`);
     }
-    if (this.series?.match) parts.push(`outlined line: what matches “${this.state.match}”`);
+    if (this.series?.match && this.state.match) parts.push(`outlined line: what matches “${this.state.match}”`);
     this.note.textContent = parts.join(" · ");
   }
 
@@ -263,7 +262,7 @@ export class Timeline {
       button.addEventListener("pointerleave", () => this.emphasise(null));
       return make("li", {}, button);
     });
-    if (this.series.truth.times.length) items.push(make("li", { class: "wb-truth" }, make("span", { class: "wb-dash" }), truthName(this.state.tier)));
+    if (this.series.truth.times.length && this.state.view === "bytes") items.push(make("li", { class: "wb-truth" }, make("span", { class: "wb-dash" }), truthName(this.state.tier)));
     const focused = [...this.legend.querySelectorAll("button")].indexOf(document.activeElement);
     this.legend.replaceChildren(...items);
     if (focused >= 0) this.legend.querySelectorAll("button")[focused]?.focus();
