@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.ui.looking import chart, colours, drawn, point, wait_for
+from tests.ui.looking import chart, colours, drawn, point, unreached, wait_for
 from tests.ui.served import serving
 from tests.unit.builders import MIB, event, written
 from workbench.run.run import Run
@@ -204,6 +204,14 @@ def test_every_control_has_a_name(opened: Page) -> None:
           .filter((one) => !(one.getAttribute("aria-label") || one.textContent.trim())).map((one) => one.outerHTML)"""
     )
     assert nameless == []
+
+
+def test_tab_reaches_every_control_and_shows_where_it_is(opened: Page) -> None:
+    opened.locator(".wb-chart").press("Enter")
+    expect(opened.get_by_role("status")).to_contain_text("is below")
+    opened.get_by_role("region", name="ledger").get_by_role("button").first.press("Enter")
+    opened.get_by_role("region", name="allocations").locator("tbody tr").first.wait_for()
+    assert unreached(opened) == []
 
 
 def test_names_are_never_markup(page: Page, tmp_path: Path) -> None:

@@ -4,9 +4,11 @@ import { AlignedSource } from "./aligned.js";
 import { isDark, make, makeChoice, onTheme } from "./dom.js";
 import { makeDeltas, makeSettings } from "./differences.js";
 import { formatBytes, formatTime } from "./format.js";
-import { Gestures } from "./gestures.js";
+import { Gestures, makeHelp } from "./gestures.js";
 import { Overlay, overlayTip, wayLine } from "./overlay.js";
 import { Timeline } from "./timeline.js";
+
+const COMPARISON_CLICKS = "Click a moment for the ledger of each run, a phase to zoom into it, and a difference below to see it alone in all timelines.";
 
 export async function openComparison(source, options = {}) {
   const head = await source.ask({ ask: "comparison" });
@@ -85,7 +87,7 @@ export class Comparison {
     this.deltas = make("div", {});
     this.settings = make("div", {});
     const title = make("div", { class: "wb-title" }, make("strong", {}, `${head.runs.length} runs compared`), make("span", {}, this.about()));
-    this.element = make("div", { class: "wb-root wb-comparison" }, title, tools, this.overlaid, this.beside, this.legend, this.shown, this.live, this.deltas, this.settings);
+    this.element = make("div", { class: "wb-root wb-comparison" }, title, tools, this.overlaid, this.beside, this.legend, this.shown, makeHelp(this.picture.chart, COMPARISON_CLICKS), this.live, this.deltas, this.settings);
     this.gestures = new Gestures(this);
   }
 

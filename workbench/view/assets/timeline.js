@@ -3,16 +3,12 @@
 import { AllocationTable, makeLedger } from "./details.js";
 import { isDark, make, makeChoice, makeSwatch, onTheme } from "./dom.js";
 import { formatBytes, formatCount, formatTime } from "./format.js";
-import { Gestures } from "./gestures.js";
+import { Gestures, makeHelp } from "./gestures.js";
 import { Picture } from "./picture.js";
 import { Series } from "./series.js";
 import { Latest } from "./sources.js";
 
-const HELP = [
-  "Click a moment for its ledger, and a band for its allocations. Click a phase to zoom into it, a name below to show it alone.",
-  "Drag to pan, Shift-drag to zoom into a part. The wheel zooms with Ctrl, and without once the chart was clicked.",
-  "Keys: ← → move the cursor (Shift: faster), Enter tells its ledger, A D pan, W S zoom, [ ] go to the next phase, 0 shows the whole run.",
-];
+const TIMELINE_CLICKS = "Click a moment for its ledger, and a band for its allocations. Click a phase to zoom into it, a name below to show it alone.";
 
 export class Timeline {
   constructor(source, head, options = {}) {
@@ -63,7 +59,6 @@ export class Timeline {
     this.legend = make("ul", { class: "wb-legend", "aria-label": "bands" });
     this.note = make("p", { class: "wb-note" });
     this.live = make("p", { class: "wb-unseen", role: "status", "aria-live": "polite" });
-    this.help = make("details", { class: "wb-help" }, make("summary", {}, "Mouse and keys"), ...HELP.map((line) => make("p", {}, line)));
     this.details = make("div", { class: "wb-details" });
     this.element = make(
       "div",
@@ -72,7 +67,7 @@ export class Timeline {
       this.picture.element,
       this.legend,
       this.note,
-      this.help,
+      makeHelp(this.picture.chart, TIMELINE_CLICKS),
       this.live,
       this.details,
     );
@@ -312,6 +307,7 @@ export class Timeline {
         panels.push(new AllocationTable(this.source, question, `${band}: in use at ${formatTime(time, 1e5)}`).element);
       }
       this.details.replaceChildren(...panels);
+      this.live.textContent = `the ledger of ${formatTime(time)} is below`;
     } catch (error) {
       this.fail(error);
     }
