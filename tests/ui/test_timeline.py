@@ -27,6 +27,14 @@ HIGHEST_OF_OVERVIEW = """() => {
     return canvas.height;
   });
 }"""
+LOWEST_OF_CHART = """() => {
+  const canvas = document.querySelector(".wb-chart canvas");
+  const [left, right] = [Math.ceil(70 * devicePixelRatio) + 1, Math.floor(12 * devicePixelRatio) + 1];
+  const row = canvas.height - Math.round(26 * devicePixelRatio);
+  const { data } = canvas.getContext("2d").getImageData(left, row, canvas.width - left - right, 1);
+  const name = (i) => "#" + (data[i] * 65536 + data[i + 1] * 256 + data[i + 2]).toString(16).padStart(6, "0");
+  return Array.from({ length: data.length / 4 }, (_, i) => name(4 * i));
+}"""
 MARKUP = "<img src=x onerror=document.title='broken'>"
 
 
@@ -196,6 +204,18 @@ def test_the_overview_fits_any_width(opened: Page) -> None:
     highest = opened.evaluate(HIGHEST_OF_OVERVIEW)
     assert highest[5] > 25, "the run begins low"
     assert all(y < 6 for y in highest[-6:-1]), "and ends at the top"
+
+
+def test_columns_leave_no_seams_on_a_screen_of_fractions(browser: Browser, address: str, h200: Run) -> None:
+    page = browser.new_page(viewport={"width": 1201, "height": 900}, device_scale_factor=1.6)
+    page.goto(address)
+    wait_for(page, "d.samples > 100")
+    lowest = page.evaluate(LOWEST_OF_CHART)
+    pure = {colour_of(band.name).light.lower() for band in Screen(h200).bands("gpu", "owner").bands}
+    mixed = [colour for colour in lowest if colour not in pure]
+    assert len(lowest) > 1700
+    assert len(mixed) <= 2  # where a band has just begun, and is not as high as a pixel
+    page.close()
 
 
 def test_every_control_has_a_name(opened: Page) -> None:

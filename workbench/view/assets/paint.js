@@ -1,23 +1,26 @@
 // What is drawn on canvases: stacked bands, lines over them, phases, addresses. Everything here counts device pixels.
 
-/** Bands one on the other, column by column; equal columns side by side are one rectangle. */
+/** Bands one on the other, column by column; equal columns side by side are one rectangle.
+ *
+ * Columns begin at whole pixels: between two that share one, what is behind them would shine through. */
 export function paintBands(context, box, { tops }, count, colours, top, ground) {
   const scale = box.height / top;
-  const step = box.width / count;
+  const edge = (c) => Math.round(box.left + (c * box.width) / count);
   for (let b = colours.length - 1; b >= 0; b--) {
     const row = b * count;
     let from = 0;
     for (let c = 1; c <= count; c++) {
       if (c < count && tops[row + c] === tops[row + from]) continue;
       const height = tops[row + from] * scale;
+      const [left, width] = [edge(from), edge(c) - edge(from)];
       const own = height - (b ? tops[row - count + from] * scale : 0);
       if (height > 0) {
         context.fillStyle = colours[b];
-        context.fillRect(box.left + from * step, box.bottom - height, (c - from) * step, height);
+        context.fillRect(left, box.bottom - height, width, height);
       }
       if (own > 3) {
         context.fillStyle = ground;
-        context.fillRect(box.left + from * step, box.bottom - height, (c - from) * step, 1);
+        context.fillRect(left, box.bottom - height, width, 1);
       }
       from = c;
     }
