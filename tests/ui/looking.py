@@ -9,6 +9,8 @@ from playwright.sync_api import FrameLocator, Locator, Page
 
 Place = Page | Locator | FrameLocator
 WAITS, WAIT_MS = 400, 50
+CONTROLS = "button, input, select, textarea, summary, [tabindex]"
+REACH = "{ const e = document.activeElement; if (getComputedStyle(e).outlineStyle !== 'none') reached.push(e); }"
 FULFILS = "([text, condition]) => new Function('d', `return ${condition}`)(JSON.parse(text))"
 
 
@@ -62,3 +64,21 @@ def point(page: Page, time: float) -> float:
     window, box = drawn(page)["window"], chart(page)
     share = (time - window["start"]) / (window["end"] - window["start"])
     return float(box["left"] + 70 + share * (box["width"] - 82))
+
+
+def unreached(page: Page) -> list[str]:
+    """The controls of the view that Tab does not reach, or reaches without showing it."""
+    page.evaluate("[window.reached, window.root] = [[], document.querySelector('.wb-root')]")
+    controls = page.locator(".wb-root").first.locator(CONTROLS)
+    controls.first.focus()
+    page.keyboard.press("Shift+Tab")
+    for _ in range(controls.count() + 5):
+        page.keyboard.press("Tab")
+        page.evaluate(REACH)
+    found: list[str] = page.evaluate(
+        """(controls) => [...root.querySelectorAll(controls)]
+          .filter((one) => one.checkVisibility({ visibilityProperty: true }) && !one.disabled && !reached.includes(one))
+          .map((one) => one.outerHTML)""",
+        CONTROLS,
+    )
+    return found

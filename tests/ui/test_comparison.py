@@ -11,7 +11,7 @@ from urllib.parse import quote
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.ui.looking import chart, colours, point, wait_for
+from tests.ui.looking import chart, colours, point, unreached, wait_for
 from tests.ui.served import serving
 from workbench.run.run import Run
 from workbench.run.store import Store
@@ -85,6 +85,19 @@ def test_side_by_side_shares_window_and_height(opened: Page) -> None:
     assert windows[0] == windows[1] == windows[2]
     charts.nth(2).locator(".wb-chart").click(position={"x": 700, "y": 200})
     expect(charts.nth(2).get_by_role("region", name="ledger")).to_contain_text("libnccl.so.2")
+
+
+def test_a_click_tells_the_ledgers_of_all_runs_and_says_so(opened: Page) -> None:
+    opened.mouse.click(point(opened, 36e9), chart(opened)["top"] + 200)
+    expect(opened.get_by_role("region", name="ledger")).to_have_count(3)
+    expect(opened.get_by_role("button", name="side by side")).to_have_attribute("aria-pressed", "true")
+    expect(opened.get_by_role("button", name="overlaid")).to_have_attribute("aria-pressed", "false")
+
+
+def test_tab_reaches_every_control_and_shows_where_it_is(opened: Page) -> None:
+    opened.get_by_role("region", name="memory and speed").wait_for()
+    assert opened.locator(".wb-chart").first.get_attribute("aria-description")
+    assert unreached(opened) == []
 
 
 def test_what_the_runs_differ_in_is_told(opened: Page) -> None:

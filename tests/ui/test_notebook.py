@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.ui.lab import jupyterlab
+from tests.ui.lab import jupyterlab, open_notebook, run_all
 from tests.ui.looking import colours, wait_for
 from workbench.run.run import Run
 from workbench.view.colours import colour_of
@@ -47,8 +47,8 @@ def lab(folder: Path) -> Iterator[str]:
 
 @pytest.fixture
 def page(browser: Browser) -> Iterator[Page]:
-    """A page that keeps to this machine; JupyterLab itself complains of what it does not find, the view must not."""
-    opened = browser.new_page(viewport={"width": 1280, "height": 900})
+    """A page on a dark desktop, in a light JupyterLab, which complains itself of what it does not find."""
+    opened = browser.new_page(viewport={"width": 1280, "height": 900}, color_scheme="dark")
     errors: list[str] = []
     opened.on("pageerror", lambda error: errors.append(str(error)))
     yield opened
@@ -57,19 +57,29 @@ def page(browser: Browser) -> Iterator[Page]:
 
 
 def test_a_run_is_a_live_widget_in_jupyterlab(page: Page, lab: str, folder: Path) -> None:
-    page.goto(f"{lab}lab/tree/small.ipynb?reset")
-    page.get_by_text("Store(").first.click(timeout=60_000)
-    page.wait_for_timeout(1500)  # the kernel is starting
-    page.keyboard.press("Shift+Enter")
+    open_notebook(page, lab, "small.ipynb")
+    run_all(page)
     page.locator(".wb-root").wait_for(timeout=60_000)
     found = wait_for(page, "d.samples > 100")
     assert found["bands"][0] == "torch"
     assert colours(page)[TORCH] > 1000
     expect(page.locator("[data-workbench-static]")).to_be_hidden()
+    page.locator(".wb-legend button").first.press("b")  # with which JupyterLab makes a cell
+    page.locator(".wb-chart").press("x")  # and cuts one
+    expect(page.locator(".jp-Notebook .jp-Cell")).to_have_count(1)
     page.locator(".wb-root").get_by_role("button", name="pageable").click()
     wait_for(page, "d.tier === 'pageable' && d.samples > 100")
     page.keyboard.press("Control+s")
     _wait_until_saved(folder / "small.ipynb")
+    page.get_by_role("menuitem", name="Kernel", exact=True).click()
+    page.get_by_role("menuitem", name="Shut Down Kernel", exact=True).click()
+    page.goto("about:blank")
+    open_notebook(page, lab, "small.ipynb")  # as one that was saved and sent
+    saved = page.frame_locator("[data-workbench-static] iframe")
+    wait_for(page, "d.samples > 100", saved)
+    expect(saved.locator(".wb-root")).to_have_attribute("data-theme", "light")
+    expect(page.get_by_text("Error displaying widget: model not found")).to_be_attached()
+    expect(page.get_by_text("Error displaying widget: model not found")).to_be_hidden()
 
 
 def _wait_until_saved(path: Path) -> None:

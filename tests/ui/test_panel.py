@@ -16,7 +16,7 @@ import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from tests.ui.lab import address, jupyterlab, open_notebook, run_all, wait_for_kernel
-from tests.ui.looking import wait_for
+from tests.ui.looking import unreached, wait_for
 from workbench.report.notebooks import copy_to
 from workbench.run.store import Store
 
@@ -203,7 +203,8 @@ def test_the_panel_generates_by_vllm_and_stops(panel: Locator, page: Page, home:
     assert 0 < len(run.table("tokens")) < 400
 
 
-def test_the_panel_says_what_is_wrong_in_one_line_and_stops_what_loads(panel: Locator) -> None:
+def test_the_panel_says_what_is_wrong_in_one_line_and_stops_what_loads(panel: Locator, page: Page) -> None:
+    assert unreached(page) == []
     greyed = panel.locator('[name="process_group"] option:disabled')
     expect(greyed).to_have_text(["nccl-lazy", "nccl-eager"])
     expect(panel.locator(".wb-reason").filter(has_text="nccl-lazy")).to_contain_text("NCCL needs a GPU")

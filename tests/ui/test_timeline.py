@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.ui.looking import chart, colours, drawn, point, wait_for
+from tests.ui.looking import chart, colours, drawn, point, unreached, wait_for
 from tests.ui.served import serving
 from tests.unit.builders import MIB, event, written
 from workbench.run.run import Run
@@ -17,6 +17,24 @@ from workbench.view.colours import colour_of
 from workbench.view.screen import Screen
 
 LATE = 34_000_000_000  # ns: after everything is in place
+HIGHEST_OF_OVERVIEW = """() => {
+  const canvas = document.querySelector(".wb-overview");
+  const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+  const isFilled = (x, y) => data[4 * (y * canvas.width + x) + 3] && data[4 * (y * canvas.width + x)] < 140;
+  return Array.from({ length: 40 }, (_, i) => {
+    const x = 76 + Math.floor((i * (canvas.width - 94)) / 40);
+    for (let y = 4; y < canvas.height; y++) if (isFilled(x, y)) return y;
+    return canvas.height;
+  });
+}"""
+LOWEST_OF_CHART = """() => {
+  const canvas = document.querySelector(".wb-chart canvas");
+  const [left, right] = [Math.ceil(70 * devicePixelRatio) + 1, Math.floor(12 * devicePixelRatio) + 1];
+  const row = canvas.height - Math.round(26 * devicePixelRatio);
+  const { data } = canvas.getContext("2d").getImageData(left, row, canvas.width - left - right, 1);
+  const name = (i) => "#" + (data[i] * 65536 + data[i + 1] * 256 + data[i + 2]).toString(16).padStart(6, "0");
+  return Array.from({ length: data.length / 4 }, (_, i) => name(4 * i));
+}"""
 MARKUP = "<img src=x onerror=document.title='broken'>"
 
 
@@ -179,12 +197,41 @@ def test_nothing_is_wider_than_the_page(browser: Browser, address: str, theme: s
     page.close()
 
 
+def test_the_overview_fits_any_width(opened: Page) -> None:
+    opened.set_viewport_size({"width": 700, "height": 900})
+    opened.wait_for_function("document.querySelector('.wb-overview').width === 700 - 28")
+    opened.wait_for_timeout(100)
+    highest = opened.evaluate(HIGHEST_OF_OVERVIEW)
+    assert highest[5] > 25, "the run begins low"
+    assert all(y < 6 for y in highest[-6:-1]), "and ends at the top"
+
+
+def test_columns_leave_no_seams_on_a_screen_of_fractions(browser: Browser, address: str, h200: Run) -> None:
+    page = browser.new_page(viewport={"width": 1201, "height": 900}, device_scale_factor=1.6)
+    page.goto(address)
+    wait_for(page, "d.samples > 100")
+    lowest = page.evaluate(LOWEST_OF_CHART)
+    pure = {colour_of(band.name).light.lower() for band in Screen(h200).bands("gpu", "owner").bands}
+    mixed = [colour for colour in lowest if colour not in pure]
+    assert len(lowest) > 1700
+    assert len(mixed) <= 2  # where a band has just begun, and is not as high as a pixel
+    page.close()
+
+
 def test_every_control_has_a_name(opened: Page) -> None:
     nameless = opened.evaluate(
         """() => [...document.querySelectorAll("button, input, [tabindex]")]
           .filter((one) => !(one.getAttribute("aria-label") || one.textContent.trim())).map((one) => one.outerHTML)"""
     )
     assert nameless == []
+
+
+def test_tab_reaches_every_control_and_shows_where_it_is(opened: Page) -> None:
+    opened.locator(".wb-chart").press("Enter")
+    expect(opened.get_by_role("status")).to_contain_text("is below")
+    opened.get_by_role("region", name="ledger").get_by_role("button").first.press("Enter")
+    opened.get_by_role("region", name="allocations").locator("tbody tr").first.wait_for()
+    assert unreached(opened) == []
 
 
 def test_names_are_never_markup(page: Page, tmp_path: Path) -> None:

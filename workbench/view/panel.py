@@ -13,6 +13,7 @@ from workbench.run import metrics
 from workbench.run.run import Run
 from workbench.run.store import Store
 from workbench.units import shown
+from workbench.view import still
 from workbench.view.comparison_screen import MOST_RUNS, ComparisonScreen
 from workbench.view.conductor import Conductor, Status, told
 from workbench.view.controls import form
@@ -78,7 +79,8 @@ class Panel(Widget):
         super().close()
 
     def still(self) -> dict[str, Any]:
-        shown = f'<p data-workbench-static="{self.options["static"]}">{escape(NEEDS_A_KERNEL)}</p>'
+        name = self.options["static"]
+        shown = f'<p data-workbench-static="{name}">{still.without_error(name)}{escape(NEEDS_A_KERNEL)}</p>'
         return {"text/plain": NEEDS_A_KERNEL, "text/html": shown}
 
     def _choose(self, question: dict[str, Any]) -> None:

@@ -134,7 +134,9 @@ class Screen:
         """Who holds the bytes at a moment."""
         tier, _ = self._tier_and_bands(question)
         ledger: Ledger = self.run.ledger(tier, int(question["at"]))
-        facts = {"tier": tier, "at": ledger.time_ns, "used": ledger.used, "error": ledger.error}
+        read = readings(self.run.table("totals"), tier)
+        age = ledger.time_ns - int(read[read <= ledger.time_ns].max(initial=0))
+        facts = {"tier": tier, "at": ledger.time_ns, "used": ledger.used, "age": age, "error": ledger.error}
         facts |= {"explained": ledger.explained, "unexplained": ledger.unexplained}
         columns: dict[str, Any] = {
             "owner": [entry.owner for entry in ledger.entries],

@@ -43,11 +43,17 @@ def comparison_bundle(screen: ComparisonScreen, tier: str, name: str) -> dict[st
 def _shown(name: str, title: str, still: str, zoomable: str) -> str:
     """What a page shows: the still, until the zoomable page beside it has come up, where a viewer lets it."""
     return (
-        f'<div data-workbench-static="{name}"><div>{still}</div>'
+        f'<div data-workbench-static="{name}">{without_error(name)}<div>{still}</div>'
         f'<iframe title="{html.escape(title)}" hidden srcdoc="{html.escape(zoomable)}" '
         'style="width:100%;height:620px;border:0" '
         "onload=\"this.hidden=false;this.previousElementSibling.style.display='none'\"></iframe></div>"
     )
+
+
+def without_error(name: str) -> str:
+    """Hides what JupyterLab says of the widget before this while it has none: that it found no model of it."""
+    output, text_alone = ".jp-OutputArea-child", ".jp-OutputArea-output.jupyter-widgets:not(:has(*))"
+    return f'<style>{output}:has(+ {output} [data-workbench-static="{name}"]) {text_alone} {{ display: none }}</style>'
 
 
 def _image(words: str, picture: str) -> str:

@@ -4,9 +4,11 @@ import { AlignedSource } from "./aligned.js";
 import { isDark, make, makeChoice, onTheme } from "./dom.js";
 import { makeDeltas, makeSettings } from "./differences.js";
 import { formatBytes, formatTime } from "./format.js";
-import { Gestures } from "./gestures.js";
+import { Gestures, makeHelp } from "./gestures.js";
 import { Overlay, overlayTip, wayLine } from "./overlay.js";
 import { Timeline } from "./timeline.js";
+
+const COMPARISON_CLICKS = "Click a moment for the ledger of each run, a phase to zoom into it, and a difference below to see it alone in all timelines.";
 
 export async function openComparison(source, options = {}) {
   const head = await source.ask({ ask: "comparison" });
@@ -62,11 +64,12 @@ export class Comparison {
 
   build() {
     const { head, state } = this;
+    this.layoutChoice = makeChoice("layout", ["overlaid", "side by side"], state.layout, (layout) => this.change({ layout }));
     const tools = make(
       "div",
       { class: "wb-tools" },
       makeChoice("tier", head.tiers, state.tier, (tier) => this.change({ tier })).element,
-      makeChoice("layout", ["overlaid", "side by side"], state.layout, (layout) => this.change({ layout })).element,
+      this.layoutChoice.element,
       makeChoice("bands by", ["owner", "tag"], state.by, (by) => this.change({ by })).element,
       make("button", { type: "button", onclick: () => this.point(null) }, "Whole run"),
     );
@@ -84,7 +87,7 @@ export class Comparison {
     this.deltas = make("div", {});
     this.settings = make("div", {});
     const title = make("div", { class: "wb-title" }, make("strong", {}, `${head.runs.length} runs compared`), make("span", {}, this.about()));
-    this.element = make("div", { class: "wb-root wb-comparison" }, title, tools, this.overlaid, this.beside, this.legend, this.shown, this.live, this.deltas, this.settings);
+    this.element = make("div", { class: "wb-root wb-comparison" }, title, tools, this.overlaid, this.beside, this.legend, this.shown, makeHelp(this.picture.chart, COMPARISON_CLICKS), this.live, this.deltas, this.settings);
     this.gestures = new Gestures(this);
   }
 
@@ -114,7 +117,7 @@ export class Comparison {
   }
 
   resize() {
-    const width = Math.floor(this.overlaid.parentElement.clientWidth - 28);
+    const width = Math.floor(this.shown.clientWidth); // the charts' own place may be hidden
     if (width <= 0 || width === this.width) return;
     this.width = width;
     this.picture.fit(width);
@@ -235,6 +238,7 @@ export class Comparison {
 
   tell(time) {
     this.state.cursor = time;
+    this.layoutChoice.show("side by side");
     this.change({ layout: "side by side" });
     for (const timeline of this.timelines) timeline.tell(time, this.only);
   }

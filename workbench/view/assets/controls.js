@@ -50,7 +50,6 @@ export class Controls {
       placeholder: control.empty,
       list,
       onchange: (event) => this.take(control, event.target.value.trim() || control.empty || ""),
-      onkeydown: (event) => event.stopPropagation(),
     });
     input.value = this.problems.has(control.name) ? this.tried : control.value;
     if (!list) return input;

@@ -1,7 +1,7 @@
 // What is told below the picture: the ledger of a moment, and the allocations of a band or of a search.
 
 import { make, makeSwatch } from "./dom.js";
-import { formatBytes, formatCount, formatTime } from "./format.js";
+import { formatBytes, formatCount, formatShare, formatTime } from "./format.js";
 
 const PAGE = 50;
 
@@ -19,15 +19,22 @@ export function makeLedger({ ledger, columns }, colourOf, choose) {
     const name = make("td", { title: "in use, but no event and no measurement explains it" }, "unexplained");
     body.append(ledgerRow(name, "", ledger.unexplained, whole));
   }
-  const used = ledger.note ? ledger.note : ledger.used === null ? "nobody can tell what is used here" : `used ${formatBytes(ledger.used)}`;
-  const error = ledger.error ? `, measured before; since then up to ${formatBytes(ledger.error)} came or went` : "";
   return make(
     "section",
     { class: "wb-panel", "aria-label": "ledger" },
     make("h3", {}, `${ledger.tier} at ${formatTime(ledger.at, 1e5)}`),
-    make("p", {}, used + error),
+    make("p", {}, describeUsed(ledger)),
     make("div", { class: "wb-scroll" }, make("table", {}, head(["owner", "tag", "bytes>", "share>", ""]), body)),
   );
+}
+
+/** What is used, and what is known of the time since that was read. */
+function describeUsed({ note, used, unexplained, age, error }) {
+  if (note) return note;
+  if (used === null) return "nobody can tell what is used here";
+  const said = `used ${formatBytes(used)}`;
+  if (error) return `${said}, measured before; since then up to ${formatBytes(error)} came or went`;
+  return unexplained && age ? `${said}, read ${formatTime(age)} before: what came or went since is in “unexplained”` : said;
 }
 
 function ledgerRow(name, tag, bytes, whole) {
@@ -39,7 +46,7 @@ function ledgerRow(name, tag, bytes, whole) {
     name,
     make("td", { class: "wb-dim" }, tag),
     make("td", { class: "wb-number" }, formatBytes(bytes)),
-    make("td", { class: "wb-number" }, `${(share * 100).toFixed(1)} %`),
+    make("td", { class: "wb-number" }, formatShare(share)),
     make("td", { class: "wb-bars" }, bar),
   );
 }

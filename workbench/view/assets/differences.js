@@ -20,7 +20,7 @@ function makeRanking(comparison, answer) {
   const most = Math.max(1, ...Array.from(columns.base, (base, i) => Math.abs(columns.other[i] - base)));
   for (let i = 0; i < Math.min(columns.what.length, MOST_ROWS); i++) body.append(deltaRow(comparison, columns, i, most));
   const growth = answer.by === "owner" ? "at the fullest phase edge" : "growth in the phase, less the phases inside it";
-  const head = ["", ways[0].name, ways[answer.way].name, "difference", "", "repeats differ by"].map((name, place) => make("th", { scope: "col", class: !place || place > 3 ? "" : place < 3 ? "wb-number wb-way" : "wb-number" }, name));
+  const head = [answer.by, ways[0].name, ways[answer.way].name, "difference", "", "repeats differ by"].map((name, place) => make("th", { scope: "col", class: !place || place > 3 ? "" : place < 3 ? "wb-number wb-way" : "wb-number" }, name));
   const table = make("table", {}, make("thead", {}, make("tr", {}, ...head)), body);
   const note = columns.what.length ? `${growth}, medians${columns.what.length > MOST_ROWS ? `; ${columns.what.length - MOST_ROWS} smaller ones are not listed` : ""}` : "nothing differs";
   return make("section", { class: "wb-panel", "aria-label": "differences" }, make("h3", {}, `${ways[answer.way].name} against ${ways[0].name}`), make("p", {}, note), columns.what.length ? make("div", { class: "wb-scroll" }, table) : null);
@@ -47,14 +47,14 @@ function deltaRow(comparison, columns, i, most) {
 /** What the ways differ in, whether it took effect, what the runs took and how fast they were. */
 export function makeSettings(comparison, speeds) {
   const { ways, settings } = comparison.head;
-  const names = ["", ...ways.map((way) => way.name)];
+  const names = ["setting", ...ways.map((way) => way.name)];
   const rows = settings.map(({ name, values }) => row([name, ...values]));
   return make(
     "div",
     { class: "wb-details wb-wide" },
     panel("what the runs differ in", names, rows, "nothing that was written down", "wb-way"),
-    panel("memory and speed", ["", ...comparison.head.tiers.map((tier) => `peak ${tier}`), "tokens/s", "first token", "between tokens"], speedRows(comparison, speeds), "", "wb-number"),
-    panel("whether settings took effect", ["", "verdict", "of", "because"], verdictRows(comparison, speeds), "no setting asks for something that must show"),
+    panel("memory and speed", ["run", ...comparison.head.tiers.map((tier) => `peak ${tier}`), "tokens/s", "first token", "between tokens"], speedRows(comparison, speeds), "", "wb-number"),
+    panel("whether settings took effect", ["setting", "verdict", "of", "because"], verdictRows(comparison, speeds), "no setting asks for something that must show"),
   );
 }
 

@@ -37,8 +37,22 @@ export function makeChoice(label, names, chosen, choose) {
   return { element, show };
 }
 
+/** The frame of this page, where it stands in one of a page that it may touch. */
+export function ownFrame() {
+  try {
+    return window.frameElement;
+  } catch {
+    return null; // of another origin
+  }
+}
+
+/** What tells the theme: this page, or the one that it stands in a frame of, as a saved view does in a notebook. */
+function themed() {
+  return (ownFrame()?.ownerDocument ?? document).body;
+}
+
 export function isDark() {
-  const { body } = document;
+  const body = themed();
   if (body.dataset.jpThemeLight) return body.dataset.jpThemeLight === "false";
   if (body.classList.contains("vscode-dark") || body.classList.contains("vscode-high-contrast")) return true;
   if (body.classList.contains("vscode-light")) return false;
@@ -48,7 +62,7 @@ export function isDark() {
 /** Calls back when the page turns from light to dark or back; returns what stops that. */
 export function onTheme(callback) {
   const observer = new MutationObserver(callback);
-  observer.observe(document.body, { attributes: true, attributeFilter: ["class", "data-jp-theme-light"] });
+  observer.observe(themed(), { attributes: true, attributeFilter: ["class", "data-jp-theme-light"] });
   const query = matchMedia("(prefers-color-scheme: dark)");
   query.addEventListener("change", callback);
   return () => {
@@ -68,10 +82,14 @@ export function fitCanvas(canvas, width, height) {
   return { context: canvas.getContext("2d"), width: w, height: h, ratio };
 }
 
-/** The picture that a saved notebook shows is not needed beside the widget itself. */
+/** Keeps a view's keys from the notebook around it, which cuts a cell at an x and runs one at Ctrl-Enter. */
+export function keepKeys(element) {
+  element.addEventListener("keydown", (event) => {
+    if (event.key === "Enter" || !(event.ctrlKey || event.metaKey || event.altKey)) event.stopPropagation();
+  });
+}
+
+/** Hides the picture that a saved notebook shows, also one that comes later, as long as this is beside the widget. */
 export function hideStatic(name) {
-  if (!name) return;
-  for (const one of document.querySelectorAll("[data-workbench-static]")) {
-    if (one.dataset.workbenchStatic === name) one.hidden = true;
-  }
+  return make("style", {}, name ? `[data-workbench-static="${CSS.escape(name)}"] { display: none; }` : "");
 }

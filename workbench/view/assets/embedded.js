@@ -1,6 +1,7 @@
 // Where a page's answers come from that holds the runs itself: no kernel and no network.
 
 import { unpack } from "./arrow.js";
+import { ownFrame } from "./dom.js";
 import { formatBytes } from "./format.js";
 import { lastUntil } from "./series.js";
 
@@ -145,12 +146,7 @@ export function showOnPage(view) {
 
 /** Where the page stands in a frame of a page that it may touch, the frame is made as high as what it shows. */
 function fitFrame(element) {
-  let frame = null;
-  try {
-    frame = window.frameElement;
-  } catch {
-    return; // of another origin
-  }
+  const frame = ownFrame();
   if (!frame) return;
   new ResizeObserver(() => (frame.style.height = `${Math.ceil(element.getBoundingClientRect().height) + 2}px`)).observe(element);
 }

@@ -12,6 +12,10 @@ export function formatBytes(size) {
   return unit ? `${size.toFixed(size < 100 ? 2 : 1)} ${UNITS[unit]}` : `${Math.round(size)} B`;
 }
 
+export function formatShare(share) {
+  return `${share < 0 ? "−" : ""}${Math.abs(share * 100).toFixed(1)} %`;
+}
+
 export function formatCount(count) {
   return Math.round(count).toLocaleString("en-US");
 }

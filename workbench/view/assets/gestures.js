@@ -6,6 +6,16 @@ import { tipOf, tipOfBox } from "./picture.js";
 
 const STILL = 4; // CSS pixels: what moves less is a click
 
+const DRAGS = "Drag to pan, Shift-drag to zoom into a part. The wheel zooms with Ctrl, and without once the chart was clicked.";
+const KEYS = "Keys: ← → move the cursor (Shift: faster), Enter tells its ledger, A D pan, W S zoom, [ ] go to the next phase, 0 shows the whole run.";
+
+/** What the pointer and the keys do, to unfold; a screen reader tells the keys with the chart. */
+export function makeHelp(chart, clicks) {
+  chart.setAttribute("aria-description", KEYS);
+  const lines = [clicks, DRAGS, KEYS].map((line) => make("p", {}, line));
+  return make("details", { class: "wb-help" }, make("summary", {}, "Mouse and keys"), ...lines);
+}
+
 export class Gestures {
   constructor(timeline) {
     this.timeline = timeline;
@@ -163,7 +173,6 @@ export class Gestures {
     const act = acts[event.key.length === 1 ? event.key.toLowerCase() : event.key];
     if (!act) return;
     event.preventDefault();
-    event.stopPropagation();
     act();
   }
 

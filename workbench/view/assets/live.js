@@ -1,7 +1,7 @@
 // The memory of a run while it is recorded: the same picture as a timeline's, without anything to ask.
 
 import { make, makeSwatch } from "./dom.js";
-import { formatBytes } from "./format.js";
+import { formatBytes, formatTime } from "./format.js";
 import { Picture } from "./picture.js";
 import { Series } from "./series.js";
 
@@ -64,13 +64,14 @@ export class LiveChart {
     const drawn = this.picture.draw(this);
     const last = (values) => (values.length ? values[values.length - 1] : 0);
     const total = this.series.values.reduce((sum, values) => sum + last(values), 0);
-    const truth = last(this.series.truth.values);
+    const { times, values } = this.series.truth;
     this.legend.replaceChildren(
       ...this.series.bands.map((band, b) =>
         make("li", {}, makeSwatch(band.name, band[this.theme]), make("span", {}, band.name), make("small", {}, formatBytes(last(this.series.values[b])))),
       ),
     );
-    const used = truth ? `, ${formatBytes(truth)} in use as the ${this.state.tier === "gpu" ? "driver" : "kernel"} says (dashed)` : "";
+    const who = this.state.tier === "gpu" ? "driver" : "kernel";
+    const used = last(values) ? `; in use at ${formatTime(last(times), 1e8)}, as the ${who} says: ${formatBytes(last(values))} (dashed)` : "";
     this.note.textContent = `${this.state.tier}: ${formatBytes(total)} handed out now${used}`;
     this.picture.chart.setAttribute("aria-label", `memory while it is recorded: ${this.note.textContent}`);
     this.element.dataset.drawn = JSON.stringify({ ...drawn, updates: this.updates, total });

@@ -1,27 +1,37 @@
 // What is drawn on canvases: stacked bands, lines over them, phases, addresses. Everything here counts device pixels.
 
-/** Bands one on the other, column by column; equal columns side by side are one rectangle. */
+/** Bands one on the other, the highest first: each is one outline down to the bottom, for thousands of rectangles cost
+ * five times as much to draw. Between two bands is a line of the ground's colour, where there is room for it. */
 export function paintBands(context, box, { tops }, count, colours, top, ground) {
   const scale = box.height / top;
-  const step = box.width / count;
   for (let b = colours.length - 1; b >= 0; b--) {
-    const row = b * count;
-    let from = 0;
-    for (let c = 1; c <= count; c++) {
-      if (c < count && tops[row + c] === tops[row + from]) continue;
-      const height = tops[row + from] * scale;
-      const own = height - (b ? tops[row - count + from] * scale : 0);
-      if (height > 0) {
-        context.fillStyle = colours[b];
-        context.fillRect(box.left + from * step, box.bottom - height, (c - from) * step, height);
-      }
-      if (own > 3) {
-        context.fillStyle = ground;
-        context.fillRect(box.left + from * step, box.bottom - height, (c - from) * step, 1);
-      }
-      from = c;
-    }
+    const height = (c) => tops[b * count + c] * scale;
+    const own = (c) => (b ? height(c) - tops[(b - 1) * count + c] * scale : height(c));
+    context.fillStyle = ground;
+    fillUnder(context, box, count, (c) => (own(c) > 3 ? height(c) : 0));
+    context.fillStyle = colours[b];
+    fillUnder(context, box, count, (c) => (own(c) > 3 ? height(c) - 1 : height(c)));
   }
+}
+
+/** What is under a line that has one height in each column. Columns begin at whole pixels: between two that share one,
+ * what is behind them would shine through. */
+function fillUnder(context, box, count, heightOf) {
+  const edge = (c) => Math.round(box.left + (c * box.width) / count);
+  context.beginPath();
+  context.moveTo(edge(0), box.bottom);
+  let from = 0;
+  let height = heightOf(0);
+  for (let c = 1; c <= count; c++) {
+    const next = c < count ? heightOf(c) : null;
+    if (next === height) continue;
+    context.lineTo(edge(from), box.bottom - height);
+    context.lineTo(edge(c), box.bottom - height);
+    from = c;
+    height = next;
+  }
+  context.lineTo(edge(count), box.bottom);
+  context.fill();
 }
 
 /** A line that goes in steps. */

@@ -3,7 +3,7 @@
 import { decode } from "./arrow.js";
 import { openComparison } from "./comparison.js";
 import { Controls } from "./controls.js";
-import { hideStatic, isDark, make, onTheme } from "./dom.js";
+import { hideStatic, isDark, keepKeys, make, onTheme } from "./dom.js";
 import { formatBytes } from "./format.js";
 import { LiveChart } from "./live.js";
 import { KernelSource } from "./sources.js";
@@ -29,11 +29,10 @@ export class Panel {
   build({ prompt, max_tokens }) {
     this.controls = new Controls((name, value) => this.source.ask({ ask: "choose", name, value }));
     this.controls.refresh = () => this.showForm();
-    const ignoreKeys = (event) => event.stopPropagation();
-    this.prompt = make("textarea", { rows: 3, "aria-label": "prompt", onkeydown: ignoreKeys });
+    this.prompt = make("textarea", { rows: 3, "aria-label": "prompt" });
     this.prompt.value = prompt;
-    this.most = make("input", { type: "number", min: 1, value: max_tokens, name: "max_tokens", onkeydown: ignoreKeys });
-    this.temperature = make("input", { type: "number", min: 0, step: 0.1, value: 0, name: "temperature", onkeydown: ignoreKeys });
+    this.most = make("input", { type: "number", min: 1, value: max_tokens, name: "max_tokens" });
+    this.temperature = make("input", { type: "number", min: 0, step: 0.1, value: 0, name: "temperature" });
     const button = (text, ask, title) => make("button", { type: "button", title, onclick: () => this.act(ask) }, text);
     this.buttons = {
       record: button("Record", "record", "answer the prompt by an engine of its own, and keep the run"),
@@ -45,7 +44,7 @@ export class Panel {
     this.problem = make("p", { class: "wb-problem", role: "alert", hidden: true });
     this.state = make("p", { class: "wb-state", role: "status" });
     this.progress = make("progress", { max: 1, value: 0, "aria-label": "progress" });
-    this.answer = make("div", { class: "wb-answer", "aria-label": "answer" });
+    this.answer = make("div", { class: "wb-answer", role: "log", tabindex: "0", "aria-label": "answer" });
     this.live = new LiveChart();
     this.runs = make("div", { class: "wb-runs" });
     this.view = make("div", { class: "wb-shown" });
@@ -154,7 +153,7 @@ export class Panel {
     this.known = listed.length;
     if (!listed.length) return this.runs.replaceChildren();
     const rows = listed.map((run, place) => this.makeRow(run, place));
-    const head = make("tr", {}, ...["", "run", "settings", "tokens/s", "peak"].map((name) => make("th", {}, name)));
+    const head = make("tr", {}, ...["shown", "run", "settings", "tokens/s", "peak"].map((name) => make("th", { scope: "col" }, name)));
     const table = make("table", {}, make("thead", {}, head), make("tbody", {}, ...rows));
     this.runs.replaceChildren(make("h3", {}, "Recorded here"), make("p", { class: "wb-dim" }, "Chosen runs are shown below, two or more of them compared."), make("div", { class: "wb-scroll" }, table));
   }
@@ -191,8 +190,8 @@ export class Panel {
 
 export function render({ model, el }) {
   const panel = new Panel(model);
-  el.append(panel.element);
+  keepKeys(panel.element);
+  el.append(panel.element, hideStatic(model.get("options").static));
   panel.attach();
-  hideStatic(model.get("options").static);
   return () => panel.detach();
 }

@@ -185,7 +185,7 @@ export class Picture {
   /** The band that is drawn at a point of the chart. */
   bandAt(x, y, timeline) {
     if (timeline.state.view === "addresses") return this.boxAt(x, y, timeline)?.band ?? null;
-    if ( !timeline.series || !this.scale) return null;
+    if (!timeline.series || !this.scale) return null;
     const ratio = this.box.ratio;
     const column = Math.floor(((x - LEFT) / (this.width - LEFT - RIGHT)) * this.scale.count);
     if (column < 0 || column >= this.scale.count) return null;
@@ -234,11 +234,12 @@ export class Picture {
     const box = { left: LEFT * ratio, top: 0, bottom: height - 2, height: height - 4, width: width - (LEFT + RIGHT) * ratio, ratio };
     const whole = timeline.whole();
     const count = this.columns;
-    this.small ??= new WeakMap();
-    if (!this.small.has(series)) this.small.set(series, series.columns(whole.start, whole.end, count, () => true));
-    const stacked = this.small.get(series);
+    if (this.small?.series !== series || this.small.count !== count) {
+      this.small = { series, count, stacked: series.columns(whole.start, whole.end, count, () => true) };
+    }
+    const { stacked } = this.small;
     const total = { tops: stacked.tops.subarray((series.bands.length - 1) * count) };
-    paintBands(context, box, total, Math.min(count, total.tops.length), [this.theme.dim], Math.max(stacked.highest, 1), this.theme.dim);
+    paintBands(context, box, total, count, [this.theme.dim], Math.max(stacked.highest, 1), this.theme.dim);
     const x = (time) => box.left + (time / whole.end) * box.width;
     const { start, end } = timeline.state.window;
     context.fillStyle = this.theme.ground;
@@ -331,6 +332,7 @@ function highestIn({ times, values }, window) {
   return highest;
 }
 
+/** The end of an address, which is what tells neighbours apart. */
 function shortAddress(address) {
-  return address.toString(16).slice(-8).padStart(8, "0");
+  return `…${address.toString(16).padStart(8, "0").slice(-8)}`;
 }

@@ -3,16 +3,12 @@
 import { AllocationTable, makeLedger } from "./details.js";
 import { isDark, make, makeChoice, makeSwatch, onTheme } from "./dom.js";
 import { formatBytes, formatCount, formatTime } from "./format.js";
-import { Gestures } from "./gestures.js";
+import { Gestures, makeHelp } from "./gestures.js";
 import { Picture } from "./picture.js";
 import { Series } from "./series.js";
 import { Latest } from "./sources.js";
 
-const HELP = [
-  "Click a moment for its ledger, and a band for its allocations. Click a phase to zoom into it, a name below to show it alone.",
-  "Drag to pan, Shift-drag to zoom into a part. The wheel zooms with Ctrl, and without once the chart was clicked.",
-  "Keys: ← → move the cursor (Shift: faster), Enter tells its ledger, A D pan, W S zoom, [ ] go to the next phase, 0 shows the whole run.",
-];
+const TIMELINE_CLICKS = "Click a moment for its ledger, and a band for its allocations. Click a phase to zoom into it, a name below to show it alone.";
 
 export class Timeline {
   constructor(source, head, options = {}) {
@@ -45,7 +41,6 @@ export class Timeline {
     this.viewChoice = makeChoice("show", ["bytes", "addresses"], state.view, (view) => this.change({ view }));
     this.search = make("input", { type: "search", placeholder: "Search owner, tag or stack", "aria-label": "search by owner, tag or stack" });
     this.search.addEventListener("input", () => this.searchSoon());
-    this.search.addEventListener("keydown", (event) => event.stopPropagation());
     const zoomButtons = [
       ["−", "zoom out", () => this.zoom(1.6)],
       ["+", "zoom in", () => this.zoom(1 / 1.6)],
@@ -64,7 +59,6 @@ export class Timeline {
     this.legend = make("ul", { class: "wb-legend", "aria-label": "bands" });
     this.note = make("p", { class: "wb-note" });
     this.live = make("p", { class: "wb-unseen", role: "status", "aria-live": "polite" });
-    this.help = make("details", { class: "wb-help" }, make("summary", {}, "Mouse and keys"), ...HELP.map((line) => make("p", {}, line)));
     this.details = make("div", { class: "wb-details" });
     this.element = make(
       "div",
@@ -73,7 +67,7 @@ export class Timeline {
       this.picture.element,
       this.legend,
       this.note,
-      this.help,
+      makeHelp(this.picture.chart, TIMELINE_CLICKS),
       this.live,
       this.details,
     );
@@ -121,7 +115,7 @@ export class Timeline {
       this.only.clear();
       this.series = this.overview = this.boxes = null;
       this.details.replaceChildren();
-    }
+    } else if (this.series) this.showLegend();
     this.load();
   }
 
@@ -248,7 +242,7 @@ export class Timeline {
       parts.push(`${formatCount(this.boxes.columns.left.length)} boxes`);
       if (this.boxes.hidden) parts.push(`${formatCount(this.boxes.hidden)} smaller ones are not drawn: zoom in`);
     }
-    if (this.series?.match) parts.push(`outlined line: what matches “${this.state.match}”`);
+    if (this.series?.match && this.state.match) parts.push(`outlined line: what matches “${this.state.match}”`);
     this.note.textContent = parts.join(" · ");
   }
 
@@ -263,7 +257,7 @@ export class Timeline {
       button.addEventListener("pointerleave", () => this.emphasise(null));
       return make("li", {}, button);
     });
-    if (this.series.truth.times.length) items.push(make("li", { class: "wb-truth" }, make("span", { class: "wb-dash" }), truthName(this.state.tier)));
+    if (this.series.truth.times.length && this.state.view === "bytes") items.push(make("li", { class: "wb-truth" }, make("span", { class: "wb-dash" }), truthName(this.state.tier)));
     const focused = [...this.legend.querySelectorAll("button")].indexOf(document.activeElement);
     this.legend.replaceChildren(...items);
     if (focused >= 0) this.legend.querySelectorAll("button")[focused]?.focus();
@@ -313,6 +307,7 @@ export class Timeline {
         panels.push(new AllocationTable(this.source, question, `${band}: in use at ${formatTime(time, 1e5)}`).element);
       }
       this.details.replaceChildren(...panels);
+      this.live.textContent = `the ledger of ${formatTime(time)} is below`;
     } catch (error) {
       this.fail(error);
     }

@@ -1,7 +1,7 @@
 // The entry of the widget in a notebook.
 
 import { openComparison } from "./comparison.js";
-import { hideStatic } from "./dom.js";
+import { hideStatic, keepKeys } from "./dom.js";
 import { KernelSource } from "./sources.js";
 import { Timeline } from "./timeline.js";
 
@@ -9,9 +9,9 @@ export async function render({ model, el }) {
   const source = new KernelSource(model);
   const options = model.get("options");
   const view = options.compares ? await openComparison(source, options) : new Timeline(source, await source.ask({ ask: "run" }), options);
-  el.append(view.element);
+  keepKeys(view.element);
+  el.append(view.element, hideStatic(options.static));
   view.attach();
-  hideStatic(options.static);
   return () => {
     view.detach();
     source.close();
