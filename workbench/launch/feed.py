@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -14,16 +14,21 @@ from workbench.run.run import Run, is_locked
 from workbench.run.sealing import named
 from workbench.run.streams import CODED, Tail
 
+NOTHING = {name: shape.empty_table() for name, shape in CODED.items()}
+SAY_AGAIN_S = 0.2
+
 
 class Feed:
     """What a run that is being recorded has that is new since the last look.
 
-    While it is asked, the run is written ten times a second, else once in a while.
+    While it is asked, what a picture of the run would show is written within a tenth of a second, else all of it once
+    in a while.
     """
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
-        self._followed = str(self.folder / SPOOL / FOLLOWED)
+        self._followed, self._said = self.folder / SPOOL / FOLLOWED, 0.0
+        self._is_open = False
         self.names: list[str] = []
         self._ids: dict[str, int] = {}  # and their places in it
         self._tails = {table: Tail(self.folder / f"{table}.arrow") for table in ("names", *schema.TABLES)}
@@ -43,17 +48,23 @@ class Feed:
 
     def new_coded(self, table: str) -> pa.Table:
         """The same with each name as its place in `names`: a small part of the work, for who looks often."""
-        with suppress(OSError):  # the recording has ended
-            _touch(self._followed)
-        for tail in self._tails.values():  # sealing removes them all, with rows that were not read yet
-            tail.open()
+        self._say_that_it_is_followed()
+        if not self._is_open:  # sealing removes them all, with rows that were not read yet
+            self._is_open = sum(tail.open() for tail in self._tails.values()) == len(self._tails)
         if not self._tails[table].open():
             return self._sealed(table)
         batches = self._tails[table].new()
-        if batches:
-            for batch in self._tails["names"].new():
-                self._learn(batch["text"].to_pylist())
+        if not batches:
+            return NOTHING[table]
+        for batch in self._tails["names"].new():
+            self._learn(batch["text"].to_pylist())
         return pa.Table.from_batches(batches, CODED[table])
+
+    def _say_that_it_is_followed(self) -> None:
+        if time.monotonic() - self._said > SAY_AGAIN_S:
+            self._said = time.monotonic()
+            with suppress(OSError):  # the recording has ended
+                self._followed.touch()
 
     def id(self, name: str) -> int:
         """The place of a name, -1 where no row can have it yet."""
@@ -68,7 +79,7 @@ class Feed:
         """Where the run was sealed before its stream was looked for: all of the table, once."""
         shape = CODED[table]
         if table in self._told_sealed or not (self.folder / f"{table}.parquet").exists():
-            return shape.empty_table()
+            return NOTHING[table]
         self._told_sealed.add(table)
         rows = Run.open(self.folder).table(table)
         return pa.table([self._coded(rows[field.name], field.type) for field in shape], schema=shape)
@@ -85,11 +96,3 @@ class Feed:
         self._learn([text for text in texts.dictionary.to_pylist() if text not in self._ids])
         places = pa.array([self._ids[text] for text in texts.dictionary.to_pylist()], pa.int32())
         return places.take(texts.indices)
-
-
-def _touch(path: str) -> None:
-    """As `Path.touch`, for what is mostly there."""
-    try:
-        os.utime(path)
-    except FileNotFoundError:
-        os.close(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600))

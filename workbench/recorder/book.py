@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from workbench.recorder.native import ALLOC, COPY, DRIVER, FILE, FREE, GPU, HOST, MEASURE, REFUSED, SHARED
+from workbench.recorder.native import ALLOC, COPY, DRIVER, FILE, FREE, GPU, HOST, MEASURE, PAGEABLE, REFUSED, SHARED
+from workbench.recorder.pending import Pending
 from workbench.recorder.recorded import Recorded, Stacks, only_addresses
 from workbench.recorder.residency import held_by, private_bytes, unclaimed
 from workbench.recorder.rows import ROW, Rows, none
@@ -27,6 +29,7 @@ BEFORE = "before the run"
 SECOND = 10**9
 MOMENT = 2_000_000  # ns in which a program that waited for its answer has hardly run on
 RARELY = 500  # between phase edges these readings, for which the kernel holds programs up, take this part of the time
+VISIBLE = 1 / 400  # of what is in use: a picture shows no smaller change
 GROWN = 64 << 20  # bytes of change after which who holds the pages is read again, also between phase edges
 TRY_AGAIN = ("libc10_cuda.so",)  # who frees its cache where the driver has none, and says so if that did not help
 MOST_SHORTAGES = 20  # a program that tries again and again has told enough by then
@@ -52,10 +55,12 @@ class Book:
         self._processes: dict[Path, Recorded] = {}
         self._greeted: dict[int, Rows] = {}  # by process id; it has no rows of its own until it has a ring
         self._unrecorded = Unrecorded()
+        self._pending = Pending()
         self._open_phases: list[tuple[Teller, dict[str, Any]]] = []
         self._gone_lost = 0
         self.shortages: list[dict[str, Any]] = []
-        self._measured = 0  # bytes resident at the last measurement
+        self._in_memory = 0  # bytes resident at the last tick
+        self._measured = 0  # the same at the last measurement
         self._read_until_ns = 0
         self._measure_after_ns = 0
         self._before: dict[int, Rows] = {}  # of processes that were recorded late
@@ -69,10 +74,9 @@ class Book:
             rows[device]["kind"], rows[device]["layer"], rows[device]["tier"] = ALLOC, DRIVER, GPU
             rows[device]["bytes"] = rows[device]["asked"] = used
             rows[device]["address"] = FIRST_ADDRESS - 1 - device
-        rows["time_ns"] = self._started_ns
-        rows["device"] = np.arange(len(rows))
+        rows["time_ns"], rows["device"] = self._started_ns, np.arange(len(rows))
         rows["owner"] = self._names.id(BEFORE)
-        self._write_events(rows, 0)
+        self._pending.add(rows, 0)
 
     def greet(self, pid: int) -> bool:
         """A recorded Python process is there; returns whether it is the first, also where it became it by exec."""
@@ -89,13 +93,22 @@ class Book:
         rows["address"], rows["bytes"] = spans[:, 0], spans[:, 1] - spans[:, 0]
         self._before[pid] = rows
 
+    def glance(self) -> None:
+        """Take what has come since, and write it where a picture of the run would show it."""
+        for process in self._processes.values():
+            self._take_from(process, last=False)
+        in_use = {PAGEABLE: self._in_memory, GPU: sum(self.devices.used()) if self._pending.moved(GPU) else 0}
+        if any(self._pending.moved(tier) > size * VISIBLE for tier, size in in_use.items()):
+            self.tick()
+
     def tick(self) -> None:
-        """Take what has come since, and sample the truth."""
+        """Take what has come since, write it, and sample the truth."""
         self._take()
+        self._flush_events()
         now = time.monotonic_ns()
         resident = self._resident(now)
         self._write_totals(self._used(now) + resident)
-        size = sum(int(row["bytes"]) for row in resident)
+        size = self._in_memory = sum(int(row["bytes"]) for row in resident)
         if abs(size - self._measured) > max(GROWN, self._measured // 10) and now > self._measure_after_ns:
             self._measure(now)
 
@@ -122,12 +135,14 @@ class Book:
     def _take_from(self, process: Recorded, last: bool) -> None:
         """Take what a process has recorded since."""
         rows = process.drain(last)
+        if not len(rows):
+            return
         self._tag_mappings(rows)
         self._write_copies(rows[rows["kind"] == COPY], process.pid)
         process.reserve(rows)
         changes = rows[((rows["kind"] == ALLOC) | (rows["kind"] == FREE)) & ~only_addresses(rows)]
         events = process.live.apply(changes)
-        self._write_events(events, process.pid)
+        self._pending.add(events, process.pid)
         self._unrecorded.add(process.pid, rows[rows["kind"] == MEASURE], events)
         self._note_refusals(rows[rows["kind"] == REFUSED])
 
@@ -151,10 +166,10 @@ class Book:
         frees = process.live.rows.copy()
         frees["kind"], frees["time_ns"] = FREE, time.monotonic_ns()
         freed = process.live.apply(frees)
-        self._write_events(freed, process.pid)
+        self._pending.add(freed, process.pid)
         self._unrecorded.add(process.pid, none(), freed)
         for pid, rows in self._unrecorded.bury(process.pid, time.monotonic_ns()):
-            self._write_events(rows, pid)
+            self._pending.add(rows, pid)
         self._gone_lost += process.lost
         process.close()
         del self._processes[path]
@@ -168,25 +183,25 @@ class Book:
     def _settle(self) -> None:
         """Name what no allocation record shows; every source has flushed, so all records up to now are here."""
         for pid, rows in self._unrecorded.settle():
-            self._write_events(rows, pid)
+            self._pending.add(rows, pid)
 
-    def _write_events(self, rows: Rows, pid: int) -> None:
+    def _flush_events(self) -> None:
+        rows, processes = self._pending.take()
         if not len(rows):
             return
-        tags = rows["tag"].astype(np.int32)
         columns = [
             pa.array(rows["time_ns"].astype(np.int64) - self._started_ns),
             pa.array(self._kinds[rows["kind"]]),
             pa.array(self._layers[rows["layer"]]),
             pa.array(self._tiers[rows["tier"]]),
             pa.array(rows["owner"].astype(np.int32)),
-            pa.array(tags, mask=tags == 0),
+            pa.array(rows["tag"].astype(np.int32), mask=rows["tag"] == 0),
             pa.array(rows["bytes"].astype(np.int64)),
             pa.array(rows["asked"].astype(np.int64)),
             pa.array(rows["address"]),
             pa.array(rows["device"]),
             pa.array(rows["stream"]),
-            pa.array(np.full(len(rows), pid, np.int32)),
+            pa.array(processes),
             pa.array(rows["thread"].astype(np.int32)),
             pa.array(np.where(rows["kind"] == ALLOC, rows["stack"], 0).astype(np.int32)),
         ]
@@ -219,9 +234,10 @@ class Book:
         self._streams[table].write(batch)
 
     def phase(self, name: str, time_ns: int, edge: str, teller: Teller) -> None:
-        """An edge of a phase: what happened up to it is taken in, and the truth is read."""
+        """An edge of a phase: what happened up to it is written, and the truth is read."""
         self._take()
         self._settle()
+        self._flush_events()
         if edge == "start":
             depth = sum(who == teller for who, _ in self._open_phases)
             start = time_ns - self._started_ns
@@ -278,10 +294,8 @@ class Book:
         """The private memory of every recorded process, and who holds it."""
         rows: list[dict[str, Any]] = []
         for pid, process in self._pids().items():
-            try:
+            with suppress(OSError):  # it ended, or ended between two reads
                 rows += self._pageable_of(pid, process, time_ns)
-            except OSError:
-                continue  # it ended, or ended between two reads
         return rows
 
     def _pageable_of(self, pid: int, process: Recorded | None, time_ns: int) -> list[dict[str, Any]]:
@@ -328,8 +342,7 @@ class Book:
                 continue
             tier = schema.TIERS[int(row["tier"]) - 1]
             whom = f"GPU {row['device']}" if tier == "gpu" else "the host"
-            what = f"{owner} asked {whom} for {asked} and got none"
-            self._keep_shortage(what, tier, int(row["time_ns"]))
+            self._keep_shortage(f"{owner} asked {whom} for {asked} and got none", tier, int(row["time_ns"]))
 
     def _keep_shortage(self, what: str, tier: str, time_ns: int) -> None:
         if len(self.shortages) < MOST_SHORTAGES:
@@ -337,6 +350,7 @@ class Book:
 
     def alive(self, time_ns: int) -> dict[str, Any]:
         """What was handed out and not given back at a moment, by tier and owner."""
+        self._flush_events()
         rows = by_time(read_coded(self.folder, "events"), "events")
         events = named(rows, schema.EVENTS, self._names.texts())
         moment = time_ns - self._started_ns
@@ -370,6 +384,7 @@ class Book:
         """Take the last records: nothing comes after."""
         self._take(last=True)
         self._settle()
+        self._flush_events()
 
     def close(self) -> None:
         """End every stream, and let go of the rings."""

@@ -34,7 +34,7 @@ from workbench.run.run import LOCK, unwritable
 from workbench.run.sealing import seal
 
 TICK_S = 0.8  # a recording that is killed lacks no more than this
-FOLLOWED_TICK_S = 0.1  # while somebody follows the run
+GLANCE_S = 0.1  # while somebody follows the run: what a picture of it would show is written then
 FOLLOWED_FOR_S = 0.5  # after the last sign of it
 LOOK_S = 0.2  # between looks at how full the rings are, and at whether somebody follows
 PACKAGES = (
@@ -71,16 +71,22 @@ class Scribe:
 
     def serve(self) -> None:
         """Work until the run is finished, or the program that asked for it is gone."""
-        ticked = 0.0
+        ticked = glanced = 0.0
         while not self._finished:
-            next_tick = ticked + (FOLLOWED_TICK_S if self._is_followed else TICK_S)
-            for key, _ in self._selector.select(min(max(0.0, next_tick - time.monotonic()), LOOK_S)):
+            is_followed = self._is_followed
+            next_tick, next_glance = ticked + TICK_S, glanced + GLANCE_S
+            due = min(next_tick, next_glance) if is_followed else next_tick
+            for key, _ in self._selector.select(min(max(0.0, due - time.monotonic()), LOOK_S)):
                 self._read(key)
             if self._root is None and os.getppid() != self._parent:
                 self._abandon()
-            if not self._finished and (time.monotonic() >= next_tick or self._book.is_filling):
+            now = time.monotonic()
+            if not self._finished and (now >= next_tick or self._book.is_filling):
                 self._guarded(self._book.tick)
-                ticked = time.monotonic()
+                ticked = glanced = time.monotonic()
+            elif not self._finished and is_followed and now >= next_glance:
+                self._guarded(self._book.glance)
+                glanced = time.monotonic()
 
     @property
     def _is_followed(self) -> bool:

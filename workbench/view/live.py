@@ -153,7 +153,7 @@ class Live:
             "end": self._end,
             "bands": [{"name": name, **vars(colour_of(name))} for name in bands],
             "phases": [
-                {"name": name, "start": start, "end": self._end if end is None else end, "depth": depth}
+                {"name": name, "start": start, "end": end or self._end, "open": end is None, "depth": depth}
                 for (name, start, depth), end in self._phases.items()
             ],
         }

@@ -2,7 +2,8 @@
 
 The chart is drawn by a notebook's kernel, a process of its own that is not recorded, as the panel draws it. In windows
 of so many steps it works or stands still, by chance of each pair. Prints the seconds of each pair's windows, with and
-without, the updates a second, and the shares of a core of the kernel and of the scribe, also without the chart.
+without, the looks and the messages to the page a second, and the shares of a core of the kernel and of the scribe,
+also without the chart.
 """
 
 from __future__ import annotations
@@ -43,9 +44,10 @@ def follow():
         while True:
             sleep(max(0.0, due - monotonic()))
             due = monotonic() + UPDATE_S
-            if live.look():
+            news = live.look()
+            if news:
                 panel._show_live(live)
-                told.write(b".")
+            told.write(b"!" if news else b".")
 
 Thread(target=follow, daemon=True).start()
 """
@@ -61,8 +63,8 @@ class Chart:
         assert isinstance(self._manager.provisioner, LocalProvisioner)
         assert self._manager.provisioner.pid is not None
         self._kernel, self._scribe = self._manager.provisioner.pid, scribe_of(str(self._run))
-        self._told = self._run / SPOOL / "updates"  # as many bytes as there were
-        self._client.execute_interactive(FOLLOWING.format(str(self._run), str(self._told)), timeout=60)
+        self._looks = self._run / SPOOL / "looks"  # a byte each, ! where there was something to tell the page
+        self._client.execute_interactive(FOLLOWING.format(str(self._run), str(self._looks)), timeout=60)
 
     def turn(self, on: bool) -> None:
         """Where the chart stands still, nobody follows the run."""
@@ -71,9 +73,10 @@ class Chart:
             (self._run / SPOOL / FOLLOWED).unlink(missing_ok=True)
 
     def taken(self) -> Taken:
-        """By now: the time, the kernel's and the scribe's processor seconds, and the updates."""
+        """By now: the time, the kernel's and the scribe's processor seconds, the looks, and the messages."""
         work = processor_seconds(self._kernel), processor_seconds(self._scribe)
-        return np.array([time.perf_counter(), *work, self._told.stat().st_size])
+        looks = self._looks.read_bytes()
+        return np.array([time.perf_counter(), *work, len(looks), looks.count(b"!")])
 
     def end(self) -> None:
         """The kernel too; one that stands still ends as well."""
@@ -87,7 +90,7 @@ def windows(
 ) -> tuple[list[list[float]], dict[bool, Taken]]:
     """The seconds of neighbouring windows, with the chart and without; and what both took in all of them."""
     order, took = random.Random(0), []
-    taken: dict[bool, Taken] = {True: np.zeros(4), False: np.zeros(4)}
+    taken: dict[bool, Taken] = {True: np.zeros(5), False: np.zeros(5)}
     for _ in range(pairs):
         seconds = {}
         for on in order.sample((True, False), 2):
@@ -109,9 +112,9 @@ def main(pairs: int, steps: int, name: str) -> None:
         took, taken = windows(chart, stream, pairs, steps)
     finally:
         chart.end()
-    (_, kernel, scribe, updates), (_, _, alone, _) = (taken[on] / taken[on][0] for on in (True, False))
+    (_, kernel, scribe, looks, messages), (_, _, alone, *_) = (taken[on] / taken[on][0] for on in (True, False))
     shares = {"kernel_share": kernel, "scribe_share": scribe, "scribe_share_alone": alone}
-    print(json.dumps({"pairs": took, "updates_per_s": updates} | shares))
+    print(json.dumps({"pairs": took, "looks_per_s": looks, "messages_per_s": messages} | shares))
 
 
 if __name__ == "__main__":

@@ -5,6 +5,9 @@ import { formatBytes, formatTime } from "./format.js";
 import { Picture } from "./picture.js";
 import { Series } from "./series.js";
 
+const UPDATE_MS = 100;
+const SILENCE_MS = 2000; // after which nobody knows whether the run goes on
+
 export class LiveChart {
   constructor() {
     this.picture = new Picture();
@@ -43,10 +46,28 @@ export class LiveChart {
     this.phases = answer.phases;
     this.state = { tier: answer.tier, by: "owner", view: "bytes", window: { start: 0, end: answer.end }, cursor: null };
     this.picture.laid = null;
+    this.received = performance.now();
+    this.goOn();
+  }
+
+  /** Time goes on until more is told, which is soon: nothing is told that could not be seen. */
+  goOn() {
+    this.rest();
+    const passed = performance.now() - this.received;
+    if (passed > SILENCE_MS || !this.series) return;
+    this.series.end = this.state.window.end = this.answer.end + passed * 1e6;
+    for (const phase of this.phases) if (phase.open) phase.end = this.series.end;
     this.show();
+    this.later = setTimeout(() => this.goOn(), UPDATE_MS);
+  }
+
+  /** It stays as it is until more is told. */
+  rest() {
+    clearTimeout(this.later);
   }
 
   clear() {
+    this.rest();
     this.answer = this.series = null;
     this.element.hidden = true;
   }

@@ -124,6 +124,7 @@ export class Panel {
 
   showStatus() {
     const { state, model, tokens, most, seconds, error } = this.model.get("status");
+    if (state === "idle") this.live.rest();
     const speed = tokens > 1 && seconds > 0 ? `, ${(tokens / seconds).toFixed(1)} tokens/s` : "";
     const last = state === "idle" || state === "ready" ? " The last answer:" : " ·";
     const count = tokens ? `${last} ${tokens}${state === "answering" ? ` of at most ${most}` : ""} ${tokens === 1 ? "token" : "tokens"}${speed}` : "";
