@@ -15,7 +15,7 @@ import pytest
 
 import workbench
 from tests.recording.conftest import record
-from workbench.errors import RunError, UsageError
+from workbench.errors import CommandError, RunError
 from workbench.launch.recording import Scribing, create
 from workbench.run.run import Run, is_locked
 from workbench.run.store import Store
@@ -98,10 +98,12 @@ def test_an_exit_code_is_kept_and_passed_on(store: Store, tmp_path: Path) -> Non
     assert (run.manifest.status, run.manifest.exit_code) == ("failed", 3)
 
 
-def test_a_program_that_is_not_there_leaves_one_line(store: Store) -> None:
-    with pytest.raises(UsageError, match="/nonesuch can not be started"):
-        workbench.record_program(["/nonesuch"], store=store)
-    assert store.runs()[0].manifest.status == "failed"
+def test_a_program_that_can_not_be_started_leaves_one_line_and_no_run(store: Store, tmp_path: Path) -> None:
+    for command, code in (("/nonesuch", 127), (str(tmp_path), 126)):
+        with pytest.raises(CommandError, match=f"{command} can not be started") as caught:
+            workbench.record_program([command], store=store)
+        assert caught.value.exit_code == code
+    assert list(store.folder.iterdir()) == []
 
 
 def test_a_kill_loses_at_most_the_last_second(store: Store, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from workbench.errors import UsageError
+from workbench.errors import CommandError, UsageError
 from workbench.launch.endings import ending
 from workbench.launch.recording import Scribing, create
 from workbench.launch.termination import Terminated
@@ -17,6 +17,7 @@ from workbench.run import manifest as manifests
 from workbench.run.run import Run
 from workbench.run.store import Store
 
+NOT_EXECUTABLE, NOT_FOUND = 126, 127  # the exit codes that shells have for it
 ENDS_WITHIN_S = 5.0  # a program that was asked to; then it is killed
 
 
@@ -27,7 +28,10 @@ def record_program(
     store: Store | None = None,
     settings: Settings | None = None,
 ) -> Run:
-    """Runs any program and gives back the recorded run; its output goes where this process's goes."""
+    """Runs any program and gives back the recorded run; its output goes where this process's goes.
+
+    Where the program can not be started there is no run, and a `CommandError`.
+    """
     if not command:
         raise UsageError("there is no program to record: give one after `--`")
     scribing = Scribing(create(name or Path(_main_part(command)).stem, store, command=list(command)))
@@ -35,9 +39,9 @@ def record_program(
     try:
         program = subprocess.Popen(command, env=environment)
     except OSError as failure:
-        what = f"{command[0]} can not be started: {failure.strerror}"
-        scribing.finish(manifests.FAILED, 127, what)
-        raise UsageError(what) from None
+        scribing.discard()
+        code = NOT_FOUND if isinstance(failure, FileNotFoundError) else NOT_EXECUTABLE
+        raise CommandError(f"{command[0]} can not be started: {failure.strerror}", code) from None
     try:
         code = _wait(program)
     except Terminated as end:

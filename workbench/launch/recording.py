@@ -76,6 +76,12 @@ class Scribing:
             self._scribe.wait()
         return self._without_scribe(exit_code, failure) if failure else Run.open(self.folder)
 
+    def discard(self) -> None:
+        """End the recording of what never began: nothing of it stays."""
+        self._line.close()  # upon which the scribe ends
+        self._scribe.wait()
+        shutil.rmtree(self.folder)
+
     def _without_scribe(self, exit_code: int | None, failure: str) -> Run:
         outside.remove(self.folder)
         shutil.rmtree(self.folder / SPOOL, ignore_errors=True)
