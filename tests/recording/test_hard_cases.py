@@ -46,6 +46,56 @@ def test_more_events_than_the_ring_holds_are_all_there(store: Store, tmp_path: P
     assert (events["asked"] == 70001).sum() == 2 * pairs
 
 
+STAYS = (
+    LIBC
+    + """
+import os, subprocess, sys, time, workbench
+from pathlib import Path
+kept = bytearray(5 << 20)
+Path("began").touch()
+while Path(os.environ["WORKBENCH_SPOOL"]).exists():
+    time.sleep(0.01)
+times = [time.monotonic()]
+for _ in range(100_000):
+    libc.free(libc.malloc(70001))
+    times.append(time.monotonic())
+with workbench.phase("late"), workbench.tag("late"):
+    later = bytearray(7 << 20)
+subprocess.run([sys.executable, "-c", "import numpy; numpy.ones(9 << 20)"], check=True)
+if os.fork() == 0:
+    os._exit(0)
+os.wait()
+Path("ended").write_text(str(max(after - before for before, after in zip(times, times[1:]))))
+"""
+)
+
+
+def test_what_goes_on_after_the_program_is_unharmed_and_told(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "stays.py").write_text(STAYS)
+    (tmp_path / "elsewhere").mkdir()
+    shell = f"cd elsewhere; {sys.executable} ../stays.py & until test -e began; do sleep 0.05; done; echo $!"
+    command = [sys.executable, "-m", "workbench", "record", "--out", "runs", "--", "sh", "-c", shell]
+    recording = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
+    assert recording.stdout is not None
+    pid = int(recording.stdout.readline())
+    assert recording.wait(30) == 0
+    told = f"python3 ({pid}) went on past the program's end, not recorded from there on"
+    run = store.open("latest")
+    assert (run.manifest.status, run.manifest.lost) == ("complete", 0)
+    assert [what.replace("python (", "python3 (") for what in run.manifest.sources["processes"]] == [told]
+    events = run.events()
+    assert (events["asked"] >= 5 * MIB).any()
+    assert not events["asked"].between(6 * MIB, 10 * MIB).any()
+    out, err = recording.communicate(timeout=30)  # until the last process has closed them
+    assert float((tmp_path / "elsewhere" / "ended").read_text()) < 1.5, "2 s: it waited for its events to be taken"
+    assert err.replace("python (", "python3 (") == f"workbench: {told}\n"
+
+
+def test_what_ends_soon_after_the_program_needs_no_word(store: Store) -> None:
+    run = workbench.record_program(["sh", "-c", "sleep 0.2 & exit 0"], store=store)
+    assert "processes" not in run.manifest.sources
+
+
 def test_what_is_lost_is_said(store: Store, tmp_path: Path) -> None:
     text = LIBC + (
         "import os, signal\n"

@@ -76,6 +76,11 @@ class Scribing:
             self._scribe.wait()
         return self._without_scribe(exit_code, failure) if failure else Run.open(self.folder)
 
+    def limit(self, source: str, what: str) -> None:
+        """Say what a source could not see."""
+        with suppress(RunError):  # the scribe is gone, which `finish` tells
+            self._line.tell("limits", sources={source: [what]})
+
     def discard(self) -> None:
         """End the recording of what never began: nothing of it stays."""
         self._line.close()  # upon which the scribe ends

@@ -37,6 +37,7 @@ TICK_S = 0.8  # a recording that is killed lacks no more than this
 FOLLOWED_TICK_S = 0.1  # while somebody follows the run
 FOLLOWED_FOR_S = 0.5  # after the last sign of it
 LOOK_S = 0.2  # between looks at how full the rings are, and at whether somebody follows
+NOTHING_SEEN = "off: nothing large was asked for, or who did loads no libraries, or had its environment cleaned"
 PACKAGES = (
     "memory-workbench",
     "torch",
@@ -208,9 +209,7 @@ class Scribe:
         self.manifest.shortages = self._book.shortages
         self.manifest.notes |= self._book.notes()
         if not self._book.has_seen:
-            self._do_limits(
-                {"host": ["off: the program, or what it started, loads no libraries, or cleans its environment"]}
-            )
+            self._do_limits({"host": [NOTHING_SEEN]})
         self._book.close()
         self.manifest.counts = seal(self.folder)
         self.manifest.status, self.manifest.exit_code = status, exit_code

@@ -64,6 +64,7 @@ class Settings:
 
     def environment(self, folder: Path) -> dict[str, str]:
         """The environment in which a program, and all that it starts, is recorded into the run in `folder`."""
+        folder = folder.resolve()  # the program may start others from another folder
         return {
             "WORKBENCH_RUN": str(folder),
             "WORKBENCH_SPOOL": str(folder / SPOOL),
