@@ -86,7 +86,7 @@ def test_what_goes_on_after_the_program_is_unharmed_and_told(store: Store, tmp_p
     events = run.events()
     assert (events["asked"] >= 5 * MIB).any()
     assert not events["asked"].between(6 * MIB, 10 * MIB).any()
-    out, err = recording.communicate(timeout=30)  # until the last process has closed them
+    _, err = recording.communicate(timeout=30)  # until the last process has closed them
     assert float((tmp_path / "elsewhere" / "ended").read_text()) < 1.5, "2 s: it waited for its events to be taken"
     assert err.replace("python (", "python3 (") == f"workbench: {told}\n"
 
