@@ -93,6 +93,27 @@ def test_children_are_recorded_and_give_their_memory_back(store: Store, tmp_path
         assert change == 0, f"process {process} is gone and still holds memory"
 
 
+SHORT = """
+import mmap, workbench
+for _ in range(20):
+    with workbench.phase("short"), workbench.tag("taken"):
+        taken = mmap.mmap(-1, 1 << 18)
+        taken.write(bytes(1 << 18))
+    with workbench.phase("given back"):
+        taken.close()
+"""
+
+
+def test_what_a_short_phase_took_is_in_its_ledger(store: Store, tmp_path: Path) -> None:
+    run = record(store, tmp_path, SHORT)
+    held: dict[str, list[int]] = {"short": [], "given back": []}
+    for phase in run.table("phases").to_pylist():
+        if phase["name"] in held:
+            ledger = run.ledger("pageable", phase["end_ns"])
+            held[phase["name"]].append(sum(entry.bytes for entry in ledger.entries if entry.tag == "taken"))
+    assert held == {"short": [1 << 18] * 20, "given back": [0] * 20}
+
+
 def test_an_exit_code_is_kept_and_passed_on(store: Store, tmp_path: Path) -> None:
     run = record(store, tmp_path, "raise SystemExit(3)\n")
     assert (run.manifest.status, run.manifest.exit_code) == ("failed", 3)

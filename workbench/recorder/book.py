@@ -56,6 +56,7 @@ class Book:
         self._gone_lost = 0
         self.shortages: list[dict[str, Any]] = []
         self._measured = 0  # bytes resident at the last measurement
+        self._measured_events = 0  # that were written by then
         self._read_until_ns = 0
         self._measure_after_ns = 0
         self._before: dict[int, Rows] = {}  # of processes that were recorded late
@@ -101,13 +102,13 @@ class Book:
 
     def _measure(self, time_ns: int) -> None:
         """Read the truth, and who holds the pages: at phase edges, and where much has changed since."""
-        if time_ns - self._read_until_ns < MOMENT:  # one phase ends and the next begins: the kernel was just asked
-            self._write_totals(self._used(time_ns))
+        events, resident = self._streams["events"].rows, self._resident(time_ns)
+        if time_ns - self._read_until_ns < MOMENT and events == self._measured_events:
+            self._write_totals(self._used(time_ns) + resident)  # one phase ends, the next begins: it was just read
             return
         begin = time.monotonic_ns()
-        resident = self._resident(time_ns)
         self._write_totals(self._used(time_ns) + resident + self._pageable(time_ns))
-        self._measured = sum(int(row["bytes"]) for row in resident)
+        self._measured, self._measured_events = sum(int(row["bytes"]) for row in resident), events
         self._read_until_ns = time.monotonic_ns()
         self._measure_after_ns = self._read_until_ns + max(SECOND, RARELY * (self._read_until_ns - begin))
 
