@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from workbench.kernels import library_path
 
 import workbench
 from tests.recording.conftest import record
-from workbench.recorder import wire
+from workbench.recorder import settings, wire
 from workbench.run.run import Run
 from workbench.run.store import Store
 
@@ -223,6 +225,20 @@ def test_a_line_that_is_no_message_does_not_end_the_recording(store: Store, tmp_
     )
     run = workbench.record_program([sys.executable, str(script)], store=store)
     assert run.manifest.status == "complete"
+    assert (run.events()["asked"] >= 9 * MIB).any()
+
+
+def test_a_workbench_in_a_folder_with_a_space_records(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    library = tmp_path / "My Projects" / "_recorder.so"
+    library.parent.mkdir()
+    shutil.copy(library_path(), library)
+    monkeypatch.setattr(settings, "library_path", lambda: library)
+    run = workbench.record_program(
+        ["dd", "if=/dev/zero", "of=/dev/null", "bs=9M", "count=1", "status=none"], store=store
+    )
+    assert capfd.readouterr().err == ""
     assert (run.events()["asked"] >= 9 * MIB).any()
 
 
