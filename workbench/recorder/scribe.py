@@ -38,6 +38,7 @@ FOLLOWED_TICK_S = 0.1  # while somebody follows the run
 FOLLOWED_FOR_S = 0.5  # after the last sign of it
 LOOK_S = 0.2  # between looks at how full the rings are, and at whether somebody follows
 NOTHING_SEEN = "off: nothing large was asked for, or who did loads no libraries, or had its environment cleaned"
+ABANDONED = "the recording was cut off: the process that asked for it was killed or did not end it"
 PACKAGES = (
     "memory-workbench",
     "torch",
@@ -122,6 +123,7 @@ class Scribe:
 
     def _abandon(self) -> None:
         """Whoever asked for the recording is gone: keep what there is."""
+        self.manifest.error = self.manifest.error or {"what": ABANDONED}
         self._guarded(self._finish, status=manifests.INCOMPLETE)
         self._finished = True
 
