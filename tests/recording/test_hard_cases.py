@@ -228,6 +228,24 @@ def test_a_line_that_is_no_message_does_not_end_the_recording(store: Store, tmp_
     assert (run.events()["asked"] >= 9 * MIB).any()
 
 
+def test_more_processes_than_the_shell_allows_open_files_are_recorded(store: Store) -> None:
+    one = "import sys; x = bytearray(3 << 20); print(flush=True); sys.stdin.read()"
+    text = (
+        "import subprocess, sys\n"
+        f"command, pipe = [sys.executable, '-c', {one!r}], subprocess.PIPE\n"
+        "made = [subprocess.Popen(command, stdin=pipe, stdout=pipe) for _ in range(14)]\n"
+        "for each in made: each.stdout.readline()\n"
+        "for each in made: each.communicate()\n"
+    )
+    limit, out = ["prlimit", "--nofile=26:4096"], ["--out", str(store.folder)]
+    record = [*limit, sys.executable, "-m", "workbench", "record", *out, "--"]
+    shell = ["sh", "-c", 'ulimit -n 400; exec "$@"', "sh", sys.executable, "-c", text]
+    done = subprocess.run([*record, *shell], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    events = store.open("latest").events()
+    assert events[events["asked"].between(3 * MIB, 4 * MIB)]["process"].nunique() == 14
+
+
 def test_a_workbench_in_a_folder_with_a_space_records(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

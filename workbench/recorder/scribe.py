@@ -11,6 +11,7 @@ import fcntl
 import json
 import os
 import platform
+import resource
 import selectors
 import shutil
 import signal
@@ -226,6 +227,12 @@ def _step_back() -> None:
     os.nice(19)
 
 
+def _take_all_descriptors() -> None:
+    """A line is kept for each process of the run, whatever limit its shell has."""
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
 def _lock(folder: Path) -> int:
     """Hold the run's lock for as long as this process lives."""
     handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -276,6 +283,7 @@ def _lines(path: str) -> list[str]:
 def main() -> int:
     """Serve the run in the folder named on the command line; says `ready` on stdout when it listens."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's Ctrl-C is for the recorded program
+    _take_all_descriptors()
     folder = Path(sys.argv[1])
     try:
         scribe = Scribe(folder)
