@@ -143,9 +143,10 @@ static struct wb_ring *ring_of(struct wb_process *process) {
     return ring;
 }
 
-/* Sleep a little, unless the scribe has not moved since a writer gave up on it or the patience of this one is over. */
-static bool wait_for_room(struct wb_process *process, uint64_t tail, uint64_t *give_up_ns) {
-    if (atomic_load(&process->stuck) == tail + 1) return false;
+/* Sleep a little, unless the recording is over, the scribe has not moved since a writer gave up on it or the patience of
+ * this one is over. */
+static bool wait_for_room(struct wb_process *process, struct wb_ring *ring, uint64_t tail, uint64_t *give_up_ns) {
+    if (atomic_load(&ring->ended) || atomic_load(&process->stuck) == tail + 1) return false;
     uint64_t now = wb_now();
     if (!*give_up_ns) *give_up_ns = now + PATIENCE_NS;
     if (now > *give_up_ns) {
@@ -163,7 +164,7 @@ WB_HOT static struct wb_record *claim(struct wb_process *process, struct wb_ring
         uint64_t tail = atomic_load_explicit(&ring->tail, memory_order_acquire);
         uint64_t head = atomic_load_explicit(&ring->head, memory_order_acquire);
         if (head - tail >= WB_RING_RECORDS) {
-            if (!wait_for_room(process, tail, &give_up_ns)) return NULL;
+            if (!wait_for_room(process, ring, tail, &give_up_ns)) return NULL;
         } else if (atomic_compare_exchange_weak(&ring->head, &head, head + 1)) {
             return (struct wb_record *)(ring + 1) + head % WB_RING_RECORDS;
         }

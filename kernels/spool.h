@@ -70,7 +70,8 @@ struct wb_ring {
     _Atomic uint64_t tail; /* slots given back by the scribe */
     _Atomic uint64_t lost; /* events dropped because the scribe did not keep up or is gone */
     uint64_t threshold;    /* host requests below it are not recorded */
-    uint8_t pad[4096 - 48];
+    _Atomic uint64_t ended; /* 1: the recording is over, and nobody gives slots back any more */
+    uint8_t pad[4096 - 56];
 };
 _Static_assert(sizeof(struct wb_ring) == 4096, "records start on a page");
 

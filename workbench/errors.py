@@ -18,6 +18,14 @@ class UsageError(WorkbenchError):
     exit_code = 2
 
 
+class CommandError(UsageError):
+    """A program can not be started; the exit code is a shell's."""
+
+    def __init__(self, what: str, exit_code: int) -> None:
+        super().__init__(what)
+        self.exit_code = exit_code
+
+
 class RunError(WorkbenchError):
     """A run's files can not be written or read as they are."""
 

@@ -151,7 +151,8 @@ def test_a_hostile_pickle_runs_nothing(workbench: Workbench, tmp_path: Path) -> 
         (["generate", "x", "--model", "nonesuch"], 2, "nonesuch"),
         (["generate", "--prompts", "/nonesuch"], 2, "/nonesuch"),
         (["record", "--without", "cuda", "--", "true"], 2, "no source 'cuda'"),
-        (["record", "--", "/nonesuch"], 2, "can not be started"),
+        (["record", "--", "/nonesuch"], 127, "/nonesuch can not be started"),
+        (["record", "--", "/etc/passwd"], 126, "/etc/passwd can not be started"),
         (["generate", "--max-tokens", "many", "x"], 2, "--max-tokens"),
         (["export", "latest", "--to", "xml"], 2, "no format 'xml'"),
         (["export", "latest", "--to", "html", "--out", "/nonesuch/x.html"], 1, "/nonesuch is no folder"),
@@ -173,6 +174,13 @@ def test_bad_input_gets_one_line_and_its_exit_code(
     assert done.returncode == code, done.stderr
     assert len(done.stderr.splitlines()) == 1
     assert says in done.stderr
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_an_error_is_an_object_too_where_the_workbench_was_asked_for_json(workbench: Workbench, asked: bool) -> None:
+    done = workbench("record", *["--json"] * asked, "--", "/nonesuch", "--json")
+    what = done.stderr.removeprefix("workbench: ").strip()
+    assert [json.loads(line) for line in done.stdout.splitlines()] == [{"error": what}] * asked
 
 
 def test_the_exit_code_of_a_script_is_passed_on(workbench: Workbench) -> None:

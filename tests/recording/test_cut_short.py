@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
+from workbench.launch.recording import Scribing, create
+from workbench.recorder import wire
+from workbench.recorder.scribe import ABANDONED
+from workbench.run.run import Run, is_locked
 from workbench.run.store import Store
 
 RECORD = (sys.executable, "-m", "workbench", "record", "--out")
@@ -42,3 +49,24 @@ def test_a_sigterm_ends_the_program_and_the_run(store: Store, before: str) -> No
     said = json.loads(out.splitlines()[-1])
     assert (said["status"], said["exit_code"]) == ("incomplete", 143)
     assert 9 << 20 in store.open(said["run"]).events()["asked"].tolist()
+
+
+def test_a_run_whose_recording_process_was_killed_says_so(store: Store) -> None:
+    command = [*RECORD, str(store.folder), "--", *PROGRAM, WAITS]
+    recording = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    assert recording.stdout is not None
+    pid = int(recording.stdout.readline())
+    recording.kill()
+    recording.wait()
+    [folder] = store.folder.iterdir()
+    while is_locked(folder):
+        time.sleep(0.01)
+    os.kill(pid, signal.SIGKILL)
+    manifest = Run.open(folder).manifest
+    assert (manifest.status, manifest.error) == ("incomplete", {"what": ABANDONED})
+
+
+def test_a_run_that_takes_long_to_be_sealed_is_complete(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wire, "ANSWER_WITHIN_S", 0.001)
+    run = Scribing(create("slow", store)).finish("complete")
+    assert (run.manifest.status, run.manifest.error) == ("complete", None)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from workbench.kernels import library_path
 
 import workbench
 from tests.recording.conftest import record
-from workbench.recorder import wire
+from workbench.recorder import settings, wire
 from workbench.run.run import Run
 from workbench.run.store import Store
 
@@ -44,6 +46,56 @@ def test_more_events_than_the_ring_holds_are_all_there(store: Store, tmp_path: P
     assert (run.manifest.status, run.manifest.lost) == ("complete", 0)
     events = run.events()
     assert (events["asked"] == 70001).sum() == 2 * pairs
+
+
+STAYS = (
+    LIBC
+    + """
+import os, subprocess, sys, time, workbench
+from pathlib import Path
+kept = bytearray(5 << 20)
+Path("began").touch()
+while Path(os.environ["WORKBENCH_SPOOL"]).exists():
+    time.sleep(0.01)
+times = [time.monotonic()]
+for _ in range(100_000):
+    libc.free(libc.malloc(70001))
+    times.append(time.monotonic())
+with workbench.phase("late"), workbench.tag("late"):
+    later = bytearray(7 << 20)
+subprocess.run([sys.executable, "-c", "import numpy; numpy.ones(9 << 20)"], check=True)
+if os.fork() == 0:
+    os._exit(0)
+os.wait()
+Path("ended").write_text(str(max(after - before for before, after in zip(times, times[1:]))))
+"""
+)
+
+
+def test_what_goes_on_after_the_program_is_unharmed_and_told(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "stays.py").write_text(STAYS)
+    (tmp_path / "elsewhere").mkdir()
+    shell = f"cd elsewhere; {sys.executable} ../stays.py & until test -e began; do sleep 0.05; done; echo $!"
+    command = [sys.executable, "-m", "workbench", "record", "--out", "runs", "--", "sh", "-c", shell]
+    recording = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
+    assert recording.stdout is not None
+    pid = int(recording.stdout.readline())
+    assert recording.wait(30) == 0
+    told = f"python3 ({pid}) went on past the program's end, not recorded from there on"
+    run = store.open("latest")
+    assert (run.manifest.status, run.manifest.lost) == ("complete", 0)
+    assert [what.replace("python (", "python3 (") for what in run.manifest.sources["processes"]] == [told]
+    events = run.events()
+    assert (events["asked"] >= 5 * MIB).any()
+    assert not events["asked"].between(6 * MIB, 10 * MIB).any()
+    _, err = recording.communicate(timeout=30)  # until the last process has closed them
+    assert float((tmp_path / "elsewhere" / "ended").read_text()) < 1.5, "2 s: it waited for its events to be taken"
+    assert err.replace("python (", "python3 (") == f"workbench: {told}\n"
+
+
+def test_what_ends_soon_after_the_program_needs_no_word(store: Store) -> None:
+    run = workbench.record_program(["sh", "-c", "sleep 0.2 & exit 0"], store=store)
+    assert "processes" not in run.manifest.sources
 
 
 def test_what_is_lost_is_said(store: Store, tmp_path: Path) -> None:
@@ -173,6 +225,38 @@ def test_a_line_that_is_no_message_does_not_end_the_recording(store: Store, tmp_
     )
     run = workbench.record_program([sys.executable, str(script)], store=store)
     assert run.manifest.status == "complete"
+    assert (run.events()["asked"] >= 9 * MIB).any()
+
+
+def test_more_processes_than_the_shell_allows_open_files_are_recorded(store: Store) -> None:
+    one = "import sys; x = bytearray(3 << 20); print(flush=True); sys.stdin.read()"
+    text = (
+        "import subprocess, sys\n"
+        f"command, pipe = [sys.executable, '-c', {one!r}], subprocess.PIPE\n"
+        "made = [subprocess.Popen(command, stdin=pipe, stdout=pipe) for _ in range(14)]\n"
+        "for each in made: each.stdout.readline()\n"
+        "for each in made: each.communicate()\n"
+    )
+    limit, out = ["prlimit", "--nofile=26:4096"], ["--out", str(store.folder)]
+    record = [*limit, sys.executable, "-m", "workbench", "record", *out, "--"]
+    shell = ["sh", "-c", 'ulimit -n 400; exec "$@"', "sh", sys.executable, "-c", text]
+    done = subprocess.run([*record, *shell], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    events = store.open("latest").events()
+    assert events[events["asked"].between(3 * MIB, 4 * MIB)]["process"].nunique() == 14
+
+
+def test_a_workbench_in_a_folder_with_a_space_records(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    library = tmp_path / "My Projects" / "_recorder.so"
+    library.parent.mkdir()
+    shutil.copy(library_path(), library)
+    monkeypatch.setattr(settings, "library_path", lambda: library)
+    run = workbench.record_program(
+        ["dd", "if=/dev/zero", "of=/dev/null", "bs=9M", "count=1", "status=none"], store=store
+    )
+    assert capfd.readouterr().err == ""
     assert (run.events()["asked"] >= 9 * MIB).any()
 
 

@@ -15,7 +15,7 @@ import pytest
 
 import workbench
 from tests.recording.conftest import record
-from workbench.errors import RunError, UsageError
+from workbench.errors import CommandError, RunError
 from workbench.launch.recording import Scribing, create
 from workbench.run.run import Run, is_locked
 from workbench.run.store import Store
@@ -93,15 +93,38 @@ def test_children_are_recorded_and_give_their_memory_back(store: Store, tmp_path
         assert change == 0, f"process {process} is gone and still holds memory"
 
 
+SHORT = """
+import mmap, workbench
+for _ in range(20):
+    with workbench.phase("short"), workbench.tag("taken"):
+        taken = mmap.mmap(-1, 1 << 18)
+        taken.write(bytes(1 << 18))
+    with workbench.phase("given back"):
+        taken.close()
+"""
+
+
+def test_what_a_short_phase_took_is_in_its_ledger(store: Store, tmp_path: Path) -> None:
+    run = record(store, tmp_path, SHORT)
+    held: dict[str, list[int]] = {"short": [], "given back": []}
+    for phase in run.table("phases").to_pylist():
+        if phase["name"] in held:
+            ledger = run.ledger("pageable", phase["end_ns"])
+            held[phase["name"]].append(sum(entry.bytes for entry in ledger.entries if entry.tag == "taken"))
+    assert held == {"short": [1 << 18] * 20, "given back": [0] * 20}
+
+
 def test_an_exit_code_is_kept_and_passed_on(store: Store, tmp_path: Path) -> None:
     run = record(store, tmp_path, "raise SystemExit(3)\n")
     assert (run.manifest.status, run.manifest.exit_code) == ("failed", 3)
 
 
-def test_a_program_that_is_not_there_leaves_one_line(store: Store) -> None:
-    with pytest.raises(UsageError, match="/nonesuch can not be started"):
-        workbench.record_program(["/nonesuch"], store=store)
-    assert store.runs()[0].manifest.status == "failed"
+def test_a_program_that_can_not_be_started_leaves_one_line_and_no_run(store: Store, tmp_path: Path) -> None:
+    for command, code in (("/nonesuch", 127), (str(tmp_path), 126)):
+        with pytest.raises(CommandError, match=f"{command} can not be started") as caught:
+            workbench.record_program([command], store=store)
+        assert caught.value.exit_code == code
+    assert list(store.folder.iterdir()) == []
 
 
 def test_a_kill_loses_at_most_the_last_second(store: Store, tmp_path: Path) -> None:

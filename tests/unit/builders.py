@@ -11,6 +11,8 @@ from workbench.run import schema
 from workbench.run.manifest import COMPLETE, Manifest
 from workbench.run.migrations import VERSION
 from workbench.run.run import Run, write_run
+from workbench.run.store import Store
+from workbench.run.streams import Names, Stream, coded
 
 MIB = 1 << 20
 
@@ -63,3 +65,22 @@ def written(folder: Path, name: str = "made", **tables: list[dict[str, Any]]) ->
     manifest = Manifest.new(name, VERSION)
     manifest.status = COMPLETE
     return write_run(folder / manifest.id, manifest, {key: table(key, rows) for key, rows in tables.items()})
+
+
+def unsealed(folder: Path, rows: int, cut: int = 0) -> Path:
+    """A run whose scribe is gone: streams that were never sealed, cut off inside the last batch."""
+    manifest = Manifest.new("cut", VERSION)
+    path = Store(folder).create(manifest)
+    names = Names(path)
+    names.id("")
+    ids = {word: names.id(word) for word in ("alloc", "host", "pageable", "libdemo.so")}
+    stream = Stream(path / "events.arrow", coded(schema.EVENTS))
+    for number in range(rows):
+        row = event(number, "alloc", 8, number + 1) | {"kind": ids["alloc"], "layer": ids["host"]}
+        row |= {"tier": ids["pageable"], "owner": ids["libdemo.so"]}
+        names.flush()
+        stream.write_rows([row])
+    if cut:
+        whole = (path / "events.arrow").read_bytes()
+        (path / "events.arrow").write_bytes(whole[:-cut])
+    return path

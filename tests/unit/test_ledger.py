@@ -79,8 +79,18 @@ def test_pageable_is_measured_at_edges_and_says_how_far_it_may_be_off_between_th
     )
     at_edge = ledger_at(events, totals, "pageable", 10)
     assert (at_edge.used, at_edge.explained, at_edge.unexplained, at_edge.error) == (90, 85, 5, 0)
-    later = ledger_at(events, totals, "pageable", 25)
-    assert (later.used, later.explained, later.error) == (95, 85, 30 + 100 + 5)
+    between = ledger_at(events, totals, "pageable", 15)
+    assert (between.used, between.explained, between.error) == (90, 85, 30 + 100 + 5), "until the next sample"
+    sampled = ledger_at(events, totals, "pageable", 24)
+    assert (sampled.used, sampled.explained, sampled.error) == (95, 85, 30 + 100 + 5)
+    assert ledger_at(events, totals, "pageable", 25).error == 30 + 100 + 5 + 205, "nobody has looked since"
+
+
+def test_one_process_that_goes_does_not_hide_that_another_grew() -> None:
+    totals = [total(10, "pageable", "private", 50), total(10, "pageable", "resident", 50)]
+    totals += [total(10, "pageable", "private", 0, process=2), total(20, "pageable", "resident", 50, process=2)]
+    ledger = ledger_at(table("events", []), table("totals", totals), "pageable", 20)
+    assert (ledger.used, ledger.error) == (50, 100)
 
 
 def test_without_a_truth_there_is_nothing_unexplained() -> None:

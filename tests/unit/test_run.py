@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.unit.builders import MIB, event, gpu, total, written
+from tests.unit.builders import MIB, event, gpu, total, unsealed, written
 from workbench.errors import RunError
 from workbench.run import schema
 from workbench.run.manifest import FILE, INCOMPLETE, LARGEST, Manifest
@@ -58,13 +58,13 @@ def test_any_reader_of_parquet_reads_it_alone(run: Run) -> None:
 
 
 def test_sql_goes_across_runs_sealed_or_not(tmp_path: Path, run: Run) -> None:
-    unsealed = _unsealed(tmp_path / "runs", 3)
+    open_run = unsealed(tmp_path / "runs", 3)
     written(tmp_path / "runs", events=[gpu(1, "alloc", 7 * MIB, 1)])
     store = Store(tmp_path / "runs")
     answer = store.sql("select run, count(*) n from events group by run order by n")
     assert answer["n"].tolist() == [1, 2, 3]
-    assert answer["run"].tolist()[2] == unsealed.name
-    assert store.sql("select status from runs where run = '" + unsealed.name + "'")["status"].tolist() == [INCOMPLETE]
+    assert answer["run"].tolist()[2] == open_run.name
+    assert store.sql("select status from runs where run = '" + open_run.name + "'")["status"].tolist() == [INCOMPLETE]
     with pytest.raises(RunError, match="the query failed"):
         store.sql("select nothing from nowhere")
     with pytest.raises(RunError, match="has no answer"):
@@ -83,35 +83,16 @@ def test_a_run_is_found_by_parts_of_its_id(tmp_path: Path, run: Run) -> None:
         store.open("nonesuch")
 
 
-def _unsealed(folder: Path, rows: int, cut: int = 0) -> Path:
-    """A run whose scribe is gone: streams that were never sealed, cut off inside the last batch."""
-    manifest = Manifest.new("cut", VERSION)
-    path = Store(folder).create(manifest)
-    names = Names(path)
-    names.id("")
-    ids = {word: names.id(word) for word in ("alloc", "host", "pageable", "libdemo.so")}
-    stream = Stream(path / "events.arrow", coded(schema.EVENTS))
-    for number in range(rows):
-        row = event(number, "alloc", 8, number + 1) | {"kind": ids["alloc"], "layer": ids["host"]}
-        row |= {"tier": ids["pageable"], "owner": ids["libdemo.so"]}
-        names.flush()
-        stream.write_rows([row])
-    if cut:
-        whole = (path / "events.arrow").read_bytes()
-        (path / "events.arrow").write_bytes(whole[:-cut])
-    return path
-
-
 @pytest.mark.parametrize(("cut", "left"), [(0, 4), (1, 3), (100, 3), (600, 3)])
 def test_a_killed_run_opens_incomplete_with_all_whole_batches(tmp_path: Path, cut: int, left: int) -> None:
-    run = Run.open(_unsealed(tmp_path, 4, cut))
+    run = Run.open(unsealed(tmp_path, 4, cut))
     assert run.manifest.status == INCOMPLETE
     assert len(run.events()) == left
     assert run.timeline("pageable").end == 8 * left
 
 
 def test_sealing_sorts_by_time_and_leaves_only_parquet(tmp_path: Path) -> None:
-    path = _unsealed(tmp_path, 2)
+    path = unsealed(tmp_path, 2)
     with Stream(path / "phases.arrow", coded(schema.PHASES)) as phases:
         phases.write_rows([PHASE | {"start_ns": 9}, PHASE])
     assert seal(path)["events"] == 2
@@ -153,7 +134,7 @@ def test_copies_of_an_older_run_are_brought_up(tmp_path: Path, sealed: bool) -> 
 
 
 def test_names_and_batches_are_seen_by_another_reader_at_once(tmp_path: Path) -> None:
-    path = _unsealed(tmp_path, 2)
+    path = unsealed(tmp_path, 2)
     assert read_coded(path, "events").num_rows == 2
     assert "libdemo.so" in read_names(path)
 
@@ -300,7 +281,7 @@ def test_a_sealed_table_of_other_content_is_refused_in_one_line(run: Run, damage
 @pytest.mark.parametrize("content", ["random", "foreign", "folder"])
 @pytest.mark.parametrize("name", ["events", "names"])
 def test_a_foreign_stream_is_refused_in_one_line(tmp_path: Path, name: str, content: str) -> None:
-    folder = _unsealed(tmp_path, 2)
+    folder = unsealed(tmp_path, 2)
     path = folder / f"{name}.arrow"
     path.unlink()
     if content == "random":
@@ -317,7 +298,7 @@ def test_a_foreign_stream_is_refused_in_one_line(tmp_path: Path, name: str, cont
 
 @pytest.mark.parametrize("number", [5, -1, 1 << 30])
 def test_a_row_that_refers_to_no_name_is_refused(tmp_path: Path, number: int) -> None:
-    folder = _unsealed(tmp_path, 2)
+    folder = unsealed(tmp_path, 2)
     with Stream(folder / "phases.arrow", coded(schema.PHASES)):
         pass
     row = event(1, "alloc", 8, 1) | {"kind": 1, "layer": 2, "tier": 3, "owner": number}
@@ -361,6 +342,6 @@ def test_a_run_that_can_not_be_written_leaves_nothing_and_spoils_nothing(tmp_pat
 
 
 def test_a_lock_that_is_no_file_does_not_stop_a_reader(tmp_path: Path) -> None:
-    folder = _unsealed(tmp_path, 1)
+    folder = unsealed(tmp_path, 1)
     os.mkfifo(folder / "lock")
     assert Run.open(folder).manifest.status == INCOMPLETE

@@ -38,7 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with terminable():
             return _run(given)
     except (WorkbenchError, Terminated) as error:
-        return _complain(error, "--json" in given)
+        own = given[: given.index("--")] if "--" in given else given  # the rest is a program's
+        return _complain(error, "--json" in own)
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:

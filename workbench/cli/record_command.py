@@ -22,11 +22,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--prompt", action="append", default=[], help="a prompt; several are answered together")
     add_engine_options(parser)
     add_recording_options(parser)
-    parser.add_argument("command", nargs=argparse.REMAINDER, help="-- and a program with its arguments")
+    recorded = "-- and a program with its arguments: recorded until it ends, with all that it starts"
+    parser.add_argument("command", nargs=argparse.REMAINDER, help=recorded)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Record, and end with one JSON object that names the run."""
+    from workbench.launch.programs import PROCESSES
+
     with StdoutKeptClean(arguments.json):
         finished = _recorded(arguments, recording_options(arguments))
     manifest = finished.manifest
@@ -35,6 +38,8 @@ def run(arguments: argparse.Namespace) -> int:
     print_line(
         {"run": finished.id, "status": manifest.status, "folder": str(finished.folder), "exit_code": manifest.exit_code}
     )
+    for what in manifest.sources.get(PROCESSES, []):
+        print(f"workbench: {what}", file=sys.stderr)
     if manifest.error:
         print(f"workbench: {manifest.error['what']}", file=sys.stderr)
     return manifest.exit_code or int(manifest.error is not None)

@@ -1,4 +1,4 @@
-"""An engine's process and those that it started: they end together."""
+"""The processes of a recording: an engine's end together, and those of any other program are found by its run."""
 
 from __future__ import annotations
 
@@ -35,3 +35,13 @@ def _is_of(group: int, stat: Path) -> bool:
         state, _, its_group, *_ = stat.read_text().rpartition(")")[2].split()
         return state not in "ZX" and int(its_group) == group
     return False
+
+
+def recorded_processes(folder: Path) -> list[str]:
+    """Gives the processes that live and were started to be recorded into the run in `folder`, as `name (pid)`."""
+    found, mark = [], os.fsencode(f"WORKBENCH_RUN={folder.resolve()}")
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it has ended, or is somebody else's
+            if mark in (process / "environ").read_bytes().split(b"\0"):
+                found.append(f"{(process / 'comm').read_text().strip()} ({process.name})")
+    return found

@@ -76,6 +76,17 @@ class Scribing:
             self._scribe.wait()
         return self._without_scribe(exit_code, failure) if failure else Run.open(self.folder)
 
+    def limit(self, source: str, what: str) -> None:
+        """Say what a source could not see."""
+        with suppress(RunError):  # the scribe is gone, which `finish` tells
+            self._line.tell("limits", sources={source: [what]})
+
+    def discard(self) -> None:
+        """End the recording of what never began: nothing of it stays."""
+        self._line.close()  # upon which the scribe ends
+        self._scribe.wait()
+        shutil.rmtree(self.folder)
+
     def _without_scribe(self, exit_code: int | None, failure: str) -> Run:
         outside.remove(self.folder)
         shutil.rmtree(self.folder / SPOOL, ignore_errors=True)

@@ -61,6 +61,7 @@ class Book:
         self.shortages: list[dict[str, Any]] = []
         self._in_memory = 0  # bytes resident at the last tick
         self._measured = 0  # the same at the last measurement
+        self._measured_events = 0  # that were written by then
         self._read_until_ns = 0
         self._measure_after_ns = 0
         self._before: dict[int, Rows] = {}  # of processes that were recorded late
@@ -114,13 +115,13 @@ class Book:
 
     def _measure(self, time_ns: int) -> None:
         """Read the truth, and who holds the pages: at phase edges, and where much has changed since."""
-        if time_ns - self._read_until_ns < MOMENT:  # one phase ends and the next begins: the kernel was just asked
-            self._write_totals(self._used(time_ns))
+        events, resident = self._streams["events"].rows, self._resident(time_ns)
+        if time_ns - self._read_until_ns < MOMENT and events == self._measured_events:
+            self._write_totals(self._used(time_ns) + resident)  # one phase ends, the next begins: it was just read
             return
         begin = time.monotonic_ns()
-        resident = self._resident(time_ns)
         self._write_totals(self._used(time_ns) + resident + self._pageable(time_ns))
-        self._measured = sum(int(row["bytes"]) for row in resident)
+        self._measured, self._measured_events = sum(int(row["bytes"]) for row in resident), events
         self._read_until_ns = time.monotonic_ns()
         self._measure_after_ns = self._read_until_ns + max(SECOND, RARELY * (self._read_until_ns - begin))
 
@@ -180,10 +181,12 @@ class Book:
         rows["tag"][untagged & (rows["flags"] & SHARED != 0)] = self._names.id("shared")
         rows["tag"][untagged & (rows["flags"] & FILE != 0)] = self._names.id("file")
 
-    def _settle(self) -> None:
-        """Name what no allocation record shows; every source has flushed, so all records up to now are here."""
+    def _settle(self, last: bool = False) -> None:
+        """Write what has come since, and what no allocation record shows: every source has flushed, all is here."""
+        self._take(last)
         for pid, rows in self._unrecorded.settle():
             self._pending.add(rows, pid)
+        self._flush_events()
 
     def _flush_events(self) -> None:
         rows, processes = self._pending.take()
@@ -235,9 +238,7 @@ class Book:
 
     def phase(self, name: str, time_ns: int, edge: str, teller: Teller) -> None:
         """An edge of a phase: what happened up to it is written, and the truth is read."""
-        self._take()
         self._settle()
-        self._flush_events()
         if edge == "start":
             depth = sum(who == teller for who, _ in self._open_phases)
             start = time_ns - self._started_ns
@@ -331,7 +332,6 @@ class Book:
 
     def shortage(self, what: str, tier: str, time_ns: int) -> None:
         """Memory of a tier ran out: keep what was in use by owner then, and in which phase."""
-        self._take()
         self._settle()
         self._keep_shortage(what, tier, time_ns)
 
@@ -382,9 +382,7 @@ class Book:
 
     def take_last(self) -> None:
         """Take the last records: nothing comes after."""
-        self._take(last=True)
-        self._settle()
-        self._flush_events()
+        self._settle(last=True)
 
     def close(self) -> None:
         """End every stream, and let go of the rings."""

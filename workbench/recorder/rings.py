@@ -60,7 +60,7 @@ class Ring:
             if os.fstat(file.fileno()).st_size != size:
                 raise RunError(f"{path} is not a ring of this version of the workbench")
             self._memory = mmap.mmap(file.fileno(), size)
-        self._header: npt.NDArray[np.uint64] = np.frombuffer(self._memory, np.uint64, 6)
+        self._header: npt.NDArray[np.uint64] = np.frombuffer(self._memory, np.uint64, 7)
         if self._header[0] != _MAGIC:
             raise RunError(f"{path} is not a ring of this version of the workbench")
         self.pid, self.parent = (int(number) for number in np.frombuffer(self._memory, np.uint32, 4)[2:])
@@ -93,8 +93,9 @@ class Ring:
         return out[:taken]
 
     def close(self) -> None:
-        """Let go of the ring and delete the process's files."""
-        self._header = np.zeros(6, np.uint64)
+        """Let go of the ring and delete the process's files; the process, if it goes on, waits for nobody."""
+        self._header[6] = 1
+        self._header = np.zeros(7, np.uint64)
         self._memory.close()
         self.path.unlink(missing_ok=True)
         self.path.with_suffix(".names").unlink(missing_ok=True)

@@ -11,6 +11,7 @@ import fcntl
 import json
 import os
 import platform
+import resource
 import selectors
 import shutil
 import signal
@@ -37,6 +38,8 @@ TICK_S = 0.8  # a recording that is killed lacks no more than this
 GLANCE_S = 0.1  # while somebody follows the run: what a picture of it would show is written then
 FOLLOWED_FOR_S = 0.5  # after the last sign of it
 LOOK_S = 0.2  # between looks at how full the rings are, and at whether somebody follows
+NOTHING_SEEN = "off: nothing large was asked for, or who did loads no libraries, or had its environment cleaned"
+ABANDONED = "the recording was cut off: the process that asked for it was killed or did not end it"
 PACKAGES = (
     "memory-workbench",
     "torch",
@@ -127,6 +130,7 @@ class Scribe:
 
     def _abandon(self) -> None:
         """Whoever asked for the recording is gone: keep what there is."""
+        self.manifest.error = self.manifest.error or {"what": ABANDONED}
         self._guarded(self._finish, status=manifests.INCOMPLETE)
         self._finished = True
 
@@ -214,9 +218,7 @@ class Scribe:
         self.manifest.shortages = self._book.shortages
         self.manifest.notes |= self._book.notes()
         if not self._book.has_seen:
-            self._do_limits(
-                {"host": ["off: the program, or what it started, loads no libraries, or cleans its environment"]}
-            )
+            self._do_limits({"host": [NOTHING_SEEN]})
         self._book.close()
         self.manifest.counts = seal(self.folder)
         self.manifest.status, self.manifest.exit_code = status, exit_code
@@ -229,6 +231,12 @@ def _step_back() -> None:
     """Let the recorded program come first where both want a processor; one that waits for an answer leaves its own."""
     os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))  # wakes without taking a processor from anyone
     os.nice(19)
+
+
+def _take_all_descriptors() -> None:
+    """A line is kept for each process of the run, whatever limit its shell has."""
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _lock(folder: Path) -> int:
@@ -281,6 +289,7 @@ def _lines(path: str) -> list[str]:
 def main() -> int:
     """Serve the run in the folder named on the command line; says `ready` on stdout when it listens."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's Ctrl-C is for the recorded program
+    _take_all_descriptors()
     folder = Path(sys.argv[1])
     try:
         scribe = Scribe(folder)

@@ -64,6 +64,7 @@ class Settings:
 
     def environment(self, folder: Path) -> dict[str, str]:
         """The environment in which a program, and all that it starts, is recorded into the run in `folder`."""
+        folder = folder.resolve()  # the program may start others from another folder
         return {
             "WORKBENCH_RUN": str(folder),
             "WORKBENCH_SPOOL": str(folder / SPOOL),
@@ -73,9 +74,19 @@ class Settings:
             "WORKBENCH_WITHOUT": " ".join(self.without),
             "WORKBENCH_COPIES": "1" if self.copies else "",
             "WORKBENCH_TORCH_MIN": str(self.block_minimum),
-            "LD_PRELOAD": _before(str(library_path()), "LD_PRELOAD"),
             "PYTHONPATH": _before(str(SITE), "PYTHONPATH"),
+            **_preloading(library_path()),
         }
+
+
+def _preloading(library: Path) -> dict[str, str]:
+    """The variables that load a library before all others. A space would end its path, so then it is looked for."""
+    if " " not in str(library):
+        return {"LD_PRELOAD": _before(str(library), "LD_PRELOAD")}
+    return {
+        "LD_PRELOAD": _before(library.name, "LD_PRELOAD"),
+        "LD_LIBRARY_PATH": _before(str(library.parent), "LD_LIBRARY_PATH"),
+    }
 
 
 def _before(first: str, variable: str) -> str:

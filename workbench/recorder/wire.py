@@ -65,6 +65,8 @@ class Line:
     def ask(self, do: str, **message: Any) -> Message:
         """Send a message and wait for its answer."""
         self.tell(do, **message, answer=True)
+        if do == "finish":  # sealing takes as long as it takes; a scribe that is gone has hung up
+            self._socket.settimeout(None)
         try:
             line = self._answers.readline()
         except OSError:

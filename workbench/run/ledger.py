@@ -32,8 +32,8 @@ class Entry:
 class Ledger:
     """What is in use in one tier at one moment. `used` is the truth, None where nobody can tell it.
 
-    `error` bounds how far the entries may be off: on the pageable tier they are measured at phase edges, and what was
-    handed out or taken back since is known only by its size, not by the pages that were touched.
+    `error` bounds how far it may be off: on the pageable tier the entries are measured at phase edges, what was handed
+    out or taken back since is known only by its size, not by the pages that were touched, and `used` is sampled.
     """
 
     tier: str
@@ -96,7 +96,8 @@ def readings(totals: pa.Table, tier: str) -> Ints:
 def _measured(events: pa.Table, totals: pa.Table, time_ns: int) -> Ledger:
     """The pageable ledger: who held the pages at the last reading, and how far that may be off by now.
 
-    Since then memory was handed out and given back, and pages were touched: both are in the error.
+    Since then memory was handed out and given back, and pages were touched: both are in the error, until the next
+    sample of how many there are. Where there is none, the process has ended or is yet to be looked at: all may be gone.
     """
     at_edge = truth(totals, "pageable", time_ns)
     if at_edge is None:
@@ -104,23 +105,31 @@ def _measured(events: pa.Table, totals: pa.Table, time_ns: int) -> Ledger:
     moments = readings(totals, "pageable")
     edge = int(moments[moments <= time_ns].max())
     rows = np.flatnonzero(equals(totals, "name", "held") & (numbers(totals, "time_ns") == edge))
-    touched = _resident(totals, time_ns) - _resident(totals, edge)
+    at, now = _resident(totals, time_ns)
+    upto, later = (time_ns, now) if at == time_ns else _resident(totals, time_ns, after=True)
+    then = _resident(totals, edge)[1]
     times = numbers(events, "time_ns")
-    since = counted(events, "pageable") & (times > edge) & (times <= time_ns)
-    error = abs(touched) + int(numbers(events, "bytes")[since].sum())
+    since = counted(events, "pageable") & (times > edge) & (times <= upto)
+    error = _moved(then, now) + _moved(now, later) + int(numbers(events, "bytes")[since].sum())
     sums = _sums(totals, rows, numbers(totals, "bytes")[rows])
-    return Ledger.of("pageable", time_ns, at_edge + touched, sums, error)
+    return Ledger.of("pageable", time_ns, at_edge + sum(now.values()) - sum(then.values()), sums, error)
 
 
-def _resident(totals: pa.Table, time_ns: int) -> int:
-    """Bytes of all processes in memory, as last sampled; 0 where they never were."""
+def _resident(totals: pa.Table, time_ns: int, after: bool = False) -> tuple[int, dict[int, int]]:
+    """When and how many bytes of each process were in memory: the last sample up to a moment, or the first after it."""
     times = numbers(totals, "time_ns")
-    rows = np.flatnonzero(equals(totals, "name", "resident") & (times <= time_ns))
+    rows = np.flatnonzero(equals(totals, "name", "resident") & ((times > time_ns) if after else (times <= time_ns)))
     if not len(rows):
-        return 0
-    last = rows[times[rows] == times[rows[-1]]]  # a process may have been read twice at one moment
-    held = dict(zip(numbers(totals, "process")[last].tolist(), numbers(totals, "bytes")[last].tolist(), strict=True))
-    return sum(held.values())
+        return time_ns, {}
+    at = times[rows[0 if after else -1]]
+    sample = rows[times[rows] == at]  # a process may have been read twice at one moment
+    processes, sizes = numbers(totals, "process")[sample].tolist(), numbers(totals, "bytes")[sample].tolist()
+    return int(at), dict(zip(processes, sizes, strict=True))
+
+
+def _moved(before: dict[int, int], after: dict[int, int]) -> int:
+    """By how much all processes together changed, whichever way each of them did."""
+    return sum(abs(after.get(process, 0) - before.get(process, 0)) for process in before | after)
 
 
 def alive_by_owner(events: pa.Table, tier: str, time_ns: int) -> Sums:

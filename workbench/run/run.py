@@ -20,7 +20,7 @@ from workbench.run.ledger import Ledger, ledger_at, readings, truth
 from workbench.run.manifest import Manifest
 from workbench.run.migrations import VERSION, migrate_table
 from workbench.run.sealing import TIME_COLUMN, by_time, named, read_coded, write_table
-from workbench.run.streams import read_names
+from workbench.run.streams import damage, read_names
 from workbench.run.timeline import Timeline, timelines
 from workbench.units import SECOND
 
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from workbench.view.widget import TimelineView
 
 LOCK = "lock"
+LOST = "name lost"  # of what refers to a name behind the damage of a stream
 CUT_OFF = "the recording was cut off: its scribe was killed, or could not write to its disk"
 
 
@@ -53,7 +54,8 @@ class Run:
             manifest.status = manifests.INCOMPLETE
             manifest.error = manifest.error or {"what": CUT_OFF}
         if manifest.status == manifests.INCOMPLETE and not manifest.counts:
-            with suppress(RunError):  # a damaged table is told of when it is read
+            with suppress(RunError, OSError):  # what can not be read at all is told of when it is read
+                run._look_for_damage()
                 run._count()
         return run
 
@@ -61,6 +63,12 @@ class Run:
     def id(self) -> str:
         """The id of the run, unique in its store."""
         return self.manifest.id
+
+    def _look_for_damage(self) -> None:
+        """Tell of streams that lack more than what was being written last."""
+        streams = [self.folder / f"{name}.arrow" for name in ("names", *schema.TABLES) if not self.sealed(name)]
+        what = [(self.manifest.error or {"what": CUT_OFF})["what"], *filter(None, map(damage, streams))]
+        self.manifest.error = (self.manifest.error or {}) | {"what": "; ".join(what)}
 
     def _count(self) -> None:
         """What its scribe did not come to say: how many rows were written, and until when."""
@@ -115,7 +123,8 @@ class Run:
         path = self.sealed(name)
         if path is None:
             rows = by_time(read_coded(self.folder, name, self.manifest.schema), name)
-            return named(rows, schema.TABLES[name], read_names(self.folder))
+            lost = LOST if damage(self.folder / "names.arrow") else None
+            return named(rows, schema.TABLES[name], read_names(self.folder), lost)
         table = migrate_table(name, pq.ParquetFile(path, memory_map=True).read(), self.manifest.schema)
         self._check_columns(name, table.column_names)
         if table.schema != schema.TABLES[name]:

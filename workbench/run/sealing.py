@@ -73,26 +73,29 @@ def by_time(rows: pa.Table, name: str) -> pa.Table:
     return rows.combine_chunks().take(pa.array(np.argsort(times, kind="stable")))
 
 
-def named(rows: pa.Table, table: pa.Schema, names: list[str]) -> pa.Table:
-    """`rows` of a stream with its numbers replaced by the names that they stand for."""
+def named(rows: pa.Table, table: pa.Schema, names: list[str], lost: str | None = None) -> pa.Table:
+    """`rows` of a stream with its numbers replaced by the names that they stand for; `lost` is for those not known."""
     columns = []
     for field in table:
         column = rows[field.name]
-        columns.append(column if column.type == field.type else _named_column(column, field.type, names))
+        columns.append(column if column.type == field.type else _named_column(column, field.type, names, lost))
     return pa.table(columns, schema=table)
 
 
-def _named_column(column: pa.ChunkedArray, kind: pa.DataType, names: list[str]) -> pa.Array:
+def _named_column(column: pa.ChunkedArray, kind: pa.DataType, names: list[str], lost: str | None) -> pa.Array:
     array = column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
     if pa.types.is_list(kind):
-        values = _named_values(array.values, names)
+        values = _named_values(array.values, names, lost)
         return pa.ListArray.from_arrays(array.offsets, values)
-    return _named_values(array, names)
+    return _named_values(array, names, lost)
 
 
-def _named_values(ids: pa.Array, names: list[str]) -> pa.DictionaryArray:
+def _named_values(ids: pa.Array, names: list[str], lost: str | None) -> pa.DictionaryArray:
     """Ids as text, with a dictionary of only the names that occur."""
     codes = values(ids.fill_null(0) if ids.null_count else ids)
+    if lost is not None:
+        names = [*names, lost]
+        codes = np.minimum(codes.view(np.uint32), len(names) - 1)
     known = len(names) or int(ids.null_count == len(ids))
     if len(codes) and int(codes.view(np.uint32).max()) >= known:  # a negative id is a large one
         raise RunError(f"a name is missing: {len(names)} are known and a row refers to another")

@@ -6,6 +6,7 @@ live feed, and it is how a killed run is read.
 
 from __future__ import annotations
 
+import mmap
 import os
 import weakref
 from collections.abc import Iterator, Sequence
@@ -13,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
+import numpy as np
 import pyarrow as pa
 
 from workbench.errors import RunError
@@ -20,6 +22,8 @@ from workbench.run import schema
 
 OPENING = b"\xff\xff\xff\xff"  # of every message of a stream
 ENDING = OPENING + bytes(4)  # an empty message ends it
+LARGEST_MESSAGE = 1 << 28  # bytes; no batch is as large,
+LARGEST_METADATA = 1 << 20  # nor what stands before its columns
 NAMES = pa.schema([("id", pa.int32()), ("text", pa.string())])
 
 
@@ -113,28 +117,57 @@ class Stream:
         self.close()
 
 
-def read_stream(path: Path) -> Iterator[pa.RecordBatch]:
-    """The whole batches of a stream, in order; an unfinished last one is left out."""
+def read_stream(path: Path) -> Sequence[pa.RecordBatch]:
+    """The whole batches of a stream, in order, up to an unfinished last one, or to the first that is `damage`."""
     if not path.exists():
-        return
+        return []
     if not path.is_file():
         raise RunError(f"{path} is no file")
-    for batch in _whole_batches(path):
-        batch.validate(full=True)  # text and lists of a damaged file point anywhere
-        yield batch
-
-
-def _whole_batches(path: Path) -> Iterator[pa.RecordBatch]:
-    if path.stat().st_size == 0:
-        return
-    with pa.memory_map(str(path)) as file:
+    with path.open("rb") as file:
         if not OPENING.startswith(file.read(len(OPENING))):
             raise RunError(f"{path} is not a stream of a run")
-        file.seek(0)
-        try:
-            yield from pa.ipc.open_stream(file)
-        except (pa.ArrowInvalid, OSError):
-            return  # cut off inside a batch: its writer was killed or is still writing
+    return Tail(path).new()
+
+
+def damage(path: Path) -> str | None:
+    """What of a stream can not be read, in one line; None where it is no more than an unfinished last batch."""
+    if not path.is_file():
+        return None
+    tail = Tail(path)
+    rows = sum(batch.num_rows for batch in tail.new())
+    rest = tail.rest()
+    if rest in (b"", ENDING) or _is_unfinished(rest):
+        return None
+    read, unread = f"{rows} rows before it are read", f"{len(rest)} bytes from there on are not"
+    return f"{path.name} is damaged at byte {path.stat().st_size - len(rest)}: the {read}, the {unread}"
+
+
+def _is_unfinished(rest: memoryview) -> bool:
+    """Whether these last bytes are of a message that was cut off: more would make it whole, and no other follows."""
+    if len(rest) < len(ENDING):
+        return OPENING.startswith(rest[: len(OPENING)])
+    length = int.from_bytes(rest[len(OPENING) : len(ENDING)], "little")  # of what stands before the columns
+    if rest[: len(OPENING)] != OPENING or length > LARGEST_METADATA or any(map(_is_message, _openings(rest))):
+        return False
+    if len(rest) < len(ENDING) + length:
+        return True
+    more = mmap.mmap(-1, LARGEST_MESSAGE, mmap.MAP_PRIVATE)  # zeros, which take no memory
+    more[: len(ENDING) + length] = rest[: len(ENDING) + length]
+    return _is_message(memoryview(more))
+
+
+def _openings(rest: memoryview) -> Iterator[memoryview]:
+    """From each place on at which a message may begin."""
+    words = np.frombuffer(rest[: len(rest) // 8 * 8], np.int32).reshape(-1, 2)
+    for place in np.flatnonzero((words[:, 0] == -1) & (words[:, 1] > 0) & (words[:, 1] < LARGEST_METADATA)).tolist():
+        yield rest[8 * place :]
+
+
+def _is_message(data: memoryview) -> bool:
+    try:
+        return pa.ipc.read_message(pa.BufferReader(pa.py_buffer(data))) is not None
+    except (pa.ArrowException, EOFError, OSError):
+        return False
 
 
 class Tail:
@@ -156,25 +189,35 @@ class Tail:
 
     def new(self) -> list[pa.RecordBatch]:
         """The batches that were written since the last call."""
-        if not self.open():
-            return []
-        assert self._file is not None
-        news = os.fstat(self._file).st_size - self._place
-        if not news:
+        if not self.open() or self._size == self._place:
             return []
         batches = []
-        begin, file = self._place, pa.BufferReader(os.pread(self._file, news, self._place))
-        with suppress(pa.ArrowInvalid, EOFError, OSError):  # cut off inside a message, or the stream has ended
+        file = pa.BufferReader(pa.py_buffer(self._mapped()))
+        file.seek(self._place)
+        with suppress(pa.ArrowException, EOFError, OSError):  # cut off inside a message, damaged, or at its end
             while True:
                 message = pa.ipc.read_message(file)
                 if self._schema is None:
                     self._schema = pa.ipc.read_schema(message)
                 else:
-                    batches.append(pa.ipc.read_record_batch(message, self._schema))
-                self._place = begin + file.tell()
-        for batch in batches:
-            batch.validate(full=True)
+                    batch = pa.ipc.read_record_batch(message, self._schema)
+                    batch.validate(full=True)  # text and lists of a damaged file point anywhere
+                    batches.append(batch)
+                self._place = file.tell()
         return batches
+
+    def rest(self) -> memoryview:
+        """The bytes behind the last batch that was read."""
+        return self._mapped()[self._place :] if self.open() and self._size else memoryview(b"")
+
+    def _mapped(self) -> memoryview:
+        assert self._file is not None
+        return memoryview(mmap.mmap(self._file, 0, prot=mmap.PROT_READ))
+
+    @property
+    def _size(self) -> int:
+        assert self._file is not None
+        return os.stat(self._file).st_size
 
 
 def read_names(folder: Path) -> list[str]:
