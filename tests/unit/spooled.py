@@ -12,7 +12,7 @@ from typing import NamedTuple
 from workbench.kernels import library_path
 
 from workbench.recorder import native
-from workbench.recorder.rings import Ring
+from workbench.recorder.rings import Ring, rings
 
 PROGRAMS = Path(__file__).parent / "native_programs"
 THRESHOLD = 65536
@@ -52,8 +52,7 @@ class Process:
 
 def read(spool: Path) -> list[Process]:
     """What every process has left in a spool, in the order of their first events."""
-    rings = sorted(spool.glob("*.ring"), key=lambda path: int(path.stem.split("-")[1]))
-    return [_process(path) for path in rings]
+    return [_process(path) for path in rings(spool)]
 
 
 def _process(path: Path) -> Process:

@@ -82,8 +82,21 @@ def test_pageable_is_measured_at_edges_and_says_how_far_it_may_be_off_between_th
     between = ledger_at(events, totals, "pageable", 15)
     assert (between.used, between.explained, between.error) == (90, 85, 30 + 100 + 5), "until the next sample"
     sampled = ledger_at(events, totals, "pageable", 24)
-    assert (sampled.used, sampled.explained, sampled.error) == (95, 85, 30 + 100 + 5)
+    assert (sampled.used, sampled.error) == (95, 30 + 100 + 5)
+    assert sampled.by_owner() == {"libdemo.so": 30, "heap": 25}, "what it had is given back, what is new may be touched"
     assert ledger_at(events, totals, "pageable", 25).error == 30 + 100 + 5 + 205, "nobody has looked since"
+
+
+def test_pages_that_are_more_than_at_the_reading_are_those_of_new_memory() -> None:
+    sizes = {"weights": 300, "cache": 100, "gone": 50}
+    events = [event(11 + at, "alloc", size, at, tag=tag) for at, (tag, size) in enumerate(sizes.items())]
+    totals = [total(10, "pageable", name, 70) for name in ("private", "resident")]
+    totals += [total(10, "pageable", "held", 60, owner="heap"), total(20, "pageable", "resident", 270)]
+    run = table("events", [*events, event(14, "free", 50, 2, tag="gone")]), table("totals", totals)
+    grown = {entry.tag: entry.bytes for entry in ledger_at(*run, "pageable", 20).entries}
+    assert grown == {None: 60, "weights": 150, "cache": 50}, "200 pages came, 400 bytes were handed out"
+    assert ledger_at(*run, "pageable", 20).unexplained == 10, "as at the reading"
+    assert ledger_at(*run, "pageable", 14).by_owner() == {"heap": 60}, "none was touched by then"
 
 
 def test_one_process_that_goes_does_not_hide_that_another_grew() -> None:

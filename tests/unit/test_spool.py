@@ -14,7 +14,7 @@ from tests.unit.spooled import read, run_python
 from workbench.errors import RunError, WorkbenchError
 from workbench.recorder import native
 from workbench.recorder.native import Names, Spool
-from workbench.recorder.rings import RECORD, Records, Ring, write
+from workbench.recorder.rings import RECORD, Records, Ring, rings, write
 
 CAPACITY = 1 << 16
 
@@ -150,6 +150,13 @@ def test_a_foreign_ring_is_refused(tmp_path: Path, content: bytes) -> None:
     path.write_bytes(content)
     with pytest.raises(RunError, match="not a ring"):
         Ring(path)
+
+
+def test_rings_are_in_the_order_in_which_their_processes_began(tmp_path: Path) -> None:
+    begun = ["10000-5.ring", "9999-17.ring", "100-200.ring"]
+    for name in reversed(begun):
+        (tmp_path / name).touch()
+    assert [path.name for path in rings(tmp_path)] == begun
 
 
 def test_a_damaged_definition_is_refused(tmp_path: Path) -> None:

@@ -15,8 +15,9 @@ from workbench.recorder.native import ALLOC, COPY, DRIVER, FILE, FREE, GPU, HOST
 from workbench.recorder.pending import Pending
 from workbench.recorder.recorded import Recorded, Stacks, only_addresses
 from workbench.recorder.residency import held_by, private_bytes, unclaimed
+from workbench.recorder.rings import rings
 from workbench.recorder.rows import ROW, Rows, none
-from workbench.recorder.settings import DEFAULT_THRESHOLD
+from workbench.recorder.settings import DEFAULT_THRESHOLD, SPOOL
 from workbench.recorder.truth import Devices, resident_bytes
 from workbench.recorder.unrecorded import FIRST_ADDRESS, Unrecorded
 from workbench.run import schema
@@ -148,7 +149,7 @@ class Book:
         self._note_refusals(rows[rows["kind"] == REFUSED])
 
     def _discover(self) -> None:
-        for path in sorted((self.folder / "spool").glob("*.ring")):
+        for path in rings(self.folder / SPOOL):
             if path not in self._processes and path.stat().st_size:
                 found = Recorded(path, self._names, self._stacks)
                 for older, process in list(self._processes.items()):

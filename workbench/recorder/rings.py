@@ -49,6 +49,11 @@ def write(records: Records) -> None:
     library().wb_write_many(whole.ctypes.data, len(whole))
 
 
+def rings(folder: Path) -> list[Path]:
+    """The rings in a folder, in the order in which their processes began: their names are a process and its time."""
+    return sorted(folder.glob("*.ring"), key=lambda path: int(path.stem.rpartition("-")[2]))
+
+
 class Ring:
     """The ring of one process, as the scribe reads it."""
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from workbench.run.columns import Ints, Mask, codes, equals, numbers
-from workbench.run.timeline import OUTER_LAYER, counted
+from workbench.run.timeline import OUTER_LAYER, counted, signed_bytes
 
 UNUSED = "unused"  # the tag of memory that an allocator holds and has given to nobody
 TRUTH = {"gpu": "used", "pinned": "used", "pageable": "private"}
@@ -94,10 +94,12 @@ def readings(totals: pa.Table, tier: str) -> Ints:
 
 
 def _measured(events: pa.Table, totals: pa.Table, time_ns: int) -> Ledger:
-    """The pageable ledger: who held the pages at the last reading, and how far that may be off by now.
+    """The pageable ledger: who held the pages at the last reading, what was handed out and given back since, and how
+    far that may be off.
 
-    Since then memory was handed out and given back, and pages were touched: both are in the error, until the next
-    sample of how many there are. Where there is none, the process has ended or is yet to be looked at: all may be gone.
+    Pages that are more than at the reading are taken for those of the memory that is new. What was handed out and given
+    back is in the error all the same, and so are the pages that were touched, until the next sample of how many there
+    are. Where there is none, the process has ended or is yet to be looked at: all may be gone.
     """
     at_edge = truth(totals, "pageable", time_ns)
     if at_edge is None:
@@ -109,10 +111,27 @@ def _measured(events: pa.Table, totals: pa.Table, time_ns: int) -> Ledger:
     upto, later = (time_ns, now) if at == time_ns else _resident(totals, time_ns, after=True)
     then = _resident(totals, edge)[1]
     times = numbers(events, "time_ns")
-    since = counted(events, "pageable") & (times > edge) & (times <= upto)
-    error = _moved(then, now) + _moved(now, later) + int(numbers(events, "bytes")[since].sum())
-    sums = _sums(totals, rows, numbers(totals, "bytes")[rows])
-    return Ledger.of("pageable", time_ns, at_edge + sum(now.values()) - sum(then.values()), sums, error)
+    since = counted(events, "pageable") & (times > edge)
+    error = _moved(then, now) + _moved(now, later) + int(numbers(events, "bytes")[since & (times <= upto)].sum())
+    since &= times <= time_ns
+    rows_since, new = np.flatnonzero(since), _alive(events, since)
+    net = _sums(events, rows_since, signed_bytes(events)[rows_since])
+    held = _sums(totals, rows, numbers(totals, "bytes")[rows])
+    used = at_edge + sum(now.values()) - sum(then.values())
+    explained = used - (at_edge - sum(held.values()))  # no more than at the reading is left unexplained
+    sums = _carried_on(held, net, _sums(events, new, numbers(events, "bytes")[new]), explained)
+    return Ledger.of("pageable", time_ns, used, sums, error)
+
+
+def _carried_on(held: Sums, net: Sums, new: Sums, explained: int) -> Sums:
+    """Who holds the pages after `net` was handed out, of which `new` is still in use, and the rest was given back.
+
+    What was given back had as many pages as its owner held; what is new has as many as are not the others'.
+    """
+    old = {key: max(0, size + net.get(key, 0) - new.get(key, 0)) for key, size in held.items()}
+    whole = sum(new.values())
+    part = min(1.0, max(0, explained - sum(old.values())) / whole) if whole else 0.0
+    return {key: old.get(key, 0) + int(new.get(key, 0) * part) for key in old | new}
 
 
 def _resident(totals: pa.Table, time_ns: int, after: bool = False) -> tuple[int, dict[int, int]]:
