@@ -125,13 +125,9 @@ static bool define_frame(struct wb_process *process, const void *code, int instr
     return wb_define(process, WB_FRAME, id, text, (size_t)(out - text));
 }
 
-static size_t frame_slot(const void *code, int instruction) {
-    return (((uintptr_t)code >> 4) * 0x9e3779b1u + (size_t)instruction * 5) % WB_FRAMES;
-}
-
 /* Find the place of a frame in the table: its own, or the free one where it belongs; NULL: the table is full. */
 static struct wb_frame *frame_place(struct wb_process *process, const void *code, int instruction, uint64_t check) {
-    size_t at = frame_slot(code, instruction);
+    size_t at = ((uintptr_t)code >> 4) * 0x9e3779b1u + (size_t)instruction * 5;
     for (size_t i = 0; i < 64; i++) {
         struct wb_frame *place = &process->frame_table[(at + i) % WB_FRAMES];
         if (!atomic_load_explicit(&place->id, memory_order_acquire)) return place;
@@ -188,28 +184,14 @@ static uint32_t stack_id(struct wb_process *process, uint64_t hash, const uint32
 
 /* --- walking ------------------------------------------------------------------------------------------------------ */
 
-struct place { /* where a frame is */
-    const void *code;
-    int instruction; /* in code units */
-    int owner;
-};
-
-static struct place place_of(const void *frame) {
+/* The instruction that a frame is at, in code units; -1 for frames that Python does not show either: those of the
+ * interpreter itself, and those that have not begun. */
+static int instruction_of(const void *frame) {
+    int owner = AT(char, frame, python->owner);
+    if (owner >= OWNED_BY_C) return -1;
     const char *code = AT(const char *, frame, python->code);
-    long bytes = AT(const char *, frame, python->instruction) - (code + python->bytecode);
-    return (struct place){code, (int)(bytes / 2), AT(char, frame, python->owner)};
-}
-
-/* Not those of the interpreter itself, and none that has not begun: Python does not show them either. */
-static bool is_shown(const struct place *at) {
-    return at->owner == OWNED_BY_GENERATOR || at->instruction >= AT(int, at->code, python->traceable);
-}
-
-/* What is read of a frame's code and where it is looked up, on its way into the cache. */
-static void prefetch(struct wb_process *process, const struct place *at) {
-    __builtin_prefetch((const char *)at->code + python->traceable);
-    __builtin_prefetch((const char *)at->code + python->qualname);
-    __builtin_prefetch(&process->frame_table[frame_slot(at->code, at->instruction)]);
+    long at = (AT(const char *, frame, python->instruction) - (code + python->bytecode)) / 2;
+    return owner != OWNED_BY_GENERATOR && at < AT(int, code, python->traceable) ? -1 : (int)at;
 }
 
 static const void *innermost(void) {
@@ -218,29 +200,16 @@ static const void *innermost(void) {
     return holder ? AT(const void *, holder, python->current) : NULL;
 }
 
-/* The frames of the calling thread, innermost first. An engine's step leaves none of them in the cache, and waiting for
- * one after the other would be most of what an event costs, so all are on their way before the first is looked at. */
-static size_t walk(struct wb_process *process, struct place *places) {
-    size_t count = 0;
-    const void *frame = innermost();
-    for (; frame && count < WB_DEEPEST; frame = AT(const void *, frame, python->previous)) {
-        struct place at = place_of(frame);
-        if (at.owner >= OWNED_BY_C) continue;
-        prefetch(process, &at);
-        places[count++] = at;
-    }
-    return count;
-}
-
 uint32_t wb_stack_of(struct wb_process *process) {
     if (!python) return 0;
-    struct place places[WB_DEEPEST];
     uint32_t frames[WB_DEEPEST];
-    size_t count = walk(process, places), depth = 0;
+    size_t depth = 0;
     uint64_t hash = 0;
-    for (size_t i = 0; i < count; i++) {
-        if (!is_shown(&places[i])) continue;
-        frames[depth] = frame_id(process, places[i].code, places[i].instruction);
+    const void *frame = innermost();
+    for (; frame && depth < WB_DEEPEST; frame = AT(const void *, frame, python->previous)) {
+        int instruction = instruction_of(frame);
+        if (instruction == -1) continue;
+        frames[depth] = frame_id(process, AT(const void *, frame, python->code), instruction);
         if (!frames[depth]) return 0;
         hash = mix(hash, frames[depth++]);
     }
