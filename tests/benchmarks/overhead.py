@@ -15,7 +15,7 @@ from statistics import median
 
 import numpy as np
 
-from tests.benchmarks.processes import PROGRAMS, PYTHON, Document, found, found_quietly, program, recorded
+from tests.benchmarks.processes import IMPORTING, PROGRAMS, PYTHON, Document, found, found_quietly, program, recorded
 from tests.benchmarks.rows import Row, interval_of_medians, least_to_most
 
 MOST_PERCENT = 1.0
@@ -56,7 +56,7 @@ def _passing(folder: Path, engine: str, steps: int, pair_ns: float) -> float:
     """What that is of a step, in percent."""
     counting = folder / "calls.so"
     subprocess.run(["gcc", "-O2", "-shared", "-fPIC", "-o", str(counting), str(PROGRAMS / "calls.c")], check=True)
-    document = found(program("calls.py", steps, engine), LD_PRELOAD=str(counting))
+    document = found(program("calls.py", steps, engine), LD_PRELOAD=str(counting), **IMPORTING)
     return float(document["calls"] / 2 * pair_ns / 1e9 / document["seconds"] * 100)
 
 

@@ -14,6 +14,8 @@ from typing import Any
 PROGRAMS = Path(__file__).parent / "programs"
 GPU_PROGRAMS = Path(__file__).parents[1] / "gpu" / "programs"
 PYTHON = sys.executable
+IMPORTING = {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])}
+"""What a program that imports modules of the tests needs."""
 QUIET = 0.03  # of the machine: as much may others take while we measure
 TRIES = 3
 Document = dict[str, Any]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
 from statistics import median
@@ -13,7 +12,7 @@ import pyarrow.compute as pc
 
 from tests.benchmarks import disk, material
 from tests.benchmarks.memory_viz import memory_viz
-from tests.benchmarks.processes import Document, found, found_quietly, program, recorded
+from tests.benchmarks.processes import IMPORTING, Document, found, found_quietly, program, recorded
 from tests.benchmarks.reading import touch_memory
 from tests.benchmarks.rows import Row, interval_of_medians, least_to_most
 from workbench.run.interchange import read_snapshot
@@ -22,7 +21,6 @@ from workbench.run.migrations import VERSION
 from workbench.run.run import Run, write_run
 
 TIMES = 10
-ROOT = Path(__file__).parents[2]
 MOST_MS = {1: {"first": 1000, "zoom": 50, "pan": 50}, TIMES: {"first": 3000, "zoom": 100, "pan": 100}}
 MOST_COMPARED_MS = 1000.0
 STEPS = 16  # of a window: neighbours see the same machine
@@ -124,7 +122,7 @@ def _page(run: Run, folder: Path, chromium: str) -> list[Row]:
 def _live(folder: Path, quick: bool) -> list[Row]:
     """What a live chart of a generation takes: of the engine, and of the kernel that draws it."""
     command = recorded(program("chart.py", 4 if quick else 150, STEPS, "vllm"), folder)
-    documents = [found_quietly(command, **_environment()) for _ in range(1 if quick else 3)]
+    documents = [found_quietly(command, **IMPORTING) for _ in range(1 if quick else 3)]
     seconds = np.array([pair for document in documents for pair in document["pairs"]])  # [pair, with or without]
     cost = (seconds[:, 0] / seconds[:, 1] - 1) * 100
     low, high = interval_of_medians(cost)
@@ -141,8 +139,4 @@ def _live(folder: Path, quick: bool) -> list[Row]:
 
 def _look(name: str, *arguments: object) -> Document:
     touch_memory()
-    return found(program(name, *arguments), **_environment())
-
-
-def _environment() -> dict[str, str]:
-    return {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
+    return found(program(name, *arguments), **IMPORTING)
