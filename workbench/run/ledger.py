@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from workbench.run.columns import Ints, Mask, codes, equals, numbers
+from workbench.run.columns import Ints, Mask, arrow, codes, equals, numbers
+from workbench.run.columns import values as column_values
 from workbench.run.timeline import OUTER_LAYER, counted, signed_bytes
+
+COLUMNS = ("time_ns", "kind", "layer", "tier", "owner", "tag", "bytes", "address", "process")
+"""Of the events, what a ledger needs."""
 
 UNUSED = "unused"  # the tag of memory that an allocator holds and has given to nobody
 TRUTH = {"gpu": "used", "pinned": "used", "pageable": "private"}
@@ -176,18 +181,21 @@ def alive_by_owner(events: pa.Table, tier: str, time_ns: int) -> Sums:
 def _alive(events: pa.Table, rows: Mask) -> Ints:
     """The allocations among `rows` that no later row of them frees."""
     chosen = np.flatnonzero(rows)
-    layer, _ = codes(events, "layer")
-    keys = (layer[chosen], numbers(events, "process")[chosen], numbers(events, "address")[chosen])
-    order = np.lexsort(keys)  # stable: within a key the order of time stays
-    last = np.ones(len(order), dtype=bool)
-    if len(order):
-        changed = np.zeros(len(order) - 1, dtype=bool)
-        for key in keys:
-            changed |= key[order][1:] != key[order][:-1]
-        last[:-1] = changed
-    ends = np.sort(chosen[order[last]])
+    places = _numbered(numbers(events, "address")[chosen])
+    for part in (codes(events, "layer")[0], numbers(events, "process")):
+        ours = _numbered(part[chosen])
+        if ours.any():  # else there is only one
+            places = _numbered(places.astype(np.int64) * (int(ours.max()) + 1) + ours)
+    last = np.empty(int(places.max(initial=-1)) + 1, dtype=np.int64)
+    last[places] = chosen  # of rows of one place the last one stays
+    ends = np.sort(last)
     allocated: npt.NDArray[np.int64] = ends[equals(events, "kind", "alloc")[ends]]
     return allocated
+
+
+def _numbered(values: npt.NDArray[Any]) -> Ints:
+    """Numbers from 0 on for the values that there are: found by hashing, for sorting takes longer."""
+    return column_values(arrow(values).dictionary_encode().indices)
 
 
 def _containers(events: pa.Table, outer: Ints, blocks: Ints) -> Ints:

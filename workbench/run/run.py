@@ -16,11 +16,13 @@ import pyarrow.parquet as pq
 from workbench.errors import RunError
 from workbench.run import manifest as manifests
 from workbench.run import schema
+from workbench.run.ledger import COLUMNS as OF_A_LEDGER
 from workbench.run.ledger import Ledger, ledger_at, readings, truth
 from workbench.run.manifest import Manifest
 from workbench.run.migrations import VERSION, migrate_table
 from workbench.run.sealing import TIME_COLUMN, by_time, named, read_coded, write_table
 from workbench.run.streams import damage, read_names
+from workbench.run.timeline import COLUMNS as OF_A_TIMELINE
 from workbench.run.timeline import Timeline, timelines
 from workbench.units import SECOND
 
@@ -42,6 +44,7 @@ class Run:
         self.folder = folder
         self.manifest = manifest
         self._tables: dict[str, pa.Table] = {}
+        self._columns: dict[str, dict[str, pa.ChunkedArray]] = {}
         self._timelines: dict[str, Timeline] = {}
 
     @classmethod
@@ -96,12 +99,22 @@ class Run:
         path = self.sealed(name) if name not in self._tables and self.manifest.schema == VERSION else None
         if path is None:
             return self.table(name).select(columns).combine_chunks()
+        kept = self._columns.setdefault(name, {})
+        if missing := [column for column in columns if column not in kept]:
+            kept |= dict(zip(missing, self._read_columns(name, path, missing).columns, strict=True))
+        return pa.table([kept[column] for column in columns], names=list(columns))
+
+    def _read_columns(self, name: str, path: Path, columns: list[str]) -> pa.Table:
         with self._refusing(name):
-            read = pq.ParquetFile(path, memory_map=True).read(columns=list(columns))
+            read = pq.ParquetFile(path, memory_map=True).read(columns=columns)
             kinds = pa.schema([schema.TABLES[name].field(column) for column in columns])
             found = (read if read.schema == kinds else read.cast(kinds)).combine_chunks()
             found.validate(full=True)
             return found
+
+    def _events(self, columns: Sequence[str]) -> pa.Table:
+        """The events with these columns at least: all of them where they are read already."""
+        return self._tables.get("events") or self.columns("events", columns)
 
     def sealed(self, name: str) -> Path | None:
         """The Parquet file of a table, once it is looked at; None while the table is still a stream."""
@@ -157,17 +170,17 @@ class Run:
     def timeline(self, tier: str) -> Timeline:
         """Bytes in use over time in a tier: gpu, pinned or pageable."""
         if tier not in self._timelines:
-            self._timelines[tier] = Timeline.of(self.table("events"), _known_tier(tier))
+            self._timelines[tier] = Timeline.of(self._events(OF_A_TIMELINE), _known_tier(tier))
         return self._timelines[tier]
 
     def timelines(self, tier: str, by: str = "owner") -> dict[str, Timeline]:
         """Bytes in use over time in a tier, for each owner or each tag."""
-        return timelines(self.table("events"), _known_tier(tier), by)
+        return timelines(self._events((*OF_A_TIMELINE, by)), _known_tier(tier), by)
 
     def ledger(self, tier: str, at_ns: int | None = None) -> Ledger:
         """Who holds the bytes of a tier at a moment; by default at the phase edge where most was used."""
         moment = self.fullest_edge(tier) if at_ns is None else at_ns
-        return ledger_at(self.table("events"), self.table("totals"), _known_tier(tier), moment)
+        return ledger_at(self._events(OF_A_LEDGER), self.table("totals"), _known_tier(tier), moment)
 
     def fullest_edge(self, tier: str) -> int:
         """The phase edge at which most was used; where no truth is known, the moment of the peak."""

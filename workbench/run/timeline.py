@@ -12,6 +12,9 @@ from workbench.run.columns import Ints, Mask, codes, equals, numbers
 OUTER_LAYER = {"gpu": "driver", "pinned": "driver", "pageable": "host"}
 """The layer whose events count in a tier; allocator blocks lie inside it, and adding them would count bytes twice."""
 
+COLUMNS = ("time_ns", "kind", "layer", "tier", "bytes")
+"""Of the events, what a timeline needs."""
+
 PIECE = 1 << 16  # rows worked on at a time, so that what lies between stays in the processor's cache
 SIGN = np.array([1, -1])  # of what an alloc and a free add
 
