@@ -78,6 +78,21 @@ def test_a_live_history_keeps_the_peak_and_the_last() -> None:
         assert size == whole.at(at)
 
 
+def test_a_history_tells_only_what_a_picture_shows() -> None:
+    history, owners = History(), np.array([1, 2])
+    history.add(np.array([10, 11]), owners, np.array([4000, 100]))
+    assert history.is_seen_to_move()
+    history.tell()
+    assert not history.is_seen_to_move()
+    history.add(np.array([20, 21]), owners, np.array([8, -9]))
+    assert not history.is_seen_to_move(), "one 400th of the height can be seen"
+    history.add(np.array([30]), owners[:1], np.array([3]))
+    assert history.is_seen_to_move(), "small moves add up"
+    history.tell()
+    history.add(np.array([40, 41]), owners[[0, 0]], np.array([50, -50]))
+    assert history.is_seen_to_move(), "a peak that is gone again"
+
+
 @pytest.fixture
 def panel(tiny_model: Path, tmp_path: Path) -> Panel:
     config = EngineConfig(model=str(tiny_model), dtype="float32")

@@ -12,7 +12,8 @@ from workbench.launch.feed import Feed
 from workbench.run.columns import Ints, Mask, numbers
 from workbench.run.ledger import TRUTH
 from workbench.run.timeline import OUTER_LAYER
-from workbench.view.bands import OTHERS
+from workbench.units import SECOND
+from workbench.view.bands import OTHERS, VISIBLE
 from workbench.view.colours import colour_of
 from workbench.view.crossing import Answer
 
@@ -20,6 +21,7 @@ TIERS = ("gpu", "pageable")  # what is drawn: the first that has anything
 MOST_SAMPLES = 512
 MOST_BANDS = 8
 A_LOOK = 64  # samples of what is new since the last look, at most
+TELL_AGAIN_NS = 2 * SECOND  # also what can not be seen: the page has numbers too
 
 
 class History:
@@ -32,6 +34,16 @@ class History:
         self.times = np.zeros(0, dtype=np.int64)
         self._columns: dict[int, int] = {}  # of each owner
         self._held = np.zeros((0, 0), dtype=np.int64)  # [times, owners]
+        self._told = np.zeros(0, dtype=np.int64)  # by each owner, when it was told last
+        self._moved = self._most = 0  # the most that an owner has moved since; the most bytes of all
+
+    def is_seen_to_move(self) -> bool:
+        """Whether a picture would show what has come since it was told."""
+        return self._moved > self._most * VISIBLE
+
+    def tell(self) -> None:
+        """What is known now is told."""
+        self._told, self._moved = self._held[-1:].sum(axis=0), 0
 
     def add(self, times: Ints, owners: Ints, change: Ints) -> None:
         """Take new events of the tier's outer layer, in the order of time: what each adds to the bytes in use."""
@@ -59,6 +71,9 @@ class History:
         return np.repeat(last, count, axis=0)
 
     def _keep(self, times: Ints, held: Ints) -> None:
+        told = np.pad(self._told, (0, held.shape[1] - len(self._told)))
+        self._moved = max(self._moved, int(np.abs(held - told).max()))
+        self._most = max(self._most, int(held.sum(axis=1).max()))
         self.times = np.concatenate([self.times, times])
         self._held = np.concatenate([self._held, held])
         while len(self.times) > MOST_SAMPLES:
@@ -110,9 +125,10 @@ class Live:
         self._truths = {tier: Truth(tier) for tier in TIERS}
         self._phases: dict[tuple[str, int, int], int | None] = {}
         self._end = 1  # in ns, of what is known
+        self._told_ns = 0
 
     def look(self) -> bool:
-        """Take what is new; whether there was anything."""
+        """Take what is new; whether it is to be told."""
         events, totals, phases = (self._feed.new_coded(table) for table in ("events", "totals", "phases"))
         if events.num_rows:
             self._add_events(events)
@@ -122,7 +138,14 @@ class Live:
             self._phases[phase["name"], phase["start_ns"], phase["depth"]] = phase["end_ns"]
         for column in (events["time_ns"], totals["time_ns"], phases["start_ns"]):
             self._end = max([self._end, *(chunk[-1].as_py() for chunk in column.chunks if len(chunk))])
-        return bool(events.num_rows or totals.num_rows or phases.num_rows)
+        histories = [*self._histories.values(), *(truth.history for truth in self._truths.values())]
+        is_seen = phases.num_rows or any(history.is_seen_to_move() for history in histories)
+        if not is_seen and self._end - self._told_ns < TELL_AGAIN_NS:
+            return False
+        for history in histories:
+            history.tell()
+        self._told_ns = self._end
+        return True
 
     def _add_events(self, events: pa.Table) -> None:
         times, owners, sizes = (numbers(events, column) for column in ("time_ns", "owner", "bytes"))

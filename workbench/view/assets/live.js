@@ -6,7 +6,7 @@ import { Picture } from "./picture.js";
 import { Series } from "./series.js";
 
 const UPDATE_MS = 100;
-const SILENCE_MS = 2000; // after which nobody knows whether the run goes on
+const SILENCE_MS = 5000; // after which nobody knows whether the run goes on
 
 export class LiveChart {
   constructor() {
