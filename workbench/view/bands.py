@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from workbench.errors import UsageError
-from workbench.run.columns import Ints
+from workbench.run.columns import Ints, Mask
 from workbench.run.ledger import UNUSED
 from workbench.view.attribution import Attribution, Key, attribute
 from workbench.view.steps import Steps, together
@@ -89,12 +89,13 @@ class Bands:
         found = [edges[1:][filled] - 1]
         for steps in self._outlines(chosen):
             found += [steps.peaks(edges, filled), steps.lows(edges, filled)]
-        places = np.unique(np.concatenate(found))
-        tolerance = VISIBLE * max((int(band.steps.after(places).max(initial=0)) for band in chosen), default=0)
-        for band in chosen:
-            missed = self._missed(band.steps, edges, places, tolerance)
-            places = np.union1d(places, band.steps.peaks(edges, missed))
-        return places
+        places = _merged(found)
+        held = [band.steps.after(places) for band in chosen]
+        tolerance = VISIBLE * max((int(one.max(initial=0)) for one in held), default=0)
+        for band, known in zip(chosen, held, strict=True):
+            missed = self._missed(band.steps, known, edges, places, tolerance)
+            found.append(band.steps.peaks(edges, missed))
+        return _merged(found)
 
     def _outlines(self, chosen: list[Band]) -> list[Steps]:
         """What is drawn as the upper edge of the picture: the sum, and the sum without what nobody uses."""
@@ -106,14 +107,21 @@ class Bands:
         return [self._chosen[1]]
 
     @staticmethod
-    def _missed(steps: Steps, edges: Ints, places: Ints, tolerance: float) -> np.typing.NDArray[np.bool_]:
-        """The columns in which a band is visibly higher than after any of `places`, or before the column."""
+    def _missed(steps: Steps, known: Ints, edges: Ints, places: Ints, tolerance: float) -> Mask:
+        """The columns in which a band is visibly higher than `known`, after any of `places`, or before the column."""
         starts = np.searchsorted(places, edges[:-1])
-        known = np.append(steps.after(places), np.iinfo(np.int64).min)
+        known = np.append(known, np.iinfo(np.int64).min)
         most = np.maximum(np.maximum.reduceat(known, starts), steps.after(edges[:-1] - 1))
         highest = steps.highest(edges)
-        missed: np.typing.NDArray[np.bool_] = (highest > most) & (highest - most.astype(float) > tolerance)
+        missed: Mask = (highest > most) & (highest - most.astype(float) > tolerance)
         return missed
+
+
+def _merged(parts: list[Ints]) -> Ints:
+    """All numbers of all parts, each once, in order: numpy's own hashes them, which takes longer."""
+    merged = np.concatenate(parts)
+    merged.sort()
+    return merged[np.append(True, merged[1:] != merged[:-1])] if len(merged) else merged
 
 
 def _total(made: Attribution) -> Steps:

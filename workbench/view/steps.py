@@ -50,11 +50,11 @@ class Steps:
 
     def peaks(self, edges: Ints, columns: Mask) -> Ints:
         """The events after which it is highest in each of the chosen columns."""
-        return self._extremes(edges, columns, np.maximum, np.argmax)
+        return self._extremes(edges, columns, np.maximum, np.ndarray.argmax)
 
     def lows(self, edges: Ints, columns: Mask) -> Ints:
         """The events after which it is lowest in each of the chosen columns."""
-        return self._extremes(edges, columns, np.minimum, np.argmin)
+        return self._extremes(edges, columns, np.minimum, np.ndarray.argmin)
 
     def _columns(self, edges: Ints) -> tuple[Ints, Ints]:
         bounds = self._find(edges, "left")
