@@ -44,7 +44,7 @@ static void write_copy(const struct activity *copy) {
         .asked = copy->start_ns,
         .bytes = copy->bytes,
         .stream = copy->stream,
-        .device = (int16_t)copy->device,
+        .device = wb_device_number((int)copy->device),
         .layer = WB_DRIVER,
         .tier = WB_GPU,
         .flags = direction_of(copy),

@@ -41,7 +41,7 @@ struct wb_driver {
 };
 extern struct wb_driver wb_driver;
 
-/* The device of the calling thread's context; 0 where it has none. */
+/* The device of the calling thread's context; that of CUDA's 0 where it has none. */
 int16_t wb_current_device(void);
 
 /* Whether what is asked for on `stream` becomes part of a graph instead of being done. */

@@ -8,15 +8,20 @@
 
 static size_t home_of(const void *thing) { return (uintptr_t)thing * 0x9e3779b97f4a7c15ull >> 50; }
 
+/* A place of one that is gone is used again only once it is known that the thing lies behind none of them. */
 bool wb_first_met(struct wb_met *met, const void *thing) {
     size_t home = home_of(thing);
+    _Atomic uintptr_t *room = NULL;
     for (size_t i = 0; i < FARTHEST; i++) {
         _Atomic uintptr_t *place = &met->things[(home + i) % WB_COUNT(met->things)];
         uintptr_t there = atomic_load_explicit(place, memory_order_relaxed);
         if (WB_LIKELY(there == (uintptr_t)thing)) return false;
-        if (there <= GONE && atomic_compare_exchange_strong(place, &there, (uintptr_t)thing)) return true;
+        if (there <= GONE && !room) room = place;
+        if (!there) break;
     }
-    return false;
+    if (!room) return false;
+    uintptr_t there = atomic_load(room);
+    return (there <= GONE && atomic_compare_exchange_strong(room, &there, (uintptr_t)thing)) || wb_first_met(met, thing);
 }
 
 void wb_forget(struct wb_met *met, const void *thing) {

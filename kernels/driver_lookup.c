@@ -53,7 +53,7 @@ bool wb_find_driver(void) {
 int16_t wb_current_device(void) {
     int device = 0;
     if (wb_driver.current_device && wb_driver.current_device(&device)) device = 0;
-    return (int16_t)device;
+    return wb_device_number(device);
 }
 
 bool wb_is_capturing(void *stream) {
@@ -94,7 +94,8 @@ static void *wb_dlsym(void *handle, const char *symbol) {
     if (WB_LIKELY(symbol[0] != 'c' || symbol[1] != 'u') || handle == RTLD_NEXT) return real_dlsym(handle, symbol);
     void *function = real_dlsym(handle, symbol);
     if (!function) return real_dlsym(handle, symbol); /* the program's own scope may know more than this library's */
-    if (!wb_find_driver() && among(is_hook, function)) return NULL; /* nobody has it: the name is only taken here */
+    const struct wb_hook *hook = among(is_hook, function);
+    if (hook && (!wb_find_driver() || !*hook->real)) return NULL; /* nobody has it: the name is only taken here */
     return stand_in(function);
 }
 

@@ -20,9 +20,14 @@ struct memory_info { /* nvmlMemory_t */
 static struct {
     int (*memory_info)(void *device, struct memory_info *out);
     void *devices[MOST_DEVICES];
+    int16_t numbers[MOST_DEVICES];
     _Atomic int count;
 } nvml;
-static _Atomic uint64_t last_used[MOST_DEVICES];
+
+WB_PUBLIC int16_t wb_device_number(int device) {
+    bool known = device >= 0 && device < atomic_load(&nvml.count);
+    return known ? nvml.numbers[device] : (int16_t)device;
+}
 
 static void *handle_of(int (*find)(const char *, void **), int device) {
     static const char *const kinds[] = {"GPU", "MIG"};
@@ -38,6 +43,11 @@ static void *handle_of(int (*find)(const char *, void **), int device) {
     return handle;
 }
 
+static int16_t number_of(int (*index)(void *, unsigned *), void *handle, int device) {
+    unsigned number;
+    return handle && index && index(handle, &number) == 0 ? (int16_t)number : (int16_t)device;
+}
+
 static void start_nvml(void) {
     void *library = dlopen("libnvidia-ml.so.1", RTLD_LAZY);
     int (*start)(void) = library ? (int (*)(void))wb_dlsym_beyond(library, "nvmlInit_v2") : NULL;
@@ -47,7 +57,11 @@ static void start_nvml(void) {
     if (!start || !find || !wb_driver.device_uuid || start() || wb_driver.device_count(&count)) return;
     nvml.memory_info =
         (int (*)(void *, struct memory_info *))wb_dlsym_beyond(library, "nvmlDeviceGetMemoryInfo");
-    for (int i = 0; i < count && i < MOST_DEVICES && nvml.memory_info; i++) nvml.devices[i] = handle_of(find, i);
+    int (*index)(void *, unsigned *) = (int (*)(void *, unsigned *))wb_dlsym_beyond(library, "nvmlDeviceGetIndex");
+    for (int i = 0; i < count && i < MOST_DEVICES && nvml.memory_info; i++) {
+        nvml.devices[i] = handle_of(find, i);
+        nvml.numbers[i] = number_of(index, nvml.devices[i], i);
+    }
     atomic_store(&nvml.count, nvml.memory_info ? (count < MOST_DEVICES ? count : MOST_DEVICES) : 0);
 }
 
@@ -57,10 +71,9 @@ static void read_device(const char *owner, int device) {
     struct memory_info memory;
     if (device >= atomic_load(&nvml.count) || !nvml.devices[device]) return;
     if (nvml.memory_info(nvml.devices[device], &memory)) return;
-    if (atomic_exchange(&last_used[device], memory.used) == memory.used) return;
     struct wb_record event = wb_driver_event(WB_GPU, 0, memory.used);
     event.kind = WB_MEASURE;
-    event.device = (int16_t)device;
+    event.device = wb_device_number(device);
     event.owner = owner ? wb_name(owner) : 0;
     event.flags = owner ? 0 : BASELINE;
     wb_driver_emit(event);

@@ -108,12 +108,14 @@ static void created(handle made, size_t bytes, const struct property *property) 
                               .bytes = bytes,
                               .owner = wb_owner_of_driver(),
                               .handles = 1,
-                              .device = device ? (int16_t)property->location_id : -1,
+                              .device = device ? wb_device_number(property->location_id) : -1,
                               .tier = device ? WB_GPU : WB_PINNED};
 }
 
 static void refused(size_t bytes, const struct property *property) {
-    struct wb_record event = wb_driver_event(property->location == ON_DEVICE ? WB_GPU : WB_PINNED, 0, bytes);
+    bool device = property->location == ON_DEVICE;
+    struct wb_record event = wb_driver_event(device ? WB_GPU : WB_PINNED, 0, bytes);
+    if (device) event.device = wb_device_number(property->location_id);
     wb_driver_took(event, WB_OUT_OF_MEMORY);
 }
 
@@ -153,9 +155,24 @@ void wb_record_unmapped(void) {
 
 /* --- the hooks. What gives memory back is recorded before it does, what takes some after. -------------------------- */
 
-/* Kept up also while nothing is recorded: a recording may begin when some of it is in use. */
-static bool begin(void) { return atomic_load(&wb_settings.driver) && pthread_mutex_lock(&guard) == 0; }
 static void end(void) { pthread_mutex_unlock(&guard); }
+static void before_fork(void) { pthread_mutex_lock(&guard); }
+
+/* None of it is the child's. */
+static void begin_in_child(void) {
+    memories.used = mappings.used = 0;
+    pthread_mutex_init(&guard, NULL);
+}
+
+static void follow_forks(void) { pthread_atfork(before_fork, end, begin_in_child); }
+
+/* Kept up also while nothing is recorded: a recording may begin when some of it is in use. */
+static bool begin(void) {
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    if (!atomic_load(&wb_settings.driver)) return false;
+    pthread_once(&once, follow_forks);
+    return pthread_mutex_lock(&guard) == 0;
+}
 
 WB_DRIVER_HOOK(cuMemCreate, (handle * made, size_t bytes, const struct property *property, unsigned long long flags)) {
     WB_NEEDS(cuMemCreate);

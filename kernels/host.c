@@ -171,6 +171,7 @@ static void *wb_reallocarray(void *old, size_t count, size_t size) {
 __attribute__((noinline)) static int memalign_large(void **block, size_t alignment, size_t size, const void *caller) {
     int error = wb_real.posix_memalign(block, alignment, size);
     if (!is_small(size)) took(error ? NULL : *block, size, caller);
+    if (error) wb_thread.torch = false; /* libc10 throws, and does not come back to wb_alloc_cpu */
     return error;
 }
 

@@ -69,7 +69,7 @@ static void *wb_mremap(void *old, size_t old_length, size_t length, int flags, .
     bool leaves = old_length && !(flags & MREMAP_DONTUNMAP);
     if (leaves) gives_range(old, old_length);
     void *memory = wb_real.mremap(old, old_length, length, flags, to);
-    if (memory != MAP_FAILED) took_range(memory, length, WB_MOVED, CALLER);
+    if (memory != MAP_FAILED) took_range(memory, length, leaves ? WB_MOVED : 0, CALLER);
     else if (leaves) took_range(old, old_length, WB_MOVED, CALLER);
     return memory;
 }

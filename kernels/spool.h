@@ -39,7 +39,7 @@ struct wb_record {
     uint32_t stack;  /* id of a stack, 0: none */
     uint32_t thread; /* kernel thread id, 0: not known */
     uint16_t tag;    /* id of a name, 0: none */
-    int16_t device;  /* -1: the host */
+    int16_t device;  /* as NVML numbers it, also where CUDA_VISIBLE_DEVICES has CUDA number it otherwise; -1: the host */
     uint8_t layer;
     uint8_t tier;
     uint8_t flags;
@@ -105,6 +105,7 @@ uint32_t wb_python_stack(void); /* id of the calling thread's Python stack, 0: n
 void wb_set_stacks(int mode);   /* 0 none, 1 large, 2 all */
 void wb_driver_on(int on);  /* whether the CUDA driver's events are recorded: off, unless the environment has a spool */
 void wb_driver_copies(int on); /* whether copies are among them */
+int16_t wb_device_number(int device); /* in a run, of the device that CUDA numbers so in this process */
 int wb_driver_measures(void); /* how many devices' used memory is read, which shows what no call names */
 void wb_torch_from(size_t minimum); /* bytes; torch's CPU blocks below it are not recorded */
 uint64_t wb_now(void);

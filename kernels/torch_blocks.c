@@ -85,7 +85,7 @@ static void wb_report(void *memory, int64_t bytes, size_t allocated, size_t rese
     if (memory && bytes && recording() && device.type == CUDA) {
         bool taken = bytes > 0;
         size_t size = (size_t)(taken ? bytes : -bytes);
-        struct wb_record event = block(taken ? WB_ALLOC : WB_FREE, device.index, memory, size);
+        struct wb_record event = block(taken ? WB_ALLOC : WB_FREE, wb_device_number(device.index), memory, size);
         add_detail(&event);
         wb_emit(&event, taken && wb_host_stacks());
     }

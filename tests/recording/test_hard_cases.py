@@ -268,3 +268,18 @@ def test_a_program_that_loads_no_libraries_is_not_passed_off_as_recorded(store: 
         pytest.skip("gcc has no static libc here")
     run = workbench.record_program([str(program)], store=store)
     assert run.manifest.sources["host"][0].startswith("off: ")
+
+
+GROWS = """
+import mmap, tempfile
+with tempfile.TemporaryFile() as file:
+    file.truncate(3 << 20)
+    mapped = mmap.mmap(file.fileno(), 1 << 20)
+    mapped.resize(3 << 20)
+"""
+
+
+def test_a_mapped_file_that_grows_is_a_file_all_the_same(store: Store, tmp_path: Path) -> None:
+    events = record(store, tmp_path, GROWS).events()
+    taken = events[(events["kind"] == "alloc") & (events["bytes"] == 3 * MIB)]
+    assert taken["tag"].tolist() == ["file"]

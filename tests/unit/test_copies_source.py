@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from workbench.recorder import native, rings
-from workbench.recorder.sources import copies
+from workbench.recorder.sources import Unavailable, copies
 
 MEMCPY, MEMORY2 = 1, 49
 HOST_TO_DEVICE, DEVICE_TO_HOST, PEER = 1, 2, 10
@@ -83,6 +83,29 @@ def test_a_copy_has_its_direction_and_both_times(completes: Callable[..., rings.
 
 def test_what_is_no_copy_or_not_over_is_left_out(completes: Callable[..., rings.Records]) -> None:
     assert len(completes(copy(DEVICE_TO_HOST, 10, 0), copy(HOST_TO_DEVICE, 10, 30, kind=MEMORY2))) == 0
+
+
+def test_a_profile_ends_well_where_cupti_is_not_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    source = copies.Copies()
+    source._aside_since = native.now()
+
+    def is_held() -> None:
+        raise Unavailable("cuptiActivityEnable answered ERROR_MULTIPLE_SUBSCRIBERS_NOT_SUPPORTED")
+
+    monkeypatch.setattr(source, "_start", is_held)
+    source.come_back()
+    [aside, kept_away] = source.detach()
+    assert "torch.profiler had CUPTI" in aside
+    assert "not seen after that: cuptiActivityEnable answered" in kept_away
+
+
+def test_a_child_leaves_cupti_alone_also_where_a_profiler_had_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    source = copies.Copies()
+    source._aside_since = native.now()
+    monkeypatch.setattr(source, "_start", lambda: pytest.fail("CUPTI is started in a child"))
+    source.start_in_child()
+    source.come_back()
+    assert source.detach() == []
 
 
 def test_a_profiler_has_cupti_while_it_runs(monkeypatch: pytest.MonkeyPatch) -> None:

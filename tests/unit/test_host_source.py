@@ -245,6 +245,25 @@ os._exit(0)
 """
 
 
+NO_MEMORY = """
+import ctypes, os, torch
+libc = ctypes.CDLL(None)
+torch.zeros(1)
+try:
+    torch.empty(1 << 50, dtype=torch.uint8)
+except RuntimeError:
+    libc.malloc(300_001)
+os._exit(0)
+"""
+
+
+def test_after_torch_found_no_memory_others_ask_in_their_own_names(tmp_path: Path) -> None:
+    run_python(NO_MEMORY, tmp_path / "spool")
+    process = read(tmp_path / "spool")[0]
+    [other] = [event for event in process.events if event.asked == 300_001]
+    assert other.owner != "torch"
+
+
 def test_torch_blocks_pair_and_are_told_once(tmp_path: Path) -> None:
     kept = int(run_python(TORCH, tmp_path / "spool", WORKBENCH_STACKS="all", WORKBENCH_TORCH_MIN="1"))
     process = read(tmp_path / "spool")[0]

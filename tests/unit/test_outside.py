@@ -77,6 +77,13 @@ def test_what_a_killed_group_of_processes_shared_goes(folder: Path) -> None:
     assert not shared.exists()
 
 
+def test_what_can_not_be_removed_keeps_nothing_else(folder: Path) -> None:
+    (folder / SPOOL / "outside").write_text("/proc/self/status\n")  # not even root's to remove
+    temporary = Path(outside.environment(folder)["TMPDIR"])
+    outside.remove(folder)
+    assert not temporary.exists()
+
+
 def test_a_run_that_lists_nothing_is_left_alone(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     outside.remove(folder)
     monkeypatch.delenv("WORKBENCH_SPOOL")

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from workbench.recorder.live import Live
-from workbench.recorder.native import ALLOC, DRIVER, FREE, HOST, PAGEABLE, PINNED, REGISTERED
+from workbench.recorder.native import ALLOC, DRIVER, FREE, HOST, PAGEABLE, PINNED, RANGE, REGISTERED
 from workbench.recorder.rows import ROW, Rows
 
 TORCH = 3
@@ -30,6 +30,12 @@ def taken(time_ns: int, address: int, size: int) -> Rows:
 
 def given_back(time_ns: int, address: int, size: int) -> Rows:
     return event(time_ns, FREE, HOST, address, size)
+
+
+def unmapped(time_ns: int, address: int, size: int) -> Rows:
+    free = given_back(time_ns, address, size)
+    free["flags"] = RANGE
+    return free
 
 
 def registered(time_ns: int, address: int, size: int) -> Rows:
@@ -78,6 +84,26 @@ def test_given_back_while_it_is_registered() -> None:
     found = live.apply(np.concatenate([taken(1, 100, 100), registered(2, 120, 10), given_back(3, 100, 100)]))
     assert in_use(found) == {PAGEABLE: 0, PINNED: 10}
     assert in_use(np.concatenate([found, live.apply(unregistered(4, 120))])) == {PAGEABLE: 0, PINNED: 0}
+
+
+def test_a_part_is_unmapped_while_another_is_registered() -> None:
+    live, written = Live(), []
+    steps = [taken(1, 100, 100), registered(2, 120, 10), unmapped(3, 100, 10), unregistered(4, 120)]
+    for step, expected in zip(steps, [(100, 0), (90, 10), (80, 10), (90, 0)], strict=True):
+        written.append(live.apply(step))
+        assert in_use(np.concatenate(written)) == dict(zip((PAGEABLE, PINNED), expected, strict=True))
+    assert [(int(row["address"]), int(row["bytes"])) for row in live.rows] == [(110, 90)]
+    assert live.unknown_frees == 0
+
+
+def test_a_range_is_unmapped_that_reaches_over_what_is_registered() -> None:
+    live = Live()
+    steps = [taken(1, 60, 30), taken(1, 100, 100), registered(2, 120, 10), unmapped(3, 50, 150)]
+    found = live.apply(np.concatenate(steps))
+    assert in_use(found) == {PAGEABLE: 0, PINNED: 10}
+    assert in_use(np.concatenate([found, live.apply(unregistered(4, 120))])) == {PAGEABLE: 0, PINNED: 0}
+    assert not len(live.rows)
+    assert live.unknown_frees == 0
 
 
 def test_memory_that_nobody_recorded_is_pinned_all_the_same() -> None:

@@ -57,6 +57,7 @@ def library() -> ctypes.CDLL:
         "wb_driver_on": (None, [ctypes.c_int]),
         "wb_driver_copies": (None, [ctypes.c_int]),
         "wb_driver_measures": (ctypes.c_int, []),
+        "wb_device_number": (ctypes.c_int16, [ctypes.c_int]),
         "wb_copies_init": (None, [pointer, pointer]),
         "wb_copies_flush": (None, []),
         "wb_copies_start_flusher": (ctypes.c_int, [ctypes.c_uint32]),
@@ -171,10 +172,11 @@ class Spool:
 
     def write_copies(self, copies: Sequence[Copy]) -> None:
         """Record copies of which everything is known."""
+        number = self._library.wb_device_number
         rows = b"".join(
             _COPY.pack(
                 *(copy.submitted_ns, copy.ended_ns, copy.bytes, copy.began_ns, copy.stream, 0, 0),
-                *(min(copy.call_ns or 1, _LONGEST_CALL), 0, copy.device, DRIVER, GPU, copy.direction, COPY, 0),
+                *(min(copy.call_ns or 1, _LONGEST_CALL), 0, number(copy.device), DRIVER, GPU, copy.direction, COPY, 0),
             )
             for copy in copies
         )

@@ -44,10 +44,13 @@ def claim_mapped_memory() -> None:
 
 def remove(folder: Path) -> None:
     """Removes what was listed for the run in `folder`."""
-    with suppress(OSError):
-        for pattern in (folder / SPOOL / _LIST).read_text().splitlines():
-            for path in map(Path, glob.glob(pattern)):
-                shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+    try:
+        patterns = (folder / SPOOL / _LIST).read_text().splitlines()
+    except OSError:
+        return
+    for path in (Path(found) for pattern in patterns for found in glob.glob(pattern)):
+        with suppress(OSError):  # somebody else's, which stays; the others go
+            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
 
 
 def _claim(spool: Path, pattern: str) -> None:

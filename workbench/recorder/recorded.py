@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from workbench.recorder.frames import Frames
 from workbench.recorder.live import Live
-from workbench.recorder.native import ALLOC, FRAME, FREE, HOST, NAME, RANGE, RESERVED, STACK
+from workbench.recorder.native import ALLOC, FRAME, FREE, HOST, MOVED, NAME, RANGE, RESERVED, STACK
 from workbench.recorder.native import Names as Definitions
 from workbench.recorder.rings import Ring
 from workbench.recorder.rows import Rows, none, renamed
@@ -90,7 +90,11 @@ class Recorded:
         records = parts[0] if len(parts) == 1 else np.concatenate(parts)
         rows = renamed(records, self._name_ids, self._stack_ids)
         times = rows["time_ns"].copy()
-        return rows if (times[1:] >= times[:-1]).all() else rows[np.argsort(times, kind="stable")]
+        if (times[1:] < times[:-1]).any():
+            rows = rows[np.argsort(times, kind="stable")]
+        if is_moved(rows).any():
+            keep_kinds(rows, np.concatenate([self.reserved.rows, self.live.rows]))
+        return rows
 
     def _define(self) -> None:
         """Learn what was defined since: names come before what refers to them."""
@@ -112,6 +116,25 @@ class Recorded:
 def only_addresses(rows: Rows) -> npt.NDArray[np.bool_]:
     """Mappings that reserve addresses and hold no memory."""
     return np.asarray((rows["kind"] == ALLOC) & (rows["layer"] == HOST) & (rows["flags"] & RESERVED != 0))
+
+
+def is_moved(rows: Rows) -> npt.NDArray[np.bool_]:
+    """Allocations of memory that mremap moved: the free just before on the thread gave it back."""
+    return np.asarray((rows["kind"] == ALLOC) & (rows["layer"] == HOST) & (rows["flags"] & MOVED != 0))
+
+
+def keep_kinds(rows: Rows, before: Rows) -> None:
+    """Give what was moved the flags and the tag of what it was; `before`: what was in use before the rows."""
+    for place in np.flatnonzero(is_moved(rows)):
+        mine = np.flatnonzero(rows["thread"][:place] == rows[place]["thread"])
+        free = rows[mine[-1]] if len(mine) else None
+        if free is None or free["kind"] != FREE or not free["flags"] & RANGE:
+            continue  # what was recorded in between was lost
+        known = np.concatenate([before, rows[: mine[-1]]])
+        known = known[(known["kind"] == ALLOC) & (known["layer"] == HOST)]
+        there = known[(known["address"] <= free["address"]) & (free["address"] < known["address"] + known["bytes"])]
+        if len(there):
+            rows["flags"][place], rows["tag"][place] = there[-1]["flags"], there[-1]["tag"]
 
 
 def _put(ids: npt.NDArray[np.uint32], place: int, value: int) -> npt.NDArray[np.uint32]:

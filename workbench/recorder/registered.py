@@ -9,8 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
+import numpy.typing as npt
 
-from workbench.recorder.native import ALLOC, DRIVER, FREE, HOST, PINNED, REGISTERED
+from workbench.recorder.native import ALLOC, DRIVER, FREE, HOST, PINNED, RANGE, REGISTERED
 from workbench.recorder.rows import ROW, Rows, none
 
 Span = tuple[int, int]  # of addresses, the last one excluded
@@ -38,6 +39,17 @@ class Cut:
         rows["bytes"] = rows["asked"] = [b - a for a, b in spans]
         return rows
 
+    def without(self, start: int, end: int) -> list[Cut]:
+        """What is left of it on both sides of a range of addresses."""
+        first, last = self.span
+        return [self._part(a, b) for a, b in ((first, min(start, last)), (max(end, first), last)) if a < b]
+
+    def _part(self, start: int, end: int) -> Cut:
+        row = self.row.copy()
+        row["address"], row["bytes"], row["asked"] = start, end - start, end - start
+        spans = {at: (max(a, start), min(b, end)) for at, (a, b) in self.registered.items()}
+        return Cut(row, {at: (a, b) for at, (a, b) in spans.items() if a < b})
+
 
 class Registered:
     """Which allocations of a process are cut."""
@@ -55,14 +67,24 @@ class Registered:
         wholes = np.array(list(self._cuts), np.uint64)
         starts = np.array([start for cut in self._cuts.values() for start in cut.registered], np.uint64)
         ends = is_free & (batch["layer"] == DRIVER) & np.isin(batch["address"], starts)
-        given_back = is_free & (batch["layer"] == HOST) & np.isin(batch["address"], wholes)
+        given_back = is_free & (batch["layer"] == HOST) & (np.isin(batch["address"], wholes) | self._touched(batch))
         places = np.flatnonzero(registers | ends | given_back)
         return int(places[0]) if len(places) else None
+
+    def _touched(self, batch: Rows) -> npt.NDArray[np.bool_]:
+        """Which events give back a range of addresses in which a part of a cut allocation lies."""
+        start, end = batch["address"], batch["address"] + batch["bytes"]
+        touched = np.zeros(len(batch), np.bool_)
+        for first, last in (cut.span for cut in self._cuts.values()):
+            touched |= (start < last) & (end > first)
+        return np.asarray(touched & (batch["flags"] & RANGE != 0))
 
     def expand(self, event: np.void, live: Rows) -> Rows:
         """What an event that is concerned makes of the allocations: the events to take in its place."""
         one = np.array([event], ROW)
         time_ns, start = int(event["time_ns"]), int(event["address"])
+        if event["layer"] == HOST and event["flags"] & RANGE:
+            return np.concatenate([self._give_back(start, start + int(event["bytes"]), time_ns), one])
         if event["layer"] == HOST:
             cut = self._cuts.pop(start, None)
             return one if cut is None else cut.rest(FREE, time_ns)
@@ -90,6 +112,19 @@ class Registered:
             if cut.span[0] <= at < cut.span[1]:
                 return cut
         return self._cuts.setdefault(at, Cut(row.copy()))
+
+    def _give_back(self, start: int, end: int, time_ns: int) -> Rows:
+        made = [none()]
+        for address, cut in list(self._cuts.items()):
+            if cut.span[0] >= end or cut.span[1] <= start:
+                continue
+            made.append(cut.rest(FREE, time_ns))
+            del self._cuts[address]
+            for part in cut.without(start, end):
+                made.append(part.rest(ALLOC, time_ns))
+                if part.registered:
+                    self._cuts[part.span[0]] = part
+        return np.concatenate(made)
 
     def _mend(self, start: int, time_ns: int) -> Rows:
         made = [none()]

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from workbench.errors import RunError
+
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 class Devices:
-    """The used memory of every GPU, by NVML; none where there is no NVIDIA driver."""
+    """The used memory of every GPU, by NVML; none where there is no NVIDIA driver, or one that does not tell."""
 
     def __init__(self) -> None:
         self._nvml: Any = None
@@ -21,13 +23,17 @@ class Devices:
         try:
             pynvml.nvmlInit()
             self._handles = [pynvml.nvmlDeviceGetHandleByIndex(i) for i in range(pynvml.nvmlDeviceGetCount())]
-        except pynvml.NVMLError:
-            return
-        self._nvml = pynvml
+            self._nvml = pynvml
+            self.used()
+        except (pynvml.NVMLError, RunError):  # RunError: of a part of a GPU, or a GPU that shares the host's memory
+            self._handles = []
 
     def used(self) -> list[int]:
         """Bytes in use on each device, by whomever."""
-        return [int(self._nvml.nvmlDeviceGetMemoryInfo(handle).used) for handle in self._handles]
+        try:
+            return [int(self._nvml.nvmlDeviceGetMemoryInfo(handle).used) for handle in self._handles]
+        except self._nvml.NVMLError as error:
+            raise RunError(f"NVML does not say what GPUs use: {error}") from None
 
     def describe(self) -> list[dict[str, Any]]:
         """Name, memory and driver of each device, for the manifest."""

@@ -3,6 +3,7 @@
 #include <dlfcn.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define MIB ((size_t)1 << 20)
@@ -58,6 +59,7 @@ int cuMemUnmap(ptr address, size_t bytes) { return !address | !bytes; }
 int cuMemRelease(ptr of) { return !of; }
 int cuMemRetainAllocationHandle(ptr *made, void *address) { return *made = (ptr)address - 0x1000, 0; }
 int cuStreamCreate(void **made, unsigned flags) { return test_used += 2 * MIB, *made = &next, (int)flags; }
+int cuStreamDestroy_v2(void *stream) { return test_used -= 2 * MIB, !stream; }
 int cuStreamIsCapturing(void *stream, int *status) { return (void)stream, *status = is_capturing, 0; }
 int cuLaunchKernel(void *kernel, unsigned a, unsigned b, unsigned c, unsigned d, unsigned e, unsigned f, unsigned g,
                    void *stream, void **arguments, void **extra) {
@@ -68,6 +70,7 @@ int cuGraphInstantiateWithFlags(void **made, void *graph, unsigned long long fla
     return test_used += MIB, *made = graph, (int)flags;
 }
 int cuGraphLaunch(void *graph, void *stream) { return (void)stream, first(graph, 3 * MIB); }
+int cuGraphExecDestroy(void *graph) { return !graph; }
 int cuMemcpyHtoDAsync_v2(ptr to, const void *from, size_t bytes, void *stream) {
     return (void)stream, !to | !from | !bytes;
 }
@@ -112,6 +115,10 @@ int nvmlInit_v2(void) { return 0; }
 int nvmlDeviceGetHandleByUUID(const char *id, void **device) {
     *device = &next;
     return strcmp(id, "GPU-abababab-abab-abab-abab-abababababab") != 0;
+}
+int nvmlDeviceGetIndex(void *device, unsigned *index) {
+    const char *first = getenv("CUDA_VISIBLE_DEVICES"); // one device, or all
+    return *index = first ? (unsigned)atoi(first) : 0, !device;
 }
 int nvmlDeviceGetMemoryInfo(void *device, struct memory_info *out) {
     size_t *used = dlsym(dlopen("libcuda.so.1", RTLD_LAZY | RTLD_NOLOAD), "test_used");

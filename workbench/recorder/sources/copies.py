@@ -69,6 +69,7 @@ class Copies:
         self._runs = False
         self._aside_since: int | None = None
         self._aside_ns = 0
+        self._kept_away: str | None = None
 
     def attach(self, spool: native.Spool, late: bool) -> list[str]:
         """Start; raises `Unavailable` where CUPTI cannot be had."""
@@ -90,7 +91,8 @@ class Copies:
         self._end_aside()
         self._stop()
         seconds = self._aside_ns / 1e9
-        return [f"when copies ran was not seen for {seconds:.1f} s: torch.profiler had CUPTI"] if seconds else []
+        limits = [f"when copies ran was not seen for {seconds:.1f} s: torch.profiler had CUPTI"] if seconds else []
+        return limits + ([f"when copies ran was not seen after that: {self._kept_away}"] if self._kept_away else [])
 
     def step_aside(self) -> None:
         """Leave CUPTI to another tool, until `come_back`. Twice is once."""
@@ -103,11 +105,15 @@ class Copies:
         if self._aside_since is None:
             return
         self._end_aside()
-        self._start()
+        try:
+            self._start()
+        except Unavailable as error:  # the program, which only ends its profile, goes on without
+            self._kept_away = str(error)
 
     def start_in_child(self) -> None:
         """A forked child has none of CUPTI's threads: when its copies are submitted is seen, not when they run."""
         self._runs = False
+        self._aside_since = None
         self._library.wb_driver_copies(1)
 
     def _start(self) -> None:

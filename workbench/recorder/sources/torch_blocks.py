@@ -57,7 +57,8 @@ class TorchBlocks:
     def _tell(self, device: int, asked: int, in_use: int, free: int) -> None:
         """Called by torch just before it raises that a GPU is out of memory."""
         if self._attached:
-            self._ran_out(f"torch asked GPU {device} for {format_bytes(asked)}, {format_bytes(free)} were free", "gpu")
+            number = native.library().wb_device_number(device)
+            self._ran_out(f"torch asked GPU {number} for {format_bytes(asked)}, {format_bytes(free)} were free", "gpu")
 
     def flush(self) -> None:
         """Nothing waits: an event is in the ring before the call that made it returns."""

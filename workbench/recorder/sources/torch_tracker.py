@@ -20,6 +20,7 @@ from workbench.recorder import native
 from workbench.recorder.sources import Unavailable
 
 COMPILE_WITHIN_S = 120
+WHAT = "requested sizes and streams of torch's GPU blocks"
 
 
 class TorchTracker:
@@ -27,7 +28,10 @@ class TorchTracker:
 
     def __init__(self, torch: Any) -> None:
         """Compile for this torch if need be."""
-        self._tracker = ctypes.CDLL(str(compiled(torch)))
+        try:
+            self._tracker = ctypes.CDLL(str(compiled(torch)))
+        except OSError as error:  # this is inside of a program's `import torch`, which goes on without
+            raise Unavailable(f"{WHAT}: {error}") from None
         self._wanted = True
         torch.cuda._lazy_call(self._start)  # the allocators of the devices take trackers once they exist
 
@@ -53,27 +57,39 @@ def compiled(torch: Any) -> Path:
 
 
 def _cache() -> Path:
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folder = home / "memory-workbench"
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "memory-workbench")
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except (OSError, RuntimeError) as error:  # RuntimeError: nobody knows where this user is at home
+        raise Unavailable(f"{WHAT}: {error}: set XDG_CACHE_HOME to a folder that can be written") from None
     return folder
 
 
 def _compile(text: bytes, torch: Any, library: Path) -> None:
     compiler = shutil.which(os.environ.get("CXX", "g++"))
     if compiler is None:
-        raise Unavailable("requested sizes and streams of torch's GPU blocks need a C++ compiler: install g++")
+        raise Unavailable(f"{WHAT} need a C++ compiler: install g++")
     with tempfile.TemporaryDirectory(dir=library.parent) as folder:
         source, made = Path(folder, "torch_tracker.cpp"), Path(folder, "torch_tracker.so")
         source.write_bytes(text)
         flags = ["-std=c++20", "-O2", "-fPIC", "-shared", "-w", *(f"-I{path}" for path in _headers(torch))]
         libraries = [f"-L{Path(torch.__file__).parent / 'lib'}", "-lc10_cuda", "-lc10"]
         command = [compiler, *flags, str(source), "-o", str(made), *libraries]
-        run = subprocess.run(command, capture_output=True, text=True, timeout=COMPILE_WITHIN_S)
+        try:
+            run = subprocess.run(
+                command, capture_output=True, text=True, timeout=COMPILE_WITHIN_S, env=_without_recording()
+            )
+        except subprocess.TimeoutExpired:
+            raise Unavailable(f"{WHAT}: {compiler} took more than {COMPILE_WITHIN_S} s") from None
         if run.returncode:
             reason = next((line for line in run.stderr.splitlines() if "error" in line), "no reason given")
-            raise Unavailable(f"requested sizes and streams of torch's GPU blocks: {compiler} failed: {reason}")
+            raise Unavailable(f"{WHAT}: {compiler} failed: {reason}")
         made.replace(library)  # at once, so that processes that start together all find a whole file
+
+
+def _without_recording() -> dict[str, str]:
+    """The environment of what is no part of the recorded program."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("WORKBENCH_")}
 
 
 def _headers(torch: Any) -> list[Path]:
