@@ -66,7 +66,8 @@ export class Overlay extends Picture {
   }
 
   drawOverview(comparison) {
-    const first = comparison.timelines.find((one) => one.overview);
+    const known = comparison.timelines.filter((one) => one.overview);
+    const first = known.find((one) => one.overview.bands.length) ?? known[0]; // of those that have nothing there is no picture
     if (first) super.drawOverview({ ...first, state: comparison.state, overview: first.overview, whole: () => comparison.whole() });
     else fitCanvas(this.strip, this.width, 34);
   }
