@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -13,11 +14,22 @@ from playwright.sync_api import Page, expect
 
 from tests.ui.looking import chart, colours, point, unreached, wait_for
 from tests.ui.served import serving
+from tests.unit.builders import MIB, event, written
 from workbench.run.run import Run
 from workbench.run.store import Store
 from workbench.view.comparison_screen import LINES, ComparisonScreen
 
 NAMES = ("vllm-nccl-lazy", "vllm-gloo", "vllm-nccl-eager")
+HEIGHTS_OF = """(colour) => {
+  const canvas = document.querySelector(".wb-chart canvas");
+  const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+  const name = (i) => "#" + (data[i] * 65536 + data[i + 1] * 256 + data[i + 2]).toString(16).padStart(6, "0");
+  const [top, bottom, heights] = [8, canvas.height - 22, []];
+  for (let x = 150; x < canvas.width - 150; x++)
+    for (let y = top; y < bottom; y++)
+      if (name(4 * (y * canvas.width + x)) === colour) heights.push((bottom - y - 0.5) / (bottom - top));
+  return heights;
+}"""
 
 
 @pytest.fixture(scope="module")
@@ -106,3 +118,41 @@ def test_what_the_runs_differ_in_is_told(opened: Page) -> None:
     expect(speeds).to_contain_text("not recorded")
     expect(speeds.locator("tbody tr").nth(2)).to_contain_text("11.75 GiB")
     expect(opened.locator(".wb-title").first).to_contain_text("recorded on NVIDIA H200, 2026-11-21")
+
+
+def flat(folder: Path, size: int, config: dict[str, Any]) -> Run:
+    """A run that takes so many bytes at its beginning."""
+    run = written(folder, events=[event(1, "alloc", size, 1, owner="a"), event(9_999, "alloc", 1, 2 * size, owner="a")])
+    run.manifest.config = config
+    return run
+
+
+def test_a_difference_leads_to_its_owner_whatever_the_bands_are_by(opened: Page) -> None:
+    opened.get_by_role("button", name="tag", exact=True).first.click()
+    opened.get_by_role("button", name="libnccl.so.2").first.click()
+    wait_for(opened, "d.only === 'libnccl.so.2' && d.highest < 3e9")
+    expect(opened.get_by_role("button", name="owner", exact=True).first).to_have_attribute("aria-pressed", "true")
+
+
+def test_an_owner_that_has_no_event_is_said_to_be_measured(opened: Page) -> None:
+    opened.get_by_role("button", name="pageable").first.click()
+    differences = opened.get_by_role("region", name="differences").first
+    differences.get_by_role("button", name="heap", exact=True).click()
+    expect(opened.locator(".wb-comparison > .wb-note")).to_contain_text("heap: No allocation of it was recorded")
+    differences.get_by_role("button", name="libcuda.so.1", exact=True).click()
+    expect(opened.locator(".wb-comparison > .wb-note")).to_contain_text("only libcuda.so.1")
+
+
+def test_repeats_are_one_band_around_their_median(page: Page, tmp_path: Path) -> None:
+    sizes = [(10, {"x": 1}), (30, {"x": 1}), (25, {"x": 2})]
+    with serving(ComparisonScreen([flat(tmp_path, size * MIB, config) for size, config in sizes]).answer) as url:
+        page.goto(url + "#" + quote(json.dumps({"compares": True})))
+        found = wait_for(page, "d.samples === 3")
+        assert found["bands"] == ["made, x 1", "made, x 2"]
+        expect(page.locator(".wb-comparison > .wb-legend")).to_contain_text(
+            "2 runs, the band from the least to the most"
+        )
+        expect(page.get_by_role("region", name="differences").locator("tbody")).to_contain_text("20.00 MiB: noise")
+        solid = page.evaluate(HEIGHTS_OF, LINES[0][0].lower())
+        assert len(solid) > 500
+        assert solid == pytest.approx([20 / 30 / 1.06] * len(solid), abs=0.01)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import nbformat
 import pytest
 from playwright.sync_api import Page, expect
 
 from tests.ui.looking import chart, colours, point, wait_for
 from workbench.compare.comparison import Comparison
+from workbench.report.page import html_page
 from workbench.run.run import Run
 from workbench.run.store import Store
 from workbench.view.colours import colour_of
@@ -85,3 +87,13 @@ def test_what_a_saved_notebook_shows_can_be_zoomed(
     assert framed
     assert framed["height"] >= shown["height"]  # so that there is nothing to scroll in it
     assert target.stat().st_size < 700_000
+
+
+def test_the_page_of_a_report_is_drawn_without_a_network(page: Page, h200: Run, tmp_path: Path) -> None:
+    output = nbformat.v4.new_output("display_data", TimelineView(h200).still())
+    executed = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("run", outputs=[output])])
+    target = tmp_path / "report.html"
+    target.write_text(html_page(executed, "a report"))
+    page.context.set_offline(True)
+    page.goto(target.as_uri())
+    assert wait_for(page, "d.samples > 100", page.frame_locator("iframe"))["bands"][0] == "torch"

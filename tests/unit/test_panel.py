@@ -6,14 +6,15 @@ import dataclasses
 import random
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
 from tests.unit.builders import event
-from workbench.config import EngineConfig, axes
+from workbench.config import Axis, EngineConfig, axes
+from workbench.config.axes import Stock
 from workbench.engines import why_not
 from workbench.run import schema
 from workbench.run.columns import codes, numbers
@@ -39,6 +40,25 @@ def test_every_axis_and_field_has_a_control_that_is_read_back() -> None:
         given = control["value"] or control["empty"]
         assert config.with_setting(name, given) == config
     assert offered["limits.kv_budget"]["value"] == "64 MiB"
+
+
+@dataclasses.dataclass(frozen=True)
+class Often:
+    """Prompts are asked more than once."""
+
+    name: ClassVar[str] = "often"
+    times: int = 3
+
+
+def test_a_new_axis_has_its_controls_by_its_declaration_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    axis = Axis("asking", "How often is a prompt asked?", (Stock, Often))
+    declared = dataclasses.field(default=Often(), metadata={"form": axis})
+    config = dataclasses.make_dataclass("Config", [("asking", Any, declared)], bases=(EngineConfig,), frozen=True)
+    monkeypatch.setattr("workbench.view.controls.axes", lambda: axes() | {"asking": axis})
+    last = form(config())["groups"][-1]
+    assert last["question"] == axis.question
+    assert [(one["name"], one["value"]) for one in last["controls"]] == [("asking", "often"), ("asking.times", "3")]
+    assert [one["name"] for one in last["controls"][0]["options"]] == ["stock", "often"]
 
 
 def test_what_this_host_can_not_do_has_the_engine_s_own_reason() -> None:

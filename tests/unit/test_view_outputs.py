@@ -162,6 +162,19 @@ def test_figures_are_files_for_papers(tmp_path: Path, kind: str, begins: bytes) 
     assert {"weights", "unused"} <= {name.split(" (")[0] for name in names}
 
 
+def test_names_are_text_in_a_figure_and_none_is_left_out(tmp_path: Path) -> None:
+    names = ("_C.abi3.so", "$\\frac{$", MARKUP)
+    rows = [event(5, "alloc", MIB, place, owner=name) for place, name in enumerate(names, start=1)]
+    phases = [{"name": "$^$", "start_ns": 0, "end_ns": 90, "process": 1, "depth": 0}]
+    figure = written(tmp_path, name="$a_b$", events=rows, phases=phases).figure()
+    target = tmp_path / "paper.svg"
+    figure.savefig(target)
+    words = "".join(ElementTree.parse(target).getroot().itertext())
+    for name in (*names, "$^$", "$a_b$"):
+        assert name in words
+    assert float(ElementTree.parse(target).getroot().attrib["width"].removesuffix("pt")) > 7 * 72  # with its legend
+
+
 def test_a_view_begins_with_what_the_run_has(tmp_path: Path) -> None:
     run = small(tmp_path)
     with pytest.raises(UsageError, match="nothing in a tier 'pinned'"):

@@ -28,6 +28,7 @@ class Band:
     """One owner or one tag, or the many small ones together."""
 
     name: str
+    of: tuple[str, ...]  # the owners or tags in it
     keys: tuple[int, ...]  # places in `Attribution.names`
     steps: Steps
     peak: int
@@ -169,9 +170,9 @@ def _bands(made: Attribution, by: str, most: int) -> list[Band]:
 
 
 def _band(name: str, parts: list[int], names: list[str], unique: list[str], steps: list[Steps]) -> Band:
-    mine = {unique[part] for part in parts}
+    mine = tuple(unique[part] for part in parts)
     summed = together([steps[part] for part in parts])
-    return Band(name, tuple(key for key, one in enumerate(names) if one in mine), summed, summed.peak)
+    return Band(name, mine, tuple(key for key, one in enumerate(names) if one in mine), summed, summed.peak)
 
 
 def _split(made: Attribution, code: np.typing.NDArray[Any], count: int, unused: int) -> list[Steps]:

@@ -16,7 +16,7 @@ class Colour:
     dark: str
 
 
-# Paul Tol's "muted" and "bright" schemes, made for colour-blind eyes; on dark ground the dark ones are raised.
+# After Paul Tol's schemes for colour-blind eyes; on dark ground the dark ones are raised. A test simulates such eyes.
 PALETTE = {
     "blue": Colour("#4477AA", "#6699CC"),
     "cyan": Colour("#66CCEE", "#7FD3F0"),
@@ -24,15 +24,15 @@ PALETTE = {
     "sand": Colour("#CCBB44", "#D6C75A"),
     "rose": Colour("#EE6677", "#F07F8D"),
     "purple": Colour("#AA3377", "#C45A97"),
-    "indigo": Colour("#5B4FA0", "#8A80D0"),
+    "indigo": Colour("#5B4FA0", "#7C70D8"),
     "teal": Colour("#44AA99", "#5FC2B2"),
     "olive": Colour("#8A8A2E", "#A8A84A"),
     "wine": Colour("#882255", "#B5517F"),
     "orange": Colour("#EE8866", "#F29E80"),
-    "pear": Colour("#AABB66", "#BCCB80"),
+    "pear": Colour("#D5E08C", "#D0DE8C"),
 }
 UNUSED = Colour("#B9BFC7", "#59616B")
-NONE = Colour("#9AA1AB", "#79818C")
+NONE = Colour("#7E8690", "#C0C8D2")
 
 LIBRARY = re.compile(r"(\.abi3|\.cpython-[\w-]+)?\.so[0-9.]*$")
 VERSION = re.compile(r"-[0-9a-f]{8}(\.[0-9.]+)?$|(?<=python)[0-9.]+$")  # a wheel's own library has a hash in its name

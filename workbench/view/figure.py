@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -25,12 +26,21 @@ if TYPE_CHECKING:
 
 COLUMNS = 1500
 STYLE: dict[Any, Any] = {"font.size": 8, "svg.fonttype": "none", "pdf.fonttype": 42, "hatch.linewidth": 0.6}
+STYLE["text.parse_math"] = False  # a name with two $ in it is no formula
+UNNAMED = re.compile(r"_child\d+")  # the label of what was given none
 UNITS = ((2**40, "TiB"), (2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"), (1, "B"))
 TRUTH = {"gpu": "used, as the driver says", "pageable": "private, as the kernel says"}
 
 
 class RunFigure(Figure):
-    """A matplotlib figure that a notebook shows with or without `%matplotlib`."""
+    """A matplotlib figure that a notebook shows with or without `%matplotlib`, and that is saved with its legend."""
+
+    def savefig(self, fname: Any, *, transparent: bool | None = None, **options: Any) -> None:
+        """Save it: text as text, in type 42 where that is embedded, and nothing cut off, unless asked otherwise."""
+        import matplotlib
+
+        with matplotlib.rc_context(STYLE):
+            super().savefig(fname, transparent=transparent, **{"bbox_inches": "tight", "dpi": 150} | options)
 
     def _repr_png_(self) -> bytes:
         return rendered(self, "png")
@@ -38,11 +48,8 @@ class RunFigure(Figure):
 
 def rendered(figure: Figure, kind: str) -> bytes:
     """The figure as the bytes of a file: png, svg or pdf."""
-    import matplotlib
-
     to = io.BytesIO()
-    with matplotlib.rc_context(STYLE):
-        figure.savefig(to, format=kind, bbox_inches="tight", dpi=150)
+    figure.savefig(to, format=kind)
     return to.getvalue()
 
 
@@ -140,5 +147,7 @@ def finish(axes: Axes, end: int) -> None:
     axes.grid(axis="y", linewidth=0.4, color="#dddddd")
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
-    handles, labels = axes.get_legend_handles_labels()
-    axes.legend(handles[::-1], labels[::-1], loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False, fontsize=7)
+    named = {one: str(one.get_label()) for one in (*axes.collections, *axes.lines)}  # `_C.abi3.so` too
+    shown = [one for one, label in reversed(named.items()) if not UNNAMED.fullmatch(label)]
+    labels = [named[one] for one in shown]
+    axes.legend(shown, labels, loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False, fontsize=7)

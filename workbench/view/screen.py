@@ -111,7 +111,10 @@ class Screen:
             "start": start,
             "end": end,
             "shown": samples.shown,
-            "bands": [{"name": band.name, "peak": band.peak, **vars(colour_of(band.name))} for band in bands.bands],
+            "bands": [
+                {"name": band.name, "of": band.of, "peak": band.peak, **vars(colour_of(band.name))}
+                for band in bands.bands
+            ],
         }
         tables: dict[str, Any] = {"time": samples.times_ns}
         tables |= {f"band {place}": row for place, row in enumerate(samples.bytes)}

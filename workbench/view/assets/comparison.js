@@ -1,6 +1,7 @@
 // Two to six runs on one axis of time, one over the other or side by side, and what differs between them.
 
 import { AlignedSource } from "./aligned.js";
+import { MEASURED } from "./details.js";
 import { isDark, make, makeChoice, onTheme } from "./dom.js";
 import { makeDeltas, makeSettings } from "./differences.js";
 import { formatBytes, formatTime } from "./format.js";
@@ -64,13 +65,14 @@ export class Comparison {
 
   build() {
     const { head, state } = this;
+    this.byChoice = makeChoice("bands by", ["owner", "tag"], state.by, (by) => this.change({ by }));
     this.layoutChoice = makeChoice("layout", ["overlaid", "side by side"], state.layout, (layout) => this.change({ layout }));
     const tools = make(
       "div",
       { class: "wb-tools" },
       makeChoice("tier", head.tiers, state.tier, (tier) => this.change({ tier })).element,
       this.layoutChoice.element,
-      makeChoice("bands by", ["owner", "tag"], state.by, (by) => this.change({ by })).element,
+      this.byChoice.element,
       make("button", { type: "button", onclick: () => this.point(null) }, "Whole run"),
     );
     this.picture = new Overlay();
@@ -128,7 +130,7 @@ export class Comparison {
   change(changes) {
     Object.assign(this.state, changes);
     if (changes.tier || changes.by) {
-      this.only = null;
+      this.only = this.missing = this.awaited = null;
       for (const timeline of this.timelines) timeline.change({ tier: this.state.tier, by: this.state.by });
     }
     this.arrange();
@@ -172,6 +174,7 @@ export class Comparison {
     if (top !== this.sharedTop) for (const timeline of this.timelines) timeline.redraw();
     this.sharedTop = top;
     this.redraw();
+    if (this.awaited && this.timelines.every((one) => one.series)) this.point(this.awaited);
   }
 
   redraw() {
@@ -185,7 +188,7 @@ export class Comparison {
     const drawn = this.picture.draw(this);
     const now = performance.now();
     this.element.dataset.drawn = JSON.stringify({ ...drawn, layout: this.state.layout, only: this.only ?? null, ms: now - began, at: now });
-    const what = this.only ? `only ${this.only}` : "all that was handed out";
+    const what = this.only ? `only ${this.only}${this.among}` : this.missing ? `${this.missing}: ${MEASURED} All that was handed out` : "all that was handed out";
     if (drawn.samples === this.timelines.length && !this.isRanked) {
       this.isRanked = true; // once there is something to see: ranking takes the kernel's time
       this.rank();
@@ -222,16 +225,26 @@ export class Comparison {
   point(what) {
     const { ranking } = this.state;
     const [owner, phase] = what === null ? [null, null] : ranking === "owner" ? [what, null] : ranking === "phase" ? [null, what] : splitOnce(what, " in ");
-    const names = (timeline) => timeline.series?.bands.map((band) => band.name).filter((name) => name === owner || name === `${owner} unused`) ?? [];
-    this.only = owner && this.timelines.some((one) => names(one).length) ? owner : null;
+    this.awaited = null;
+    if (owner && this.state.by !== "owner") {
+      this.byChoice.show("owner");
+      this.change({ by: "owner" });
+      this.awaited = what; // until there are bands by owner
+      return;
+    }
+    const names = (timeline) => timeline.series?.bands.filter(({ of }) => of.includes(owner) || of.includes(`${owner} unused`)).map((band) => band.name) ?? [];
+    const found = new Set(this.timelines.flatMap(names));
+    this.only = found.size ? owner : null;
+    this.among = found.has("others") ? " and others as small, where it has no band of its own" : "";
+    this.missing = found.size ? null : owner;
     for (const timeline of this.timelines) {
       timeline.only = new Set(this.only ? (names(timeline).length ? names(timeline) : ["-"]) : []);
       timeline.load();
       if (timeline.series) timeline.showLegend();
       timeline.redraw();
     }
-    const found = this.timelines.flatMap((one) => one.phases).find((one) => one.name === phase);
-    if (found) this.gestures.enter(found);
+    const entered = this.timelines.flatMap((one) => one.phases).find((one) => one.name === phase);
+    if (entered) this.gestures.enter(entered);
     else this.show(this.whole());
     this.element.scrollIntoView({ block: "nearest" });
   }
@@ -240,7 +253,7 @@ export class Comparison {
     this.state.cursor = time;
     this.layoutChoice.show("side by side");
     this.change({ layout: "side by side" });
-    for (const timeline of this.timelines) timeline.tell(time, this.only);
+    for (const timeline of this.timelines) timeline.tell(time, this.only && (timeline.bandOf(this.only) ?? this.only));
   }
 
   tip(time) {

@@ -58,6 +58,13 @@ function head(names) {
   return make("thead", {}, make("tr", {}, ...cells));
 }
 
+export const MEASURED = "No allocation of it was recorded: it was measured as a whole.";
+
+/** What stands in the place of allocations where there are none to list. */
+export function makeMeasured(name) {
+  return make("section", { class: "wb-panel", "aria-label": "allocations" }, make("h3", {}, name), make("p", {}, MEASURED));
+}
+
 /** Pages of allocations, which can be ordered; a click on one shows its stack. */
 export class AllocationTable {
   constructor(source, question, title) {

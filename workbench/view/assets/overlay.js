@@ -41,7 +41,8 @@ export class Overlay extends Picture {
     const [low, high] = [new Float64Array(count), new Float64Array(count)];
     for (let c = 0; c < count; c++) {
       const sorted = runs.map((values) => values[c]).sort((a, b) => a - b);
-      [low[c], high[c], middle[c]] = [sorted[0], sorted[sorted.length - 1], sorted[sorted.length >> 1]];
+      [low[c], high[c]] = [sorted[0], sorted[sorted.length - 1]];
+      middle[c] = (sorted[(sorted.length - 1) >> 1] + sorted[sorted.length >> 1]) / 2;
     }
     if (runs.length > 1) {
       context.globalAlpha = 0.28;
@@ -65,7 +66,8 @@ export class Overlay extends Picture {
   }
 
   drawOverview(comparison) {
-    const first = comparison.timelines.find((one) => one.overview);
+    const known = comparison.timelines.filter((one) => one.overview);
+    const first = known.find((one) => one.overview.bands.length) ?? known[0]; // of those that have nothing there is no picture
     if (first) super.drawOverview({ ...first, state: comparison.state, overview: first.overview, whole: () => comparison.whole() });
     else fitCanvas(this.strip, this.width, 34);
   }

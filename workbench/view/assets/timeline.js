@@ -1,6 +1,6 @@
 // The timeline of one run: bytes over time by owner or tag, phases, a ledger for every moment, allocations, addresses.
 
-import { AllocationTable, makeLedger } from "./details.js";
+import { AllocationTable, makeLedger, makeMeasured } from "./details.js";
 import { isDark, make, makeChoice, makeSwatch, onTheme } from "./dom.js";
 import { formatBytes, formatCount, formatTime } from "./format.js";
 import { Gestures, makeHelp } from "./gestures.js";
@@ -292,20 +292,20 @@ export class Timeline {
     this.details.replaceChildren(new AllocationTable(this.source, question, `allocations that match “${match}”`).element);
   }
 
-  /** Tells of a moment: its ledger, and the allocations of the band that was pointed at. */
-  async tell(time, band) {
+  /** Tells of a moment: its ledger, and the allocations of the band that was pointed at; `name` is what has no band. */
+  async tell(time, band, name = null) {
     const { tier, by } = this.state;
     this.state.cursor = time;
     this.redraw();
     const colourOf = (owner, tag) => this.colourOf(owner, tag);
-    const choose = (owner, tag) => this.tell(time, this.bandOf(owner, tag));
+    const choose = (owner, tag) => this.tell(time, this.bandOf(owner, tag), owner || tag);
     try {
       const answer = await this.source.ask({ ask: "ledger", tier, by, at: Math.round(time) });
       const panels = [makeLedger(answer, colourOf, choose)];
       if (band) {
         const question = { tier, by, band, start: Math.round(time), end: Math.round(time) };
         panels.push(new AllocationTable(this.source, question, `${band}: in use at ${formatTime(time, 1e5)}`).element);
-      }
+      } else if (name) panels.push(makeMeasured(name));
       this.details.replaceChildren(...panels);
       this.live.textContent = `the ledger of ${formatTime(time)} is below`;
     } catch (error) {
@@ -313,10 +313,10 @@ export class Timeline {
     }
   }
 
+  /** The band that bytes of a ledger are in; none where no event tells of them. */
   bandOf(owner, tag) {
-    const names = this.series.bands.map((band) => band.name);
     const wanted = this.state.by === "tag" ? tag || "no tag" : tag === "unused" ? `${owner} unused` : owner;
-    return names.includes(wanted) ? wanted : names.includes("others") ? "others" : null;
+    return this.series.bands.find((band) => band.name === wanted || band.of.includes(wanted))?.name ?? null;
   }
 
   colourOf(owner, tag) {
