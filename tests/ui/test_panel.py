@@ -16,9 +16,10 @@ import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from tests.ui.lab import address, jupyterlab, open_notebook, run_all, wait_for_kernel
-from tests.ui.looking import unreached, wait_for
-from workbench.report.notebooks import copy_to
+from tests.ui.looking import colours, unreached, wait_for
+from workbench.report.notebooks import copy_to, notebook
 from workbench.run.store import Store
+from workbench.view.colours import colour_of
 
 OF_THE_LAB = (
     "Failed to load resource",
@@ -66,8 +67,9 @@ def page(browser: Browser) -> Iterator[Page]:
 
 
 @pytest.fixture
-def panel(page: Page, lab: str, home: Path) -> Iterator[Locator]:
+def panel(page: Page, lab: str, folder: Path, home: Path) -> Iterator[Locator]:
     """A panel on a tiny budget; its engine ends with its kernel."""
+    (folder / "generate.ipynb").write_bytes(notebook("generate").read_bytes())  # it may have been saved with outputs
     open_notebook(page, lab, "generate.ipynb")
     page.get_by_text("workbench.Panel").first.click()
     page.keyboard.press("Shift+Enter")
@@ -139,11 +141,34 @@ def test_the_tour_runs_and_leads_into_a_difference(page: Page, lab: str, home: P
     expect(differences.locator("tbody tr").first).to_contain_text("+2.65 GiB")
     differences.get_by_role("button", name="libnccl.so.2").click()
     wait_for(page, "d.only === 'libnccl.so.2' && d.highest < 3e9", found)
+    first = page.locator(".jp-OutputArea-output", has=page.locator(".wb-root")).first
+    whole = wait_for(page, "d.by === 'tag' && d.samples > 100", first)["window"]
+    first.get_by_role("button", name="zoom in").click()
+    assert wait_for(page, "d.isFresh && d.window.start > 0", first)["window"]["end"] < whole["end"]
+    assert colours(page)[colour_of("kv_cache").light.lower()] > 1000
     assert page.locator(".jp-RenderedText[data-mime-type*='error']").count() == 0
     assert [run.manifest.status for run in Store(home / "runs").runs()] == ["complete"] * 2
 
 
-def test_the_panel_records_and_compares_then_generates_and_stops(panel: Locator, page: Page, home: Path) -> None:
+def wait_until_saved(path: Path, answer: str) -> None:
+    """Waits until a saved notebook has an answer and what differs, where no kernel runs."""
+    for _ in range(100):
+        shown = ["".join(one["data"]["text/plain"]) for one in outputs(path) if "data" in one]
+        if shown and answer in shown[-1] and "against" in shown[-1]:
+            return
+        time.sleep(0.1)
+    raise AssertionError(f"{path} was not saved with it: {shown}")
+
+
+def outputs(path: Path) -> list[dict[str, Any]]:
+    """What the cells of a notebook have put out."""
+    cells = json.loads(path.read_text())["cells"]
+    return [output for cell in cells for output in cell.get("outputs", ())]
+
+
+def test_the_panel_records_and_compares_then_generates_and_stops(
+    panel: Locator, page: Page, folder: Path, home: Path
+) -> None:
     before = len(Store(home / "runs").ids())
     panel.locator('[name="max_tokens"]').fill("12")
     for count, budget in enumerate(("64MiB", "128MiB"), start=1):
@@ -159,6 +184,9 @@ def test_the_panel_records_and_compares_then_generates_and_stops(panel: Locator,
     expect(first).to_contain_text("torch")
     expect(first).to_contain_text(re.compile(r"\+6[34]\.\d\d MiB"))
     assert len(Store(home / "runs").ids()) == before + 2
+    page.keyboard.press("Control+s")
+    answer = panel.locator(".wb-answer").inner_text()
+    wait_until_saved(folder / "generate.ipynb", answer)
 
     panel.locator('[name="max_tokens"]').fill("480")
     panel.get_by_role("button", name="Generate").click()

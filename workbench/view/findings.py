@@ -47,7 +47,8 @@ def _rows(findings: Findings) -> Table:
     """A row a variant, a column a measure; the other way where there are more measures than variants."""
     outcomes = [outcome for outcome in findings.outcomes if outcome.runs]
     numbers = [findings.numbers(outcome) for outcome in outcomes]
-    measures = list(dict.fromkeys(name for one in numbers for name in one))
+    fullest_first = sorted(numbers, key=len, reverse=True)  # in whose order the measures stand
+    measures = list(dict.fromkeys(name for one in fullest_first for name in one))
     rows = [["", "recorded on", *measures]]
     rows += [
         [outcome.variant.name, _where(outcome), *(_cell(one.get(name)) for name in measures)]

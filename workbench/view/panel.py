@@ -28,7 +28,10 @@ NEEDS_A_KERNEL = "The workbench panel: run this cell to choose a config, record,
 
 
 class Panel(Widget):
-    """A panel over one engine at a time. `config` is what is chosen, `runs` are those that were recorded here."""
+    """A panel over one engine at a time. `config` is what is chosen, `runs` are those that were recorded here.
+
+    The last answer and the runs that are shown stay in a saved notebook.
+    """
 
     _esm = traitlets.Unicode(script("panel")).tag(sync=True)
     _css = traitlets.Unicode(style() + style("panel")).tag(sync=True)
@@ -80,8 +83,20 @@ class Panel(Widget):
 
     def still(self) -> dict[str, Any]:
         name = self.options["static"]
+        if self._screen:
+            return self._still_of(self._screen, name)
         shown = f'<p data-workbench-static="{name}">{still.without_error(name)}{escape(NEEDS_A_KERNEL)}</p>'
         return {"text/plain": NEEDS_A_KERNEL, "text/html": shown}
+
+    def _still_of(self, screen: Screen | ComparisonScreen, name: str) -> dict[str, Any]:
+        """The last answer, and the runs that are shown."""
+        tier = next(iter(screen.tiers), "pageable")
+        if isinstance(screen, Screen):
+            kept = still.bundle(screen, tier, "owner", name)
+        else:
+            kept = still.comparison_bundle(screen, tier, name)
+        answer = f'<pre data-workbench-static="{name}" style="white-space:pre-wrap">{escape(self.text)}</pre>'
+        return {**kept, "text/plain": f"{self.text}\n{kept['text/plain']}", "text/html": answer + kept["text/html"]}
 
     def _choose(self, question: dict[str, Any]) -> None:
         self.config = self.config.with_setting(str(question["name"]), question["value"])
@@ -100,6 +115,7 @@ class Panel(Widget):
         if len(runs) > MOST_RUNS:
             raise UsageError(f"at most {MOST_RUNS} runs are compared at a time, not {len(runs)}")
         self._screen = ComparisonScreen(runs) if len(runs) > 1 else Screen(runs[0]) if runs else None
+        self._keep_still()
 
     def _show_status(self, status: Status, text: str) -> None:
         self.text = text

@@ -28,6 +28,7 @@ class Widget(anywidget.AnyWidget):
     def __init__(self, **options: Any) -> None:
         known = {key: value for key, value in options.items() if value is not None}
         super().__init__(options={"static": uuid4().hex, **known})
+        self._is_displayed = False
         self.on_msg(self._hear)
 
     def answer(self, question: dict[str, Any]) -> Answer:
@@ -41,13 +42,22 @@ class Widget(anywidget.AnyWidget):
     def _ipython_display_(self) -> None:
         """Shows the widget, and after it what stays of it in a saved notebook: the page hides that while it is live.
 
-        They are two outputs, for a viewer that can not show a widget does not look at the other types of its output.
+        They are two outputs, for a viewer that can not show a widget does not look at the other types of its output,
+        or shows as text which object that was.
         """
         from IPython.display import display
 
         live, _ = self._repr_mimebundle_() or ({}, {})
-        for one in (live, self.still()):
-            display(one, raw=True)  # type: ignore[no-untyped-call]
+        display({**live, "text/plain": ""}, raw=True)  # type: ignore[no-untyped-call]
+        display(self.still(), raw=True, display_id=self.options["static"])  # type: ignore[no-untyped-call]
+        self._is_displayed = True
+
+    def _keep_still(self) -> None:
+        """Puts what is shown by now in the place of what stayed of it before."""
+        from IPython.display import update_display
+
+        if self._is_displayed:
+            update_display(self.still(), raw=True, display_id=self.options["static"])  # type: ignore[no-untyped-call]
 
     def _hear(self, _widget: object, question: dict[str, Any], _buffers: list[memoryview]) -> None:
         facts, buffers = self.answer(question).crossing()
