@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from statistics import median
 
@@ -15,6 +14,7 @@ from tests.benchmarks.memory_viz import memory_viz
 from tests.benchmarks.processes import IMPORTING, Document, found, found_quietly, program, recorded
 from tests.benchmarks.reading import touch_memory
 from tests.benchmarks.rows import Row, interval_of_medians, least_to_most
+from tests.ui.chromium import MISSING, chromium
 from workbench.run.interchange import read_snapshot
 from workbench.run.manifest import IMPORTED, Manifest
 from workbench.run.migrations import VERSION
@@ -30,9 +30,9 @@ MOST_PAGE_MIB, MOST_PAGE_MS = 2.0, 1000.0
 
 def measure(folder: Path, quick: bool) -> list[Row]:
     """The events of a generation as PyTorch's snapshot has them, drawn by us and by PyTorch; and ten times as many."""
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        raise SystemExit("no chromium is on the PATH; on Debian: apt-get install chromium")
+    browser = chromium()
+    if browser is None:
+        raise SystemExit(MISSING)
     made = material.make(folder, quick)
     disk.export(made)
     once = _kept(folder / "views-1", read_snapshot(made.snapshot).tables)
@@ -40,9 +40,9 @@ def measure(folder: Path, quick: bool) -> list[Row]:
     twice = _kept(folder / "views-2", {"events": _larger(events)}, "twice the bytes")
     often = _kept(folder / f"views-{TIMES}", {"events": _often(events)})
     viewer = memory_viz(made.snapshot, folder)
-    rows = _looked(once, 1, chromium, quick, viewer.look(chromium) if viewer else {})
-    rows += _compared(once, twice, chromium, quick)
-    rows += [*_looked(often, TIMES, chromium, quick), *_page(often, folder, chromium)]
+    rows = _looked(once, 1, browser, quick, viewer.look(browser) if viewer else {})
+    rows += _compared(once, twice, browser, quick)
+    rows += [*_looked(often, TIMES, browser, quick), *_page(often, folder, browser)]
     return [*rows, *_live(folder, quick)]
 
 
@@ -70,9 +70,9 @@ def _often(events: pa.Table) -> pa.Table:
     return pa.concat_tables(turns)
 
 
-def _looked(run: Run, times: int, chromium: str, quick: bool, theirs: Document | None = None) -> list[Row]:
+def _looked(run: Run, times: int, browser: str, quick: bool, theirs: Document | None = None) -> list[Row]:
     """`theirs` is what PyTorch's viewer took for the same events."""
-    rounds = [_look("look.py", run.folder, chromium) for _ in range(1 if quick else 3)]
+    rounds = [_look("look.py", run.folder, browser) for _ in range(1 if quick else 3)]
     events = _millions(run)
     firsts = [float(each["first_ms"]) for each in rounds]
     spread = least_to_most(firsts)
@@ -93,8 +93,8 @@ def _slow(taken: list[float]) -> tuple[float, str]:
     return float(np.quantile(taken, 0.95)), f"95th percentile, n={len(taken)}, median {median(taken):.0f}"
 
 
-def _compared(one: Run, other: Run, chromium: str, quick: bool) -> list[Row]:
-    rounds = [_look("look_at_two.py", one.folder, other.folder, chromium) for _ in range(1 if quick else 5)]
+def _compared(one: Run, other: Run, browser: str, quick: bool) -> list[Row]:
+    rounds = [_look("look_at_two.py", one.folder, other.folder, browser) for _ in range(1 if quick else 5)]
     rows = []
     for what, name in (("painted over each other", "first_ms"), ("differences ranked", "ranked_ms")):
         taken = [float(each[name]) for each in rounds]
@@ -108,10 +108,10 @@ def _millions(run: Run) -> str:
     return f"{run.manifest.counts['events'] / 1e6:.2f} M events"
 
 
-def _page(run: Run, folder: Path, chromium: str) -> list[Row]:
+def _page(run: Run, folder: Path, browser: str) -> list[Row]:
     """The run as one file, opened from the disk."""
     page = run.to_html(folder / "run.html")
-    taken = [float(_look("open_page.py", page, chromium)["first_ms"]) for _ in range(3)]
+    taken = [float(_look("open_page.py", page, browser)["first_ms"]) for _ in range(3)]
     size, what = page.stat().st_size / 2**20, f"page of {_millions(run)}"
     return [
         Row(what, size, "MiB", MOST_PAGE_MIB),

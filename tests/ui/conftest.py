@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from tests.ui.chromium import MISSING, chromium
 from workbench.run.run import Run
 from workbench.run.store import Store
-
-NAMES = ("chromium", "chromium-browser", "google-chrome")
 
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     """The Chromium that is on the PATH."""
-    path = next((found for found in map(shutil.which, NAMES) if found), None)
+    path = chromium()
     if path is None:
-        pytest.fail("no Chromium is on the PATH; on Debian: apt-get install chromium")
+        pytest.fail(MISSING)
     with sync_playwright() as playwright:
         launched = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
         yield launched
