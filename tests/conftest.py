@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import signal
 import string
 from pathlib import Path
 
 import pytest
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell that starts this in the background has it ignored
 
 
 @pytest.fixture(scope="session")

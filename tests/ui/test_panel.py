@@ -161,8 +161,11 @@ def wait_until_saved(path: Path, answer: str) -> None:
 
 
 def outputs(path: Path) -> list[dict[str, Any]]:
-    """What the cells of a notebook have put out."""
-    cells = json.loads(path.read_text())["cells"]
+    """What the cells of a notebook have put out; nothing while it is being written."""
+    try:
+        cells = json.loads(path.read_text())["cells"]
+    except json.JSONDecodeError:
+        return []
     return [output for cell in cells for output in cell.get("outputs", ())]
 
 
