@@ -86,4 +86,4 @@ def test_a_size_is_written(size: int, text: str) -> None:
 
 @given(st.integers(0, LARGEST - 2**56))
 def test_a_written_size_reads_back_within_its_two_decimals(size: int) -> None:
-    assert abs(parse_bytes(format_bytes(size)) - size) <= max(1, size * 0.0051)
+    assert abs(parse_bytes(format_bytes(size)) - size) <= size * 0.0051 + 1  # a byte: what is read is rounded down
