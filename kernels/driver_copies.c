@@ -32,19 +32,21 @@ static void copied(uint8_t direction, size_t bytes, void *stream, struct call ca
     wb_write(&event);
 }
 
-/* Where the call does not say: by what lies at both ends. */
-static uint8_t direction_of(wb_device_ptr to, wb_device_ptr from) {
-    enum { MEMORY_TYPE = 2, ON_DEVICE = 2 };
-    unsigned to_type = 0, from_type = 0;
-    if (!wb_driver.pointer_attribute) return 0;
-    if (wb_driver.pointer_attribute(&to_type, MEMORY_TYPE, to)) to_type = 0; /* not CUDA's: of the host */
-    if (wb_driver.pointer_attribute(&from_type, MEMORY_TYPE, from)) from_type = 0;
-    if (from_type == ON_DEVICE) return to_type == ON_DEVICE ? WB_DEVICE_TO_DEVICE : WB_DEVICE_TO_HOST;
-    return to_type == ON_DEVICE ? WB_HOST_TO_DEVICE : WB_HOST_TO_HOST;
+static bool lies_on_device(wb_device_ptr address) {
+    enum { MEMORY_TYPE = 2, OF_DEVICE = 2 };
+    unsigned type = 0;
+    if (!wb_driver.pointer_attribute || wb_driver.pointer_attribute(&type, MEMORY_TYPE, address)) return false;
+    return type == OF_DEVICE; /* an address that CUDA does not know is of the host */
 }
 
+static uint8_t direction_between(bool to_device, bool from_device) {
+    if (from_device) return to_device ? WB_DEVICE_TO_DEVICE : WB_DEVICE_TO_HOST;
+    return to_device ? WB_HOST_TO_DEVICE : WB_HOST_TO_HOST;
+}
+
+/* Where the call does not say: by what lies at both ends. */
 static void copied_somewhere(wb_device_ptr to, wb_device_ptr from, size_t bytes, void *stream, struct call call) {
-    if (!is_told()) copied(direction_of(to, from), bytes, stream, call);
+    if (!is_told()) copied(direction_between(lies_on_device(to), lies_on_device(from)), bytes, stream, call);
 }
 
 #define WAITED(direction, name, to_type, from_type)                        \
@@ -95,6 +97,15 @@ ANYWHERE_ON_STREAM(cuMemcpyAsync_ptsz)
 
 #define BETWEEN(name)                                                                                        \
     WB_DRIVER_HOOK(name, (wb_device_ptr to, void *to_context, wb_device_ptr from, void *from_context,        \
+                          size_t bytes)) {                                                                   \
+        WB_NEEDS(name);                                                                                      \
+        uint64_t start_ns = wb_now();                                                                        \
+        struct call call = called(start_ns, real_##name(to, to_context, from, from_context, bytes));         \
+        copied(WB_PEER, bytes, NULL, call);                                                                  \
+        return call.status;                                                                                  \
+    }
+#define BETWEEN_ON_STREAM(name)                                                                              \
+    WB_DRIVER_HOOK(name, (wb_device_ptr to, void *to_context, wb_device_ptr from, void *from_context,        \
                           size_t bytes, void *stream)) {                                                     \
         WB_NEEDS(name);                                                                                      \
         uint64_t start_ns = wb_now();                                                                        \
@@ -102,12 +113,17 @@ ANYWHERE_ON_STREAM(cuMemcpyAsync_ptsz)
         copied(WB_PEER, bytes, stream, call);                                                                \
         return call.status;                                                                                  \
     }
-BETWEEN(cuMemcpyPeerAsync)
-BETWEEN(cuMemcpyPeerAsync_ptsz)
+BETWEEN(cuMemcpyPeer)
+BETWEEN(cuMemcpyPeer_ptds)
+BETWEEN_ON_STREAM(cuMemcpyPeerAsync)
+BETWEEN_ON_STREAM(cuMemcpyPeerAsync_ptsz)
 
-/* --- of several rows, or several at once ---------------------------------------------------------------------------- */
+/* --- of several rows ---------------------------------------------------------------------------------------------- */
 
-struct rows { /* CUDA_MEMCPY2D; the memory types are the host's 1, the device's 2, an array's 3, unknown 4 */
+/* Where an end of such a copy lies, beside the device and arrays, which are there too. UNIFIED: its address tells. */
+enum { HOST = 1, UNIFIED = 4 };
+
+struct rows { /* CUDA_MEMCPY2D */
     size_t from_x, from_y;
     int from_type;
     const void *from_host;
@@ -121,28 +137,72 @@ struct rows { /* CUDA_MEMCPY2D; the memory types are the host's 1, the device's 
     size_t to_pitch, width, height;
 };
 
-static void copied_rows(const struct rows *rows, void *stream, struct call call) {
-    enum { HOST = 1, UNIFIED = 4 };
-    if (rows->from_type == UNIFIED || rows->to_type == UNIFIED) {
-        copied_somewhere(rows->to_device, rows->from_device, rows->width * rows->height, stream, call);
-        return;
-    }
-    bool from_host = rows->from_type == HOST, to_host = rows->to_type == HOST;
-    uint8_t direction = from_host ? (to_host ? WB_HOST_TO_HOST : WB_HOST_TO_DEVICE)
-                                  : (to_host ? WB_DEVICE_TO_HOST : WB_DEVICE_TO_DEVICE);
-    copied(direction, rows->width * rows->height, stream, call);
+struct box { /* CUDA_MEMCPY3D, and CUDA_MEMCPY3D_PEER with the contexts of both ends */
+    size_t from_x, from_y, from_z, from_level;
+    int from_type;
+    const void *from_host;
+    wb_device_ptr from_device;
+    void *from_array, *from_context;
+    size_t from_pitch, from_height, to_x, to_y, to_z, to_level;
+    int to_type;
+    void *to_host;
+    wb_device_ptr to_device;
+    void *to_array, *to_context;
+    size_t to_pitch, to_height, width, height, depth;
+};
+
+static bool is_of_device(int type, wb_device_ptr address) {
+    return type == UNIFIED ? lies_on_device(address) : type != HOST;
 }
 
-#define ROWS(name)                                                      \
-    WB_DRIVER_HOOK(name, (const struct rows *rows, void *stream)) {     \
-        WB_NEEDS(name);                                                 \
-        uint64_t start_ns = wb_now();                                   \
-        struct call call = called(start_ns, real_##name(rows, stream)); \
-        copied_rows(rows, stream, call);                                \
-        return call.status;                                             \
+#define DIRECTION_OF(shape)                                                \
+    direction_between(is_of_device((shape)->to_type, (shape)->to_device), \
+                      is_of_device((shape)->from_type, (shape)->from_device))
+
+static void copied_rows(const struct rows *rows, void *stream, struct call call) {
+    if (!is_told()) copied(DIRECTION_OF(rows), rows->width * rows->height, stream, call);
+}
+
+static void copied_box(const struct box *box, void *stream, struct call call) {
+    if (!is_told()) copied(DIRECTION_OF(box), box->width * box->height * box->depth, stream, call);
+}
+
+static void copied_box_between(const struct box *box, void *stream, struct call call) {
+    copied(WB_PEER, box->width * box->height * box->depth, stream, call);
+}
+
+#define SHAPED(shape, told, name)                                \
+    WB_DRIVER_HOOK(name, (const struct shape *of)) {             \
+        WB_NEEDS(name);                                          \
+        uint64_t start_ns = wb_now();                            \
+        struct call call = called(start_ns, real_##name(of));    \
+        told(of, NULL, call);                                    \
+        return call.status;                                      \
     }
-ROWS(cuMemcpy2DAsync_v2)
-ROWS(cuMemcpy2DAsync_v2_ptsz)
+#define SHAPED_ON_STREAM(shape, told, name)                           \
+    WB_DRIVER_HOOK(name, (const struct shape *of, void *stream)) {    \
+        WB_NEEDS(name);                                               \
+        uint64_t start_ns = wb_now();                                 \
+        struct call call = called(start_ns, real_##name(of, stream)); \
+        told(of, stream, call);                                       \
+        return call.status;                                           \
+    }
+SHAPED(rows, copied_rows, cuMemcpy2D_v2)
+SHAPED(rows, copied_rows, cuMemcpy2D_v2_ptds)
+SHAPED(rows, copied_rows, cuMemcpy2DUnaligned_v2)
+SHAPED(rows, copied_rows, cuMemcpy2DUnaligned_v2_ptds)
+SHAPED_ON_STREAM(rows, copied_rows, cuMemcpy2DAsync_v2)
+SHAPED_ON_STREAM(rows, copied_rows, cuMemcpy2DAsync_v2_ptsz)
+SHAPED(box, copied_box, cuMemcpy3D_v2)
+SHAPED(box, copied_box, cuMemcpy3D_v2_ptds)
+SHAPED_ON_STREAM(box, copied_box, cuMemcpy3DAsync_v2)
+SHAPED_ON_STREAM(box, copied_box, cuMemcpy3DAsync_v2_ptsz)
+SHAPED(box, copied_box_between, cuMemcpy3DPeer)
+SHAPED(box, copied_box_between, cuMemcpy3DPeer_ptds)
+SHAPED_ON_STREAM(box, copied_box_between, cuMemcpy3DPeerAsync)
+SHAPED_ON_STREAM(box, copied_box_between, cuMemcpy3DPeerAsync_ptsz)
+
+/* --- several at once ---------------------------------------------------------------------------------------------- */
 
 static void copied_batch(wb_device_ptr *to, wb_device_ptr *from, size_t *bytes, size_t count, void *stream,
                          struct call call) {
@@ -186,8 +246,15 @@ const struct wb_hook wb_copy_hooks[] = {
     FOUR_OF(cuMemcpyDtoD),
     TWO_OF(cuMemcpy, _ptds),
     TWO_OF(cuMemcpyAsync, _ptsz),
+    TWO_OF(cuMemcpyPeer, _ptds),
     TWO_OF(cuMemcpyPeerAsync, _ptsz),
+    TWO_OF(cuMemcpy2D_v2, _ptds),
+    TWO_OF(cuMemcpy2DUnaligned_v2, _ptds),
     TWO_OF(cuMemcpy2DAsync_v2, _ptsz),
+    TWO_OF(cuMemcpy3D_v2, _ptds),
+    TWO_OF(cuMemcpy3DAsync_v2, _ptsz),
+    TWO_OF(cuMemcpy3DPeer, _ptds),
+    TWO_OF(cuMemcpy3DPeerAsync, _ptsz),
     TWO_OF(cuMemcpyBatchAsync, _ptsz),
     TWO_OF(cuMemcpyBatchAsync_v2, _ptsz),
 };

@@ -86,7 +86,14 @@ int cuMemcpyDtoH_v2(void *to, ptr from, size_t bytes) { return !to | !from | !by
 int cuMemcpyPeerAsync(ptr to, void *a, ptr from, void *b, size_t bytes, void *stream) {
     return (void)a, (void)b, (void)stream, !to | !from | !bytes;
 }
+int cuMemcpyPeer(ptr to, void *a, ptr from, void *b, size_t bytes) { return (void)a, (void)b, !to | !from | !bytes; }
+int cuMemcpy2D_v2(const size_t *rows) { return !rows; }
+int cuMemcpy2DUnaligned_v2(const size_t *rows) { return !rows; }
 int cuMemcpy2DAsync_v2(const size_t *rows, void *stream) { return (void)stream, !rows; }
+int cuMemcpy3D_v2(const size_t *box) { return !box; }
+int cuMemcpy3DAsync_v2(const size_t *box, void *stream) { return (void)stream, !box; }
+int cuMemcpy3DPeer(const size_t *box) { return !box; }
+int cuMemcpy3DPeerAsync(const size_t *box, void *stream) { return (void)stream, !box; }
 int cuMemcpyBatchAsync_v2(ptr *to, ptr *from, size_t *bytes, size_t count, void *attributes, size_t *of, size_t number,
                           void *stream) {
     return (void)to, (void)from, (void)bytes, (void)attributes, (void)of, (void)stream, count != number;
