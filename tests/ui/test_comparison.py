@@ -20,6 +20,8 @@ from workbench.run.store import Store
 from workbench.view.comparison_screen import LINES, ComparisonScreen
 
 NAMES = ("vllm-nccl-lazy", "vllm-gloo", "vllm-nccl-eager")
+WIDER = """() => [...document.querySelectorAll(".wb-scroll")]
+  .filter((one) => one.scrollWidth > one.clientWidth).map((one) => one.textContent)"""
 HEIGHTS_OF = """(colour) => {
   const canvas = document.querySelector(".wb-chart canvas");
   const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
@@ -96,7 +98,11 @@ def test_side_by_side_shares_window_and_height(opened: Page) -> None:
     windows = [json.loads(charts.nth(n).get_attribute("data-drawn") or "")["window"] for n in range(3)]
     assert windows[0] == windows[1] == windows[2]
     charts.nth(2).locator(".wb-chart").click(position={"x": 700, "y": 200})
-    expect(charts.nth(2).get_by_role("region", name="ledger")).to_contain_text("libnccl.so.2")
+    told = charts.nth(2).get_by_role("region")
+    expect(told.first).to_contain_text("libnccl.so.2")
+    at = re.search(r"at ([\d.]+ s on its own clock)", told.first.locator("h3").inner_text())
+    assert at
+    expect(told.last.locator("h3")).to_contain_text(f"in use at {at[1]}")  # not of the shared axis
 
 
 def test_a_click_tells_the_ledgers_of_all_runs_and_says_so(opened: Page) -> None:
@@ -114,6 +120,9 @@ def test_tab_reaches_every_control_and_shows_where_it_is(opened: Page) -> None:
 
 def test_what_the_runs_differ_in_is_told(opened: Page) -> None:
     expect(opened.get_by_role("region", name="what the runs differ in")).to_contain_text("vllm_generation.py gloo")
+    for width in (1440, 720):
+        opened.set_viewport_size({"width": width, "height": 900})
+        assert opened.evaluate(WIDER) == [], "a table must be scrolled sideways"
     speeds = opened.get_by_role("region", name="memory and speed")
     expect(speeds).to_contain_text("not recorded")
     expect(speeds.locator("tbody tr").nth(2)).to_contain_text("11.75 GiB")

@@ -50,6 +50,19 @@ def test_it_can_be_looked_around_in(opened: Page, h200: Run) -> None:
     assert wait_for(opened, "d.tier === 'pageable' && d.samples > 100")["highest"] > 0
 
 
+def test_the_tip_and_the_ledger_tell_the_same(opened: Page) -> None:
+    wait_for(opened, "d.samples > 2000")  # all that the page holds: it comes after the first paint
+    opened.mouse.move(point(opened, 31.7e9), chart(opened)["top"] + 300)
+    tip = opened.locator(".wb-tip")
+    held = tip.locator("tr", has_text="torch unused").locator("td").last.inner_text()
+    opened.mouse.down()
+    opened.mouse.up()
+    ledger = opened.get_by_role("region", name="ledger")
+    expect(ledger.locator("tr", has_text="torch unused")).to_contain_text(held)
+    expect(ledger.locator(".wb-striped")).to_have_count(1)
+    expect(ledger.locator("th")).to_have_text(["owner", "bytes", "share", ""])
+
+
 def test_compared_runs_can_be_looked_around_in(page: Page, h200: Run, tmp_path: Path) -> None:
     gloo = next(run for run in Store.recorded().runs() if run.manifest.name == "vllm-gloo")
     page.context.set_offline(True)

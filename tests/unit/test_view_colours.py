@@ -22,6 +22,7 @@ LEAST = 7  # a difference in CIELAB that is seen at a glance; 2.3 is just notice
 TOGETHER = {
     "gpu": ["torch", "libnccl.so.2", "context", "modules", "graphs", "streams", "libcublas.so.13", "before the run"],
     "tags": ["weights", "kv_cache", "activations", "graphs", "staging", "no tag"],
+    "vllm": ["libopenblasp-r0-5f.so", "libscipy_openblas-5f890258.so", "libscipy_openblas64_-6e.so", "libcuda.so.1"],
     "cpu": ["torch", "python3.11", "heap", "file", "libtorch_cpu.so", "libtorch_python.so", "tokenizers", "others"],
 }
 

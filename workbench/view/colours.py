@@ -58,14 +58,15 @@ KNOWN = {
     "libc10_cuda": "blue",
     "libtorch_cuda": "blue",
     "libtorch_python": "pear",
-    "libscipy_openblas": "sand",
+    "libscipy_openblas": "teal",
     "libscipy_openblas64_": "sand",
     "libopenblasp-r0": "olive",
     "libarrow": "teal",
     "tokenizers": "orange",
     "_safetensors_rust": "purple",
     "_C": "rose",
-    "libmagic": "wine",
+    "libmagic": "pear",
+    "mmap": "rose",
     "libnvidia-ml": "olive",
 }
 """Those met most, so that they differ from each other where they are seen together."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from html import escape
 from typing import TYPE_CHECKING, Any
 
@@ -49,12 +50,17 @@ def _rows(findings: Findings) -> Table:
     numbers = [findings.numbers(outcome) for outcome in outcomes]
     fullest_first = sorted(numbers, key=len, reverse=True)  # in whose order the measures stand
     measures = list(dict.fromkeys(name for one in fullest_first for name in one))
-    rows = [["", "recorded on", *measures]]
+    rows = [["", "recorded on", *(_said(name) for name in measures)]]
     rows += [
         [outcome.variant.name, _where(outcome), *(_cell(one.get(name)) for name in measures)]
         for outcome, one in zip(outcomes, numbers, strict=True)
     ]
     return [list(column) for column in zip(*rows, strict=True)] if len(measures) > len(outcomes) else rows
+
+
+def _said(measure: str) -> str:
+    """What is measured; its unit stands at every number."""
+    return re.sub("(_per)?_s$", "", measure).replace("_", " ")
 
 
 def _where(outcome: Outcome) -> str:

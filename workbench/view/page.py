@@ -27,6 +27,10 @@ from workbench.view.script import script, style
 LARGEST = 2 << 20  # bytes of a page, for each run in it
 OVERVIEW = 600  # columns of what is painted first
 PIECES = "<!--pieces-->"
+GROUND = """body { margin: 0; color-scheme: light dark; }
+html:has([data-theme="light"]) { background: #ffffff; }
+html:has([data-theme="dark"]) { background: #15181c; }"""
+"""Around a view as in it, whatever the theme of the system is."""
 Parts = dict[str, Answer]
 
 
@@ -90,7 +94,7 @@ def _frame(title: str, entry: str, options: dict[str, Any]) -> str:
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}: memory</title>\n'
         '<meta name="viewport" content="width=device-width"><link rel="icon" href="data:,">\n'
-        f"<style>body {{ margin: 0; color-scheme: light dark; }}\n{style()}</style></head>\n"
+        f"<style>{GROUND}\n{style()}</style></head>\n"
         f'<body><main id="place"></main>\n<script type="application/json" id="options">{known}</script>\n'
         f'{PIECES}<script type="module">\n{script(entry)}</script></body></html>\n'
     )

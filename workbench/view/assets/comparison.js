@@ -194,7 +194,9 @@ export class Comparison {
       this.rank();
       this.source.ask({ ask: "speeds" }).then(({ speeds }) => this.settings.replaceChildren(makeSettings(this, speeds)));
     }
-    this.shown.textContent = `${what} · ${formatTime(this.state.window.end - this.state.window.start)} of ${formatTime(this.whole().end)}`;
+    const { start, end } = this.state.window;
+    const isWhole = end - start >= this.whole().end;
+    this.shown.textContent = `${what} · ${isWhole ? "the whole run" : `${formatTime(end - start)} of ${formatTime(this.whole().end)}`}`;
   }
 
   colours(bands) {

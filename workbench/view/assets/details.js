@@ -6,25 +6,26 @@ import { formatBytes, formatCount, formatShare, formatTime } from "./format.js";
 const PAGE = 50;
 
 /** The ledger of a moment: every owner and tag, largest first, with what nothing explains. */
-export function makeLedger({ ledger, columns }, colourOf, choose) {
+export function makeLedger({ ledger, columns }, at, colourOf, choose) {
   const whole = ledger.used ?? ledger.explained;
+  const names = ["owner", "tag"].filter((name) => columns[name].some(Boolean));
   const body = make("tbody");
   columns.owner.forEach((owner, i) => {
     const tag = columns.tag[i];
     const button = make("button", { type: "button", class: "wb-link", onclick: () => choose(owner, tag) }, owner || tag);
-    const swatch = makeSwatch(tag, colourOf(owner, tag));
-    body.append(ledgerRow(make("td", {}, swatch, button), owner && tag, columns.bytes[i], whole));
+    const swatch = makeSwatch(tag || owner, colourOf(owner, tag));
+    body.append(ledgerRow(make("td", {}, swatch, button), names.length > 1 ? owner && tag : null, columns.bytes[i], whole));
   });
   if (ledger.unexplained !== null) {
     const name = make("td", { title: "in use, but no event and no measurement explains it" }, "unexplained");
-    body.append(ledgerRow(name, "", ledger.unexplained, whole));
+    body.append(ledgerRow(name, names.length > 1 ? "" : null, ledger.unexplained, whole));
   }
   return make(
     "section",
     { class: "wb-panel", "aria-label": "ledger" },
-    make("h3", {}, `${ledger.tier} at ${formatTime(ledger.at, 1e5)}`),
+    make("h3", {}, `${ledger.tier} at ${at}`),
     make("p", {}, describeUsed(ledger)),
-    make("div", { class: "wb-scroll" }, make("table", {}, head(["owner", "tag", "bytes>", "share>", ""]), body)),
+    make("div", { class: "wb-scroll" }, make("table", {}, head([...names, "bytes>", "share>", ""]), body)),
   );
 }
 
@@ -44,7 +45,7 @@ function ledgerRow(name, tag, bytes, whole) {
     "tr",
     {},
     name,
-    make("td", { class: "wb-dim" }, tag),
+    tag === null ? null : make("td", { class: "wb-dim" }, tag),
     make("td", { class: "wb-number" }, formatBytes(bytes)),
     make("td", { class: "wb-number" }, formatShare(share)),
     make("td", { class: "wb-bars" }, bar),

@@ -23,7 +23,7 @@ function makeRanking(comparison, answer) {
   const head = [answer.by, ways[0].name, ways[answer.way].name, "difference", "", "repeats differ by"].map((name, place) => make("th", { scope: "col", class: !place || place > 3 ? "" : place < 3 ? "wb-number wb-way" : "wb-number" }, name));
   const table = make("table", {}, make("thead", {}, make("tr", {}, ...head)), body);
   const note = columns.what.length ? `${growth}, medians${columns.what.length > MOST_ROWS ? `; ${columns.what.length - MOST_ROWS} smaller ones are not listed` : ""}` : "nothing differs";
-  return make("section", { class: "wb-panel", "aria-label": "differences" }, make("h3", {}, `${ways[answer.way].name} against ${ways[0].name}`), make("p", {}, note), columns.what.length ? make("div", { class: "wb-scroll" }, table) : null);
+  return make("section", { class: columns.what.length ? "wb-panel" : "wb-panel wb-alone", "aria-label": "differences" }, make("h3", {}, `${ways[answer.way].name} against ${ways[0].name}`), make("p", {}, note), columns.what.length ? make("div", { class: "wb-scroll" }, table) : null);
 }
 
 function deltaRow(comparison, columns, i, most) {
@@ -52,7 +52,7 @@ export function makeSettings(comparison, speeds) {
   return make(
     "div",
     { class: "wb-details wb-wide" },
-    panel("what the runs differ in", names, rows, "nothing that was written down", "wb-way"),
+    panel("what the runs differ in", names, rows, "nothing that was written down", "wb-way", "wb-even"),
     panel("memory and speed", ["run", ...comparison.head.tiers.map((tier) => `peak ${tier}`), "tokens/s", "first token", "between tokens"], speedRows(comparison, speeds), "", "wb-number"),
     panel("whether settings took effect", ["setting", "verdict", "of", "because"], verdictRows(comparison, speeds), "no setting asks for something that must show"),
   );
@@ -81,9 +81,9 @@ function speedRows(comparison, speeds) {
   });
 }
 
-function panel(title, names, rows, none, kind = "") {
+function panel(title, names, rows, none, kind = "", layout = "") {
   const head = names.map((name, place) => make("th", { scope: "col", class: place ? kind : "" }, name));
-  const table = make("table", {}, make("thead", {}, make("tr", {}, ...head)), make("tbody", {}, ...rows));
+  const table = make("table", { class: layout }, make("thead", {}, make("tr", {}, ...head)), make("tbody", {}, ...rows));
   return make("section", { class: "wb-panel", "aria-label": title }, make("h3", {}, title), rows.length ? make("div", { class: "wb-scroll" }, table) : make("p", {}, none));
 }
 

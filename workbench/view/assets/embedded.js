@@ -26,9 +26,9 @@ export class PageSource {
   }
 
   async series(question) {
-    const isOverview = question.start <= 0 && !this.pieces.has(`series ${question.tier} ${question.by}`);
-    const name = `${isOverview ? "overview" : "series"} ${question.tier} ${question.by}`;
-    const answer = await this.piece(name);
+    const of = `${question.tier} ${question.by}`;
+    const isCoarse = !this.pieces.has(`overview ${of}`); // is unpacked at once: what is finer comes after it
+    const answer = { ...(await this.piece(`${isCoarse ? "overview" : "series"} ${of}`)), isCoarse };
     if (!question.match) return answer;
     const { columns } = await this.piece(`allocations ${question.tier}`);
     const steps = sumUp(columns, await this.chosen(question, columns));

@@ -126,6 +126,7 @@ export class Picture {
 
   drawRanges(context, box, boxes) {
     const rows = boxes.columns.range_row;
+    context.font = `${10 * box.ratio}px ${this.theme.font}`;
     context.textAlign = "right";
     context.textBaseline = "middle";
     let last = Infinity;

@@ -185,6 +185,7 @@ export class Timeline {
     this.overview = new Series(answer, answer.columns);
     if (!this.series) this.receiveSeries(answer, this.wanted);
     else this.redraw();
+    if (answer.isCoarse) this.load();
   }
 
   receiveSeries(answer, question) {
@@ -233,14 +234,15 @@ export class Timeline {
   showNote(drawn) {
     const { window, view } = this.state;
     const step = (window.end - window.start) / 1000;
-    const span = window.start ? `${formatTime(window.start, step)} to ${formatTime(window.end, step)}` : `the first ${formatTime(window.end, step)}`;
+    const isWhole = window.end - window.start >= this.whole().end;
+    const span = isWhole ? `the whole run, ${formatTime(window.end, step)}` : `${formatTime(window.start, step)} to ${formatTime(window.end, step)}`;
     const parts = [span];
     if (view === "bytes" && this.series) {
       parts.push(`${formatCount(this.head.events)} events recorded`, `at most ${formatBytes(drawn.highest)} here`);
     }
     if (view === "addresses" && this.boxes) {
-      parts.push(`${formatCount(this.boxes.columns.left.length)} boxes`);
-      if (this.boxes.hidden) parts.push(`${formatCount(this.boxes.hidden)} smaller ones are not drawn: zoom in`);
+      parts.push("memory where it lies: each stretch of addresses in use is a box, what has no colour is free");
+      if (this.boxes.hidden) parts.push(`${formatCount(this.boxes.hidden)} smaller boxes are not drawn: zoom in`);
     }
     if (this.series?.match && this.state.match) parts.push(`outlined line: what matches “${this.state.match}”`);
     this.note.textContent = parts.join(" · ");
@@ -251,13 +253,13 @@ export class Timeline {
     const items = this.series.bands.map((band) => {
       const swatch = makeSwatch(band.name, band[theme]);
       const pressed = String(this.only.has(band.name));
-      const button = make("button", { type: "button", "aria-pressed": pressed, title: "show it alone, or with others" }, swatch, make("span", {}, band.name), make("small", {}, formatBytes(band.peak)));
+      const button = make("button", { type: "button", "aria-pressed": pressed, title: `${band.name}, at most ${formatBytes(band.peak)}: show it alone, or with others` }, swatch, make("span", {}, band.name), make("small", {}, formatBytes(band.peak)));
       button.addEventListener("click", () => this.toggle(band.name));
       button.addEventListener("pointerenter", () => this.emphasise(band.name));
       button.addEventListener("pointerleave", () => this.emphasise(null));
       return make("li", {}, button);
     });
-    if (this.series.truth.times.length && this.state.view === "bytes") items.push(make("li", { class: "wb-truth" }, make("span", { class: "wb-dash" }), truthName(this.state.tier)));
+    if (this.series.truth.times.length && this.state.view === "bytes") items.push(make("li", { class: "wb-truth", title: truthTitle(this.state.tier) }, make("span", { class: "wb-dash" }), truthName(this.state.tier)));
     const focused = [...this.legend.querySelectorAll("button")].indexOf(document.activeElement);
     this.legend.replaceChildren(...items);
     if (focused >= 0) this.legend.querySelectorAll("button")[focused]?.focus();
@@ -301,10 +303,11 @@ export class Timeline {
     const choose = (owner, tag) => this.tell(time, this.bandOf(owner, tag), owner || tag);
     try {
       const answer = await this.source.ask({ ask: "ledger", tier, by, at: Math.round(time) });
-      const panels = [makeLedger(answer, colourOf, choose)];
+      const at = formatTime(answer.ledger.at, 1e5) + (this.options.follow ? " on its own clock" : "");
+      const panels = [makeLedger(answer, at, colourOf, choose)];
       if (band) {
         const question = { tier, by, band, start: Math.round(time), end: Math.round(time) };
-        panels.push(new AllocationTable(this.source, question, `${band}: in use at ${formatTime(time, 1e5)}`).element);
+        panels.push(new AllocationTable(this.source, question, `${band}: in use at ${at}`).element);
       } else if (name) panels.push(makeMeasured(name));
       this.details.replaceChildren(...panels);
       this.live.textContent = `the ledger of ${formatTime(time)} is below`;
@@ -347,6 +350,10 @@ export class Timeline {
 
 function truthName(tier) {
   return tier === "gpu" ? "used, as the driver says" : "private memory, as the kernel says";
+}
+
+function truthTitle(tier) {
+  return tier === "gpu" ? "of the whole GPU, also what other programs use" : "less than what was handed out where some of that was never written to";
 }
 
 function describe(head) {
