@@ -47,8 +47,9 @@ cpu = Extension(
 streams = Extension(
     "workbench.kernels._streams",
     sources=sorted(f"kernels/streams/{source.name}" for source in KERNELS.glob("streams/*.c")),
-    extra_compile_args=["-std=gnu11", "-O2", "-g0", "-Wall", "-Wextra"],
-    libraries=["dl"],
+    depends=sorted(f"kernels/streams/{header.name}" for header in KERNELS.glob("streams/*.h")),
+    extra_compile_args=["-std=gnu11", "-O2", "-g0", "-fvisibility=hidden", "-Wall", "-Wextra"],
+    libraries=["dl", "pthread"],
 )
 
 setup(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from itertools import chain
 from typing import Any
 
@@ -49,8 +49,8 @@ class Notes:
     def request(self, **facts: Any) -> None:
         self.requests.append(facts)
 
-    def telling(self) -> AbstractContextManager[None]:
-        return nullcontext()
+    def telling(self) -> int:
+        return 0
 
     def copy(self, copy: Copy) -> None:
         self.copies.append(copy)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,9 +56,9 @@ def test_streams_are_distinct_and_run_more_at_a_time_than_torchs() -> None:
 
 
 @pytest.mark.parametrize("value", VALUES)
-@pytest.mark.parametrize("in_flight", [1, 300, 3000])
-def test_every_value_moves_the_right_bytes(value: str, in_flight: int) -> None:
-    assert study(value, in_flight)["corrupted"] == 0
+@pytest.mark.parametrize(("in_flight", "more"), [(1, ()), (300, ()), (3000, ()), (3000, ["no-thread"])])
+def test_every_value_moves_the_right_bytes(value: str, in_flight: int, more: Sequence[str]) -> None:
+    assert study(value, in_flight, *more)["corrupted"] == 0
 
 
 @pytest.mark.parametrize("value", VALUES)
@@ -121,7 +122,9 @@ def test_a_thousand_rounds_leak_nothing() -> None:
 
 
 def test_a_thousand_failures_in_the_middle_leak_nothing() -> None:
-    assert program("failures") == {"failed": 1000, "streams": 1, "events": 1, "arrived": 7}
+    found = program("failures")
+    assert (found["failed"], found["arrived"]) == (1000, 7)
+    assert found["left"] <= 2 * MIB
 
 
 def test_a_fork_is_told_that_the_streams_are_its_parents() -> None:

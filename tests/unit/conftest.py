@@ -4,12 +4,14 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from workbench.kernels import library_path
 
+from tests.simulated_device import COMPUTE, SimulatedDevice
 from tests.unit.driven import BEGIN, READ
 
 SOURCES = Path(__file__).parent / "cuda"
@@ -48,3 +50,12 @@ def recorded(libraries: Path, tmp_path: Path) -> Any:
         return records
 
     return run
+
+
+@pytest.fixture
+def device() -> Iterator[SimulatedDevice]:
+    """A device on which nothing may be left in the end."""
+    made = SimulatedDevice()
+    yield made
+    assert set(made.queues) == {COMPUTE}
+    assert not made.events

@@ -146,11 +146,13 @@ from workbench.recorder.native import Spool
 runtime.rt_start()
 device, host, stream = word(ask(MIB)), ctypes.create_string_buffer(MIB), ctypes.c_void_p(0x5550)
 copy = lambda size: cuda.cuMemcpyHtoDAsync_v2(device, host, ctypes.c_size_t(size), stream)
-with Spool().telling():
-    copy(1)
-    other = threading.Thread(target=copy, args=(2,))
-    other.start()
-    other.join()
+place = ctypes.c_uint8.from_address(ctypes.CFUNCTYPE(ctypes.c_void_p)(Spool().telling)())
+place.value = 1
+copy(1)
+other = threading.Thread(target=copy, args=(2,))
+other.start()
+other.join()
+place.value = 0
 copy(3)
 """)
     assert [record["bytes"] for record in found if record["kind"] == native.COPY] == [2, 3]
@@ -158,17 +160,29 @@ copy(3)
 
 def test_copies_handed_on_by_streams_are_seen_unless_they_tell_of_them(recorded: Any) -> None:
     found = recorded("""
-from workbench.kernels.submission import Submission
+from workbench.kernels.transfers import device_of
+from workbench.mechanisms.streams.transfers import Streams
+from workbench.mechanisms.streams.values import PerTransfer, Single
+from workbench.mechanisms.streams.work import Block, Transfer
 from workbench.recorder.native import Spool
+from workbench.recorder.probe import NullProbe
+
+class Device:
+    number, functions, context = 0, device_of(), 0
+
+class Teller(NullProbe):
+    def telling(self): return Spool().telling
+
 runtime.rt_start()
-submission, device, host = Submission(), ask(MIB), ctypes.addressof(ctypes.create_string_buffer(MIB))
-assert submission.hand_on(0x5550, [0x10], 0x20, device, host, 1, 1, 0x30) == 0
-with Spool().telling():
-    assert submission.hand_on(0x5550, [], 0, device, host, 2, 1, 0x30) == 0
-assert submission.hand_on(0x5550, [], 0, host, device, 3, 2, 0x30) == 0
+here, there = Block(ctypes.addressof(ctypes.create_string_buffer(MIB)), 7, False), Block(ask(MIB), 7, True)
+for value in (Single(), PerTransfer()):  # who submits hands on, and a thread
+    for probe in (NullProbe(), Teller()):
+        with Streams(value, Device, 0, probe=probe) as streams:
+            streams.submit(Transfer(here, there))
+            streams.submit(Transfer(there, here))
 """)
     copies = [record for record in found if record["kind"] == native.COPY]
-    assert told(copies, "flags", "bytes", "stream") == [(1, 1, 0x5550), (2, 3, 0x5550)]
+    assert told(copies, "flags", "bytes") == [(1, 7), (2, 7)] * 2
 
 
 def test_copies_of_every_kind_are_told_by_direction_and_bytes(recorded: Any) -> None:

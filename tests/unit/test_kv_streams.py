@@ -7,6 +7,8 @@ from array import array
 import pytest
 
 from workbench.errors import UsageError
+from workbench.mechanisms.streams.transfers import UNORDERED
+from workbench.studies.kv_streams import NO_THREAD
 from workbench.studies.kv_streams_program import CALLS, _calls, main, read, rounds_of
 
 US, MS = 1_000, 1_000_000
@@ -24,12 +26,20 @@ def test_calls_are_told_over_all_rounds_and_the_first_that_waits_within_one() ->
         "driver_p99_s": 5e-6,
         "first_blocked": 3,
     }
-    held_after_a_pause = _calls([slow], [array("q", [US, US, 0, US])])
-    assert (held_after_a_pause["first_blocked"], held_after_a_pause["driver_p99_s"]) == (None, 1e-6)
+    slow_of_itself = _calls([slow], [array("q", [US, US, US, US])])
+    assert (slow_of_itself["first_blocked"], slow_of_itself["driver_p99_s"]) == (None, 1e-6)
 
 
 def test_few_transfers_are_measured_in_many_rounds() -> None:
     assert [rounds_of(count) for count in (1, 100, 2999, 3000, 100_000)] == [CALLS, CALLS // 100, 2, 1, 1]
+
+
+def test_options_come_in_any_order() -> None:
+    asked = read(["bounded", "10", "4096", "no-thread", "unordered"])
+    assert (asked.value, asked.in_flight, asked.bytes) == ("bounded", 10, 4096)
+    assert asked.options == {UNORDERED, NO_THREAD}
+    assert not asked.streams.has_thread
+    assert read(["bounded", "10", "4096"]).streams.has_thread
 
 
 @pytest.mark.parametrize(
@@ -38,7 +48,7 @@ def test_few_transfers_are_measured_in_many_rounds() -> None:
         (["bounded"], "give a value of streams, how many transfers, and bytes: bounded 1000 4096"),
         (["bounded", "many", "4096"], "give a value of streams"),
         (["bounds", "1", "4096"], "streams can not be 'bounds': did you mean 'bounded'?"),
-        (["single", "1", "4096", "orderly"], "streams can not be 'orderly': did you mean 'ordered'?"),
+        (["single", "1", "4096", "unorderly"], "streams can not be 'unorderly': did you mean 'unordered'?"),
         (["single", "0", "4096"], "0 transfers of 4096 bytes can not be"),
         (["single", "1", "0"], "1 transfers of 0 bytes can not be"),
         (["single", "1", "6"], "1 transfers of 6 bytes can not be: give 1 or more, of 4 bytes or a multiple"),

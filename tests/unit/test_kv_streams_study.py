@@ -13,7 +13,8 @@ from workbench.studies.kv_streams import answer, measure, study
 
 
 def outcome(folder: Path, value: str, in_flight: int, **found: Any) -> Outcome:
-    given = {"value": value, "in_flight": in_flight, "bytes": 4096, "ordering": "ordered", "rounds": 1}
+    given: dict[str, Any] = {"value": value, "in_flight": in_flight, "bytes": 4096, "ordering": "ordered", "rounds": 1}
+    given["has_thread"] = value != "single"
     times = {"p50_s": 3e-6, "p99_s": 7e-6, "max_s": 9e-6, "submit_s": 0.1, "total_s": 0.25, "delay_s": 0.001}
     sizes = {"private_bytes": 5 << 20, "pinned_bytes": 8 << 20, "first_blocked": None, "corrupted": 0}
     run = written(folder, f"kv-streams-{value}-{in_flight}-4KiB")
@@ -32,10 +33,11 @@ def test_the_answer_is_made_of_the_runs(tmp_path: Path) -> None:
         ]
     )
     assert told == [
-        "single, 4 KiB each, 1 to 10000 in flight: p99 of a submission is at most 9.0 us; "
+        "single, handed on by who submits, 4 KiB each, 1 to 10000 in flight: p99 of a submission is at most 9.0 us; "
         "submission 1019 waits for room, up to 190 ms with 10000 in flight; "
         "10000 take 250.0 ms in all and delay the compute beside them by 50.0 ms",
-        "bounded, 4 KiB each, 1 to 10000 in flight: p99 of a submission is at most 7.0 us; none waits for room; "
+        "bounded, handed on by a thread, 4 KiB each, 1 to 10000 in flight: "
+        "p99 of a submission is at most 7.0 us; none waits for room; "
         "10000 take 250.0 ms in all and delay the compute beside them by 1.0 ms",
         "per-transfer without order: of 1000 blocks at least 940 are corrupted",
     ]
@@ -51,7 +53,7 @@ def test_a_number_that_is_not_there_is_no_measure(tmp_path: Path) -> None:
 def test_without_a_gpu_nothing_is_run(tmp_path: Path) -> None:
     findings = do(study(), 1)
     assert {outcome.why for outcome in findings.outcomes} == {"streams need a CUDA device"}
-    assert len({outcome.variant.name for outcome in findings.outcomes}) == 25
+    assert len({outcome.variant.name for outcome in findings.outcomes}) == 29
     assert all(
         one.variant.against in {None, *(each.variant.name for each in findings.outcomes)} for one in findings.outcomes
     )

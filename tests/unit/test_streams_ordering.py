@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.simulated_device import COMPUTE, SimulatedDevice, Whims
-from workbench.mechanisms.streams.ordering import Ordered, Ordering, Unordered
 from workbench.mechanisms.streams.transfers import Streams
 from workbench.mechanisms.streams.values import Bounded, PerTransfer, Single, Value
 from workbench.mechanisms.streams.work import Block, Transfer
@@ -61,9 +61,9 @@ actions = st.one_of(
     st.builds(Poll),
 )
 values = st.one_of(
-    st.builds(Single),
-    st.builds(PerTransfer, st.integers(1, 4)),
-    st.builds(Bounded, st.integers(1, 3), st.integers(1, 4)),
+    st.builds(Single, st.booleans()),
+    st.builds(PerTransfer, st.integers(1, 4), st.booleans()),
+    st.builds(Bounded, st.integers(1, 3), st.integers(1, 4), st.booleans()),
 )
 
 
@@ -104,14 +104,14 @@ class Machine:
                 self.device.launch(*reads, *writes)
 
 
-def is_right(schedule: list[Action], value: Value, ordering: Ordering, room: int, seed: int) -> bool:
+def is_right(schedule: list[Action], value: Value, is_ordered: bool, room: int, seed: int) -> bool:
     """Whether all bytes are what they would be without streams."""
     device = SimulatedDevice(room, Whims(seed))
-    with Streams(value, device, COMPUTE, ordering=ordering) as streams:
+    with Streams(value, device, COMPUTE, is_ordered=is_ordered) as streams:
         machine = Machine(streams, device)
         for action in schedule:
             machine.do(action)
-    device.synchronise(COMPUTE)
+    device.synchronise()
     assert set(device.queues) == {COMPUTE}
     assert not device.events
     return device.memory == machine.expected
@@ -120,7 +120,7 @@ def is_right(schedule: list[Action], value: Value, ordering: Ordering, room: int
 @settings(max_examples=1500, deadline=None)
 @given(st.lists(actions, max_size=40), values, st.integers(3, 40), st.integers(0, 1 << 30))
 def test_no_schedule_corrupts_a_byte(schedule: list[Action], value: Value, room: int, seed: int) -> None:
-    assert is_right(schedule, value, Ordered(), room, seed)
+    assert is_right(schedule, value, True, room, seed)
 
 
 CACHE_BLOCK, HOST_BLOCK, OTHER_BLOCK = CACHE[0], HOST[0], HOST[1]
@@ -152,11 +152,13 @@ HAZARDS: dict[str, list[Action]] = {
 }
 
 
-def corrupting_seeds(schedule: list[Action], ordering: Ordering) -> int:
-    return sum(not is_right(schedule, PerTransfer(), ordering, 1024, seed) for seed in range(40))
+def corrupting_seeds(schedule: list[Action], value: Value, is_ordered: bool) -> int:
+    return sum(not is_right(schedule, value, is_ordered, 1024, seed) for seed in range(40))
 
 
-def test_every_rule_is_needed_and_kept() -> None:
+@pytest.mark.parametrize("has_thread", [False, True], ids=["by who submits", "by a thread"])
+def test_every_rule_is_needed_and_kept(has_thread: bool) -> None:
+    value = PerTransfer(has_thread=has_thread)
     for rule, schedule in HAZARDS.items():
-        assert corrupting_seeds(schedule, Unordered()), f"without order it would show: {rule}"
-        assert not corrupting_seeds(schedule, Ordered()), rule
+        assert corrupting_seeds(schedule, value, False), f"without order it would show: {rule}"
+        assert not corrupting_seeds(schedule, value, True), rule

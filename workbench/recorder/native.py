@@ -90,7 +90,6 @@ class _Thread(threading.local):
 
     def __init__(self) -> None:
         self.tag = ctypes.c_uint16.from_address(library().wb_tag_place())
-        self.telling = ctypes.c_uint8.from_address(library().wb_telling_place())
 
 
 class Tagged:
@@ -109,21 +108,6 @@ class Tagged:
 
     def __exit__(self, *_: object) -> None:
         self._place.value = self._outer
-
-
-class Telling:
-    """A block whose copies are told of by who makes them."""
-
-    __slots__ = ("_thread",)
-
-    def __init__(self, thread: _Thread) -> None:
-        self._thread = thread
-
-    def __enter__(self) -> None:
-        self._thread.telling.value = 1
-
-    def __exit__(self, *_: object) -> None:
-        self._thread.telling.value = 0
 
 
 class Spool:
@@ -166,9 +150,10 @@ class Spool:
         """A block in which what the calling thread allocates is for this; after it, what held before holds again."""
         return Tagged(self._thread, self.name(text))
 
-    def telling(self) -> Telling:
-        """A block in which no hook records the calling thread's copies, for `write_copies` will."""
-        return Telling(self._thread)
+    @property
+    def telling(self) -> int:
+        """Where a thread's byte is, by a C function: while it is 1, no hook records its copies; `write_copies` will."""
+        return ctypes.cast(self._library.wb_telling_place, ctypes.c_void_p).value or 0
 
     def write_copies(self, copies: Sequence[Copy]) -> None:
         """Record copies of which everything is known."""

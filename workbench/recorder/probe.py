@@ -51,11 +51,14 @@ class Probe(Protocol):
     def step(self, step: Step) -> None:
         """That a forward pass has ended."""
 
-    def telling(self) -> AbstractContextManager[None]:
-        """A block whose copies `copy` will tell of, so that nobody else does. It may be entered again and again."""
+    def telling(self) -> int:
+        """Gives the address of a C function that gives where a byte of the calling thread is; 0: there is none.
+
+        While the byte is 1, nobody else tells of the copies that the thread submits, for `copy` will.
+        """
 
     def copy(self, copy: Copy) -> None:
-        """That a copy which was submitted inside `telling` is over."""
+        """That a copy is over which was submitted as `telling` says."""
 
     def facts(self, what: str, values: dict[str, object]) -> None:
         """What the engine says of itself that no event shows; kept in the run's manifest under `what`."""
@@ -76,8 +79,8 @@ class NullProbe:
 
     def step(self, step: Step) -> None: ...
 
-    def telling(self) -> AbstractContextManager[None]:
-        return nullcontext()
+    def telling(self) -> int:
+        return 0
 
     def copy(self, copy: Copy) -> None: ...
 

@@ -6,14 +6,17 @@ import sys
 from typing import Any
 
 from workbench.engines.host import Host
+from workbench.mechanisms.streams.transfers import UNORDERED
 from workbench.mechanisms.streams.values import VALUES
 from workbench.run.run import Run
 from workbench.studies.base import Measure, Outcome, Study, Variant, of_program
 
 NOTE = "measured"  # what a run keeps the program's findings under
+NO_THREAD = "no-thread"  # who submits hands on, where by itself a thread would
 PROGRAM = (sys.executable, "-m", "workbench.studies.kv_streams_program")
 SMALL, LARGE = 4 << 10, 64 << 10  # bytes of a transfer: some tokens of a small model, a block of a large one
 SIZES = {SMALL: (1, 100, 1_000, 10_000, 100_000), LARGE: (1, 1_000, 8_000)}  # transfers in flight
+ALONE = (1, 1_000)  # of these, also what a thread saves
 UNITS = {"p50_s": "s", "p99_s": "s", "max_s": "s", "submit_s": "s", "total_s": "s", "delay_s": "s"}
 UNITS |= {"private_bytes": "B", "pinned_bytes": "B", "first_blocked": "", "corrupted": "blocks"}
 US, MS = 1e6, 1e3
@@ -24,19 +27,19 @@ def study() -> Study:
     question = "From how many transfers in flight does submitting one hold up the model, and which streams prevent it?"
     given = [(value, count, size) for size, counts in SIZES.items() for count in counts for value in VALUES]
     variants = [_variant(*each) for each in given]
-    return Study(
-        "kv-streams", question, (*variants, _variant("per-transfer", 1_000, SMALL, "unordered")), measure, answer
-    )
+    variants += [_variant(value, count, SMALL, NO_THREAD) for count in ALONE for value in ("per-transfer", "bounded")]
+    variants.append(_variant("per-transfer", 1_000, SMALL, UNORDERED))
+    return Study("kv-streams", question, tuple(variants), measure, answer)
 
 
-def _variant(value: str, in_flight: int, size: int, *ordering: str) -> Variant:
+def _variant(value: str, in_flight: int, size: int, *options: str) -> Variant:
     against = None if value == "single" else _name("single", in_flight, size)
-    command = [*PROGRAM, value, str(in_flight), str(size), *ordering]
-    return of_program(_name(value, in_flight, size, *ordering), command, _why_not, against)
+    command = [*PROGRAM, value, str(in_flight), str(size), *options]
+    return of_program(_name(value, in_flight, size, *options), command, _why_not, against)
 
 
-def _name(value: str, in_flight: int, size: int, *ordering: str) -> str:
-    return "-".join([value, *ordering, str(in_flight), f"{size >> 10}KiB"])
+def _name(value: str, in_flight: int, size: int, *options: str) -> str:
+    return "-".join([value, *options, str(in_flight), f"{size >> 10}KiB"])
 
 
 def _why_not() -> str | None:
@@ -57,20 +60,23 @@ def measure(run: Run) -> dict[str, Measure]:
 
 def answer(outcomes: list[Outcome]) -> list[str]:
     """Gives a sentence for each value and size of transfers, and one for what happens without order."""
-    cases: dict[tuple[str, int, str], list[dict[str, Any]]] = {}
+    cases: dict[tuple[str, int, str, bool], list[dict[str, Any]]] = {}
     for found in (found_in(run) for outcome in outcomes for run in outcome.runs):
         if found:
-            cases.setdefault((found["value"], found["bytes"], found["ordering"]), []).append(found)
+            case = found["value"], found["bytes"], found["ordering"], found["has_thread"]
+            cases.setdefault(case, []).append(found)
     return [
-        _unordered(value, rows) if ordering == "unordered" else _sentence(value, size, rows)
-        for (value, size, ordering), rows in cases.items()
+        _unordered(value, rows) if ordering == UNORDERED else _sentence(value, size, has_thread, rows)
+        for (value, size, ordering, has_thread), rows in cases.items()
     ]
 
 
-def _sentence(value: str, size: int, rows: list[dict[str, Any]]) -> str:
+def _sentence(value: str, size: int, has_thread: bool, rows: list[dict[str, Any]]) -> str:
     most = max(row["in_flight"] for row in rows)
     p99 = max(row["p99_s"] for row in rows) * US
-    words = f"{value}, {size >> 10} KiB each, 1 to {most} in flight: p99 of a submission is at most {p99:.1f} us"
+    by = "a thread" if has_thread else "who submits"
+    words = f"{value}, handed on by {by}, {size >> 10} KiB each, 1 to {most} in flight"
+    words += f": p99 of a submission is at most {p99:.1f} us"
     return f"{words}; {_blocking(rows)}; {_cost(most, rows)}{_corruption(rows)}"
 
 

@@ -1,8 +1,8 @@
 """A program that has many transfers in flight at once: what submitting them costs, and what compute loses beside them.
 
-`python -m workbench.studies.kv_streams_program VALUE IN_FLIGHT BYTES [ordered|unordered]` prints one JSON object, and
-the run that records it keeps the same. Half of the transfers are loads and half are stores, each of a block of its own
-in memory page-locked by torch; all are submitted behind one long step of compute, as by an engine that is ahead.
+`python -m workbench.studies.kv_streams_program VALUE IN_FLIGHT BYTES [unordered] [no-thread]` prints one JSON object,
+and the run that records it keeps the same. Half of the transfers are loads and half are stores, each of a block of its
+own in memory page-locked by torch; all are submitted behind one long step of compute, as by an engine that is ahead.
 """
 
 from __future__ import annotations
@@ -12,24 +12,25 @@ import json
 import sys
 import time
 from array import array
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from workbench.errors import UsageError, WorkbenchError, nearest
 from workbench.mechanisms.streams.cuda_device import cuda_streams, current_device
-from workbench.mechanisms.streams.ordering import Ordered, Ordering, Unordered
-from workbench.mechanisms.streams.transfers import Streams
+from workbench.mechanisms.streams.transfers import ORDERED, UNORDERED, Streams
 from workbench.mechanisms.streams.values import VALUES
-from workbench.mechanisms.streams.work import Block, Transfer, blocks_of
+from workbench.mechanisms.streams.work import Block, Handle, Transfer, blocks_of
 from workbench.recorder.recorder import current
-from workbench.studies.kv_streams import NOTE
+from workbench.studies.kv_streams import NO_THREAD, NOTE
 
 if TYPE_CHECKING:
     import torch
 
-ORDERINGS: dict[str, type[Ordered] | type[Unordered]] = {each.name: each for each in (Ordered, Unordered)}
+    from workbench.mechanisms.streams.values import Value
+
+OPTIONS = (UNORDERED, NO_THREAD)
 MOST_BYTES = 512 << 20  # of all blocks, on the device and again on the host
 LONG_S, LONG_S_A_TRANSFER = 0.001, 20e-6  # the step that all are submitted behind lasts longer than submitting does
 ALONE = 3  # times
@@ -103,15 +104,31 @@ class Load:
         return float(self._begin.elapsed_time(self._end)) / 1000
 
 
-def measured(value: str, in_flight: int, size: int, ordering: str) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Asked:
+    """What is measured."""
+
+    value: str
+    in_flight: int
+    bytes: int
+    options: frozenset[str] = frozenset()
+
+    @property
+    def streams(self) -> Value:
+        """The value of streams, with all that is said of it."""
+        value = VALUES[self.value]()
+        return replace(value, has_thread=False) if NO_THREAD in self.options else value
+
+
+def measured(asked: Asked) -> dict[str, Any]:
     """Gives what a round finds, in seconds and bytes."""
     current_device()
     probe = current()
+    in_flight, value, is_ordered = asked.in_flight, asked.streams, UNORDERED not in asked.options
     with probe.phase("blocks"):
-        memory, load = Memory(in_flight, size), Load(in_flight)
+        memory, load = Memory(in_flight, asked.bytes), Load(in_flight)
     before = _private_bytes()
-    order: Ordering = ORDERINGS[ordering]()
-    with cuda_streams(VALUES[value](), ordering=order, probe=probe) as streams:
+    with cuda_streams(value, is_ordered=is_ordered, probe=probe) as streams:
         with probe.phase("streams"):
             streams.prepare((in_flight + 1) // 2)
         gc.collect()
@@ -124,10 +141,11 @@ def measured(value: str, in_flight: int, size: int, ordering: str) -> dict[str, 
             rounds = [_round(streams, memory, load) for _ in range(rounds_of(in_flight))]
         private_bytes = _private_bytes() - before
     found: dict[str, Any] = {
-        "value": value,
+        "value": value.name,
+        "has_thread": value.has_thread,
         "in_flight": in_flight,
-        "bytes": size,
-        "ordering": ordering,
+        "bytes": asked.bytes,
+        "ordering": ORDERED if is_ordered else UNORDERED,
         "rounds": len(rounds),
     }
     found |= _calls([each.calls for each in rounds], [each.in_driver for each in rounds])
@@ -152,7 +170,7 @@ class Round:
     """What one round found."""
 
     calls: array[int]  # ns of each
-    in_driver: array[int]  # ns of each that were the driver's; 0: the transfer was held
+    in_driver: array[int]  # ns that the driver took for each, whoever handed it on
     submit_s: float  # all of them
     total_s: float  # until all are over, the long step included
     compute_s: float
@@ -165,29 +183,31 @@ def _round(streams: Streams, memory: Memory, load: Load) -> Round:
     memory.fill()
     torch.cuda.synchronize()
     loaded, stored = _on_device(memory.transfers, 0), _on_device(memory.transfers, 1)
-    calls, in_driver = (array("q", bytes(8 * len(memory.transfers))) for _ in range(2))
     start = time.perf_counter()
     load.begin()
     with streams.compute(reads=loaded, writes=stored):
         seen = memory.change()
     submitting = time.perf_counter()
-    _submit(streams, memory.transfers, calls, in_driver)
+    calls, handles = _submit(streams, memory.transfers)
     submitted = time.perf_counter()
     load.go_on()
     while streams.poll():
         pass
     total_s = time.perf_counter() - start
     compute_s = load.seconds()
+    in_driver = array("q", [handle.call_ns for handle in handles])
     return Round(calls, in_driver, submitted - submitting, total_s, compute_s, memory.corrupted(seen))
 
 
-def _submit(streams: Streams, transfers: list[Transfer], calls: array[int], in_driver: array[int]) -> None:
+def _submit(streams: Streams, transfers: list[Transfer]) -> tuple[array[int], list[Handle]]:
+    calls, handles = array("q", bytes(8 * len(transfers))), []
     now, submit = time.perf_counter_ns, streams.submit
     for number, transfer in enumerate(transfers):
         before = now()
         handle = submit(transfer)
         calls[number] = now() - before
-        in_driver[number] = handle.call_ns
+        handles.append(handle)
+    return calls, handles
 
 
 def _on_device(transfers: list[Transfer], rest: int) -> list[Block]:
@@ -198,7 +218,7 @@ def _calls(rounds: list[array[int]], in_driver: list[array[int]]) -> dict[str, A
     """What the calls took, and those right after compute; the first of a round that waited for room, from 1."""
     ordered = sorted(call for calls in rounds for call in calls)
     p50, p99 = (ordered[-(-len(ordered) * part // 100) - 1] for part in (50, 99))
-    drivers = sorted(call for calls in in_driver for call in calls if call)
+    drivers = sorted(call for calls in in_driver for call in calls)
     blocked = [number for calls in in_driver for number, call in enumerate(calls, 1) if call >= BLOCKED_NS]
     return {
         "p50_s": p50 / 1e9,
@@ -243,27 +263,26 @@ def _pinned_bytes() -> int:
     return int(torch.cuda.host_memory_stats().get("allocated_bytes.current", 0))
 
 
-def read(arguments: list[str]) -> tuple[str, int, int, str]:
+def read(arguments: list[str]) -> Asked:
     """Gives what the command line asks for; refuses what can not be measured."""
     try:
         value, in_flight, size = arguments[0], int(arguments[1]), int(arguments[2])
     except (IndexError, ValueError):
         raise UsageError("give a value of streams, how many transfers, and bytes: bounded 1000 4096") from None
-    ordering = arguments[3] if len(arguments) > 3 else Ordered.name
-    for what, known in ((value, VALUES), (ordering, ORDERINGS)):
+    for what, known in ((value, VALUES), *((option, OPTIONS) for option in arguments[3:])):
         if what not in known:
             raise UsageError(f"streams can not be {what!r}: {nearest(what, known)}")
     if in_flight < 1 or size < 4 or size % 4:
         raise UsageError(f"{in_flight} transfers of {size} bytes can not be: give 1 or more, of 4 bytes or a multiple")
     if in_flight * size > MOST_BYTES:
         raise UsageError(f"{in_flight} transfers of {size} bytes need {in_flight * size} bytes; at most {MOST_BYTES}")
-    return value, in_flight, size, ordering
+    return Asked(value, in_flight, size, frozenset(arguments[3:]))
 
 
 def main(arguments: list[str]) -> int:
     """Measure what the command line says."""
     try:
-        found = measured(*read(arguments))
+        found = measured(read(arguments))
     except WorkbenchError as error:
         print(f"workbench: {error}", file=sys.stderr)
         return error.exit_code

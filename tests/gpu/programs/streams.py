@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import sys
@@ -12,7 +13,7 @@ from pathlib import Path
 import torch
 
 from workbench.errors import WorkbenchError
-from workbench.mechanisms.streams.cuda_device import CudaDevice, cuda_streams
+from workbench.mechanisms.streams.cuda_device import cuda_streams
 from workbench.mechanisms.streams.device import DeviceError
 from workbench.mechanisms.streams.values import Bounded, PerTransfer, Single, Value
 from workbench.mechanisms.streams.work import Block, Transfer, blocks_of
@@ -36,8 +37,8 @@ def seconds_of_sleeps(streams: list[torch.cuda.Stream]) -> float:
 
 def distinct() -> dict[str, object]:
     """Whether many streams are as many, and run as many kernels at a time."""
-    device = CudaDevice()
-    made = [device.make_stream() for _ in range(MANY)]
+    driver = ctypes.CDLL("libcuda.so.1")
+    made = [stream_of(driver) for _ in range(MANY)]
     ours: list[torch.cuda.Stream] = [torch.cuda.ExternalStream(stream) for stream in made]  # type: ignore[no-untyped-call]
     torchs = [torch.cuda.Stream() for _ in range(MANY)]  # type: ignore[no-untyped-call]
     found: dict[str, object] = {
@@ -48,9 +49,15 @@ def distinct() -> dict[str, object]:
         "torchs_s": seconds_of_sleeps(torchs),
     }
     for stream in made:
-        device.destroy_stream(stream)
-    device.close()
+        driver.cuStreamDestroy_v2(ctypes.c_void_p(stream))
     return found
+
+
+def stream_of(driver: ctypes.CDLL) -> int:
+    """A stream as ours are made."""
+    made = ctypes.c_void_p()
+    assert driver.cuStreamCreate(ctypes.byref(made), 1) == 0
+    return made.value or 0
 
 
 def transfers(count: int) -> list[Transfer]:
@@ -69,34 +76,38 @@ def held() -> dict[str, int]:
 
 def rounds() -> dict[str, object]:
     """What is held before and after opening, using and closing streams a thousand times over."""
-    each: list[Value] = [Single(), PerTransfer(limit=8), Bounded(limit=4, depth=4)]
+    each: list[Value] = [Single(), PerTransfer(limit=8), Bounded(limit=4, depth=4), PerTransfer(8, has_thread=False)]
     some = transfers(20)
     before = {}
     for number in range(1100):
         if number == 100:
             before = held()
-        with cuda_streams(each[number % 3]) as streams:
+        with cuda_streams(each[number % 4]) as streams:
             for transfer in some:
                 streams.submit(transfer)
     return {"before": before, "after": held()}
 
 
 def failures() -> dict[str, object]:
-    """How many streams and events a thousand transfers that fail in the middle have made, and whether others go on."""
+    """What a thousand transfers that fail in the middle leave on the device, and whether others go on."""
     [good] = transfers(1)
     bad = Transfer(Block(0, SIZE, on_device=False), good.target)
     failed = 0
     good.source.memory.fill_(7)  # type: ignore[attr-defined]
     with cuda_streams(PerTransfer()) as streams:
+        streams.wait(streams.submit(good))
+        before = held()["device"]
         for _ in range(1000):
             try:
-                streams.submit(bad)
+                streams.wait(streams.submit(bad))
             except DeviceError:
                 failed += 1
-        made = len(streams._ways[good.direction].lanes.all), len(streams._events._all)
+        good.target.memory.zero_()  # type: ignore[attr-defined]
+        torch.cuda.synchronize()
         streams.wait(streams.submit(good))
+        left = held()["device"] - before
     arrived = int(good.target.memory.min())  # type: ignore[attr-defined]
-    return {"failed": failed, "streams": made[0], "events": made[1], "arrived": arrived}
+    return {"failed": failed, "left": left, "arrived": arrived}
 
 
 def thread() -> dict[str, object]:
@@ -114,7 +125,7 @@ def fork() -> dict[str, object]:
     """What a fork is told, and whether its parent goes on."""
     [transfer] = transfers(1)
     reading, writing = os.pipe()
-    with cuda_streams(Single()) as streams:
+    with cuda_streams(PerTransfer()) as streams:
         if not os.fork():
             try:
                 streams.submit(transfer)

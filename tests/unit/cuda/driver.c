@@ -58,7 +58,8 @@ int cuMemMap(ptr address, size_t bytes, size_t offset, ptr of, unsigned long lon
 int cuMemUnmap(ptr address, size_t bytes) { return !address | !bytes; }
 int cuMemRelease(ptr of) { return !of; }
 int cuMemRetainAllocationHandle(ptr *made, void *address) { return *made = (ptr)address - 0x1000, 0; }
-int cuStreamCreate(void **made, unsigned flags) { return test_used += 2 * MIB, *made = &next, (int)flags; }
+int cuStreamCreate(void **made, unsigned flags) { return test_used += 2 * MIB, *made = &next, flags > 1; }
+int cuStreamSynchronize(void *stream) { return !stream; }
 int cuStreamDestroy_v2(void *stream) { return test_used -= 2 * MIB, !stream; }
 int cuStreamIsCapturing(void *stream, int *status) { return (void)stream, *status = is_capturing, 0; }
 int cuLaunchKernel(void *kernel, unsigned a, unsigned b, unsigned c, unsigned d, unsigned e, unsigned f, unsigned g,
@@ -75,6 +76,12 @@ int cuMemcpyHtoDAsync_v2(ptr to, const void *from, size_t bytes, void *stream) {
     return (void)stream, !to | !from | !bytes;
 }
 int cuMemcpyDtoHAsync_v2(void *to, ptr from, size_t bytes, void *stream) { return (void)stream, !to | !from | !bytes; }
+int cuEventCreate(void **made, unsigned flags) { return *made = &next, (int)flags; }
+int cuEventDestroy_v2(void *event) { return !event; }
+int cuEventQuery(void *event) { return !event; }
+int cuEventElapsedTime(float *elapsed, void *from, void *to) { return *elapsed = 0, !from | !to; }
+int cuCtxPushCurrent_v2(void *context) { return (void)context, 0; }
+int cuCtxPopCurrent_v2(void **popped) { return *popped = NULL, 0; }
 int cuEventRecord(void *event, void *stream) { return !event | !stream; }
 int cuStreamWaitEvent(void *stream, void *event, unsigned flags) { return !event | !stream | (int)flags; }
 int cuPointerGetAttribute(unsigned *value, int attribute, ptr pointer) {

@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import os
-from collections import deque
+from array import array
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
-from itertools import count, islice
+from contextlib import contextmanager
 
 from workbench.errors import WorkbenchError
+from workbench.kernels.transfers import (
+    FAILED,
+    LAP_AT,
+    LAPS,
+    NOT_READY,
+    ON_DEVICE,
+    RING,
+    SLEEPS,
+    TAKEN,
+    Given,
+    Transfers,
+)
 from workbench.mechanisms.streams.device import Device, DeviceError
-from workbench.mechanisms.streams.ordering import Ordered, Ordering, last_of_each_stream
-from workbench.mechanisms.streams.pools import Events, Lane, Lanes
 from workbench.mechanisms.streams.values import Value
-from workbench.mechanisms.streams.work import Block, Handle, Transfer, Work
-from workbench.recorder.probe import DEVICE_TO_HOST, HOST_TO_DEVICE, Copy, NullProbe, Probe
+from workbench.mechanisms.streams.work import Block, Handle, Transfer
+from workbench.recorder.probe import Copy, NullProbe, Probe
 
 FACTS = "streams"  # what the facts that a run keeps of it are called
-UNFINISHED = 32  # transfers that are looked at in vain before a poll leaves the others to the next one
+ORDERED, UNORDERED = "ordered", "unordered"
 
 this_process = os.getpid()  # which costs a call of the system each time
 
@@ -30,96 +39,89 @@ def _forked() -> None:
 os.register_at_fork(after_in_child=_forked)
 
 
-class Way:
-    """One direction: its lanes, those that are busy, and what is held because none has room."""
-
-    def __init__(self, device: Device, value: Value) -> None:
-        self.lanes = Lanes(device, value)
-        self.busy: deque[Lane] = deque()
-        self.held: deque[Handle] = deque()
-
-
 class Streams:
     """Transfers of one thread, on streams that a value tells the number of.
 
     Work that touches the same blocks runs in the order of submission, if the compute is submitted inside `compute`.
+    Without order nothing waits for anything and bytes are corrupted: to show just that.
     """
 
     def __init__(
-        self,
-        value: Value,
-        device: Device,
-        compute: int,
-        *,
-        ordering: Ordering | None = None,
-        probe: Probe | None = None,
+        self, value: Value, device: Device, compute: int, *, is_ordered: bool = True, probe: Probe | None = None
     ) -> None:
         self.value = value
-        self.under_way = 0  # transfers that are not over
         self._device = device
-        self._compute = compute
-        self._ordering = ordering or Ordered()
         self._probe = probe or NullProbe()
-        self._telling = self._probe.telling()
-        self._ways = {direction: Way(device, value) for direction in (HOST_TO_DEVICE, DEVICE_TO_HOST)}
-        self._events = Events(device)
-        self._steps: deque[Work] = deque()
-        self._failed: list[BaseException] = []  # of transfers that were held
-        self._numbers = count()
         self._process = this_process  # 0: closed
-        facts = {"value": value.name, "limit": value.limit, "depth": value.depth, "ordering": self._ordering.name}
-        self._probe.facts(FACTS, facts)
+        self._submitted = 0
+        self._handles: dict[int, Handle] = {}  # of transfers that are not known to be over, by number
+        self._failed: list[Exception] = []
+        given = (compute, device.context, value.limit, value.depth, is_ordered, value.has_thread)
+        self._native = Transfers(device.functions, Given(*given, self._probe.telling()))
+        self._head, self._ring = self._native.head, self._native.ring
+        if self._native.status:
+            self._abandon()
+            raise DeviceError(device.said(self._native.status))
+        facts = {"value": value.name, "limit": value.limit, "depth": value.depth, "has_thread": value.has_thread}
+        self._probe.facts(FACTS, facts | {"ordering": ORDERED if is_ordered else UNORDERED})
+
+    @property
+    def under_way(self) -> int:
+        """How many transfers are not known to be over."""
+        return len(self._handles)
+
+    @property
+    def on_device(self) -> int:
+        """How many of these the device has; the others are held until there is room, or on their way to it."""
+        return int(self._native.head[ON_DEVICE])
 
     def prepare(self, transfers: int) -> None:
         """Make what so many loads, and as many stores, at once need: later nothing has to be made while submitting."""
         self._refuse_misuse()
         on_device = min(transfers, self.value.limit * self.value.depth)
-        self._events.prepare(4 * on_device)
-        for way in self._ways.values():
-            way.lanes.prepare(transfers)
+        self._check(self._native.prepare(transfers, 4 * on_device))
 
     def submit(self, transfer: Transfer) -> Handle:
-        """Hand a transfer on to the device, or where there is no room for it, hold it until `poll`."""
-        self._refuse_misuse()
-        reads, writes = (transfer.source,), (transfer.target,)
-        handle = Handle(next(self._numbers), transfer, self._ordering.before(reads, writes))
-        way = self._ways[handle.direction]
-        if way.held or not self._start(handle, way):
-            way.held.append(handle)
-        self._ordering.add(handle, reads, writes)
-        self.under_way += 1
+        """Have a transfer handed on to the device, or where there is no room for it, held until `poll`."""
+        if self._process != this_process:
+            self._refuse_misuse()
+        number = self._submitted
+        if number - self._head[TAKEN] >= RING:
+            self._native.make_room()
+        ring, at, lap = self._ring, number % RING * 4, number // RING % LAPS + 1 << LAP_AT
+        ring[at] = transfer.target.address | lap
+        ring[at + 1] = transfer.source.address | lap
+        ring[at + 2] = transfer.size_and_way | lap
+        self._submitted = number + 1
+        handle = self._handles[number] = Handle(transfer)
+        if self._head[SLEEPS]:
+            self._native.go_on()
         return handle
 
     @contextmanager
     def compute(self, reads: Iterable[Block] = (), writes: Iterable[Block] = ()) -> Iterator[None]:
         """What is launched on the compute stream inside the block is ordered with the transfers of these blocks."""
         self._refuse_misuse()
-        reads, writes = tuple(reads), tuple(writes)
-        waits = self._ordering.before(reads, writes)
-        while any(work.is_held for work in waits):
+        blocks = _addresses(reads), _addresses(writes)
+        while (status := self._native.begin_step(*blocks)) == NOT_READY:
             self._advance()
+        self._check(status)
+        self._collect()
         self._raise_failures()
-        for work in last_of_each_stream(waits):
-            self._device.wait(self._compute, work.end)
-        step = Work(next(self._numbers), self._compute, self._events.take())
         try:
             yield
         finally:
-            self._end_step(step, reads, writes)
+            self._refuse_misuse()
+            self._check(self._native.end_step(*blocks))
 
     def poll(self, most: int = 256) -> int:
-        """Take in what is over and hand on what was held, up to `most` of each; gives how many are under way.
+        """Have what is over taken in and what was held handed on, up to `most` of each; gives how many are under way.
 
-        Raises the error of a transfer that was held and could not be handed on.
+        Raises the error of a transfer that failed. With a thread, what it gives is as of the poll before.
         """
         self._refuse_misuse()
-        self._take_in_steps()
-        for way in self._ways.values():
-            self._take_in(way, most, UNFINISHED)
-        for way in self._ways.values():
-            self._hand_on(way, most)
-        if not self.under_way and not self._steps:
-            self._device.calibrate()
+        self._native.look(most)
+        self._collect()
         self._raise_failures()
         return self.under_way
 
@@ -129,6 +131,7 @@ class Streams:
         while not handle.is_over:
             self._advance()
         if handle.error:
+            self._failed = [error for error in self._failed if error is not handle.error]
             raise handle.error
 
     def close(self) -> None:
@@ -137,11 +140,10 @@ class Streams:
             self._process = 0
             return
         try:
-            while self.under_way:
+            while self._handles:
                 self._advance()
             self._raise_failures()
         finally:
-            self._process = 0
             self._abandon()
 
     def __enter__(self) -> Streams:
@@ -157,139 +159,54 @@ class Streams:
             raise WorkbenchError("these streams are closed: make new ones")
         raise WorkbenchError(f"these streams are process {self._process}'s, and this is its fork: CUDA needs a `spawn`")
 
-    def _start(self, handle: Handle, way: Way) -> bool:
-        """Hand a transfer on to the device; returns whether there is room, and what it waits for is there too."""
-        for work in handle.waits:
-            if work.stream is None and not work.is_over:  # it is held
-                return False
-        lane = way.lanes.take()
-        if lane is None:
-            return False
-        try:
-            self._enqueue(handle, lane)
-        except BaseException as error:
-            self._undo(handle, way, lane, error)
-            raise
-        handle.stream, handle.waits = lane.stream, ()
-        if not lane.transfers:
-            way.busy.append(lane)
-        lane.transfers.append(handle)
-        return True
+    def _advance(self) -> None:
+        """Wait for the device to get on, take in all that is over, and hand on all that there is room for."""
+        self._native.advance()
+        self._collect()
+        self._check(self._failure())
 
-    def _enqueue(self, handle: Handle, lane: Lane) -> None:
-        source, target, way = handle.transfer.source, handle.transfer.target, handle.direction
-        waits = []
-        for work in handle.waits:
-            if lane.must_wait(work):
-                waits.append(work.end)
-        if waits or not lane.transfers:
-            handle.begin = self._events.take()
-        handle.end = self._events.take()
-        with self._telling:
-            handle.submitted_ns, handle.call_ns = self._device.hand_on(
-                lane.stream, waits, handle.begin, target.address, source.address, source.bytes, way, handle.end
-            )
-
-    def _undo(self, handle: Handle, way: Way, lane: Lane, error: BaseException) -> None:
-        """A transfer failed in the middle: nothing of it may be under way any more, and what it borrowed comes back."""
-        for stream in {lane.stream, *(work.stream for work in handle.waits if work.stream is not None)}:
-            with suppress(DeviceError):
-                self._device.synchronise(stream)
-        self._events.give_back(handle.begin, handle.end)
-        way.lanes.give_back(lane)
-        handle.is_over, handle.error, handle.waits = True, error, ()
-
-    def _end_step(self, step: Work, reads: tuple[Block, ...], writes: tuple[Block, ...]) -> None:
-        self._refuse_misuse()
-        try:
-            self._device.record(step.end, self._compute)
-        except BaseException:
-            self._events.give_back(step.end)
-            raise
-        self._ordering.add(step, reads, writes)
-        self._steps.append(step)
-        if self._device.has_happened(self._steps[0].end):
-            self._take_in_steps()
-
-    def _take_in_steps(self) -> None:
-        while self._steps and self._device.has_happened(self._steps[0].end):
-            step = self._steps.popleft()
-            step.is_over = True
-            self._events.give_back(step.end)
-
-    def _take_in(self, way: Way, most: int, unfinished: int) -> None:
-        """Take in up to `most` transfers that are over; looks in vain at no more than `unfinished`."""
-        unfinished = min(unfinished, len(way.busy))
-        while way.busy and most and unfinished:
-            lane = way.busy[0]
-            if self._device.has_happened(lane.transfers[0].end):
-                self._end(lane.transfers.popleft(), way, lane)
-                most -= 1
-            else:
-                way.busy.rotate(-1)
-                unfinished -= 1
-
-    def _end(self, handle: Handle, way: Way, lane: Lane) -> None:
-        time_ns = self._device.time_ns
-        try:
-            handle.began_ns = time_ns(handle.begin) if handle.begin else max(lane.ended_ns, handle.submitted_ns)
-            handle.ended_ns = lane.ended_ns = time_ns(handle.end)
-        finally:
+    def _collect(self) -> None:
+        """Take in what is over."""
+        for number, *told in self._native.collect():
+            handle = self._handles.pop(number)
+            handle.stream, handle.submitted_ns, handle.call_ns, handle.began_ns, handle.ended_ns, status = told
             handle.is_over = True
-            self.under_way -= 1
-            self._events.give_back(handle.begin, handle.end)
-            way.lanes.give_back(lane)
-            if not lane.transfers:
-                way.busy.popleft()
-        self._probe.copy(_told(handle, self._device.number))
-
-    def _hand_on(self, way: Way, most: int) -> None:
-        for handle in [*islice(way.held, most)]:
-            try:
-                if not self._start(handle, way):
-                    return
-            except Exception as error:
-                self._failed.append(error)
-                if handle.is_held:  # it is not this transfer that failed: no stream could be made
-                    return
-            finally:
-                if not handle.is_held:
-                    way.held.popleft()
-                    self.under_way -= handle.is_over
+            if status:
+                handle.error = DeviceError(self._device.said(status))
+                self._failed.append(handle.error)
+            else:
+                self._probe.copy(_told(handle, self._device.number))
 
     def _raise_failures(self) -> None:
         if self._failed:
             failed, self._failed = self._failed, []
             raise failed[0]
+        self._check(self._failure())
 
-    def _advance(self) -> None:
-        """Wait for the device to get on, take in all that is over, and hand on all that there is room for."""
-        for way in self._ways.values():
-            if way.busy:
-                self._device.synchronise(way.busy[0].stream)
-        self._take_in_steps()
-        for way in self._ways.values():
-            self._take_in(way, self.under_way, len(way.busy))
-        for way in self._ways.values():
-            self._hand_on(way, len(way.held))
-        if not any(way.busy for way in self._ways.values()):  # what is held still can not be handed on
-            self._raise_failures()
+    def _failure(self) -> int:
+        """What failed on the device and is no transfer's, as a status."""
+        status = int(self._head[FAILED])
+        self._head[FAILED] = 0
+        return status
+
+    def _check(self, status: int) -> None:
+        if status:
+            raise DeviceError(self._device.said(status))
 
     def _abandon(self) -> None:
         """Give everything back, also where the device failed under it."""
-        for way in self._ways.values():
-            for handle in [*way.held, *(handle for lane in way.busy for handle in lane.transfers)]:
-                handle.is_over, handle.error = True, WorkbenchError("the streams were closed before it was over")
-            way.held.clear()
-            way.busy.clear()
-            way.lanes.close()
-        self._steps.clear()
-        self._events.close()
-        self.under_way = 0
+        self._process = 0
+        for handle in self._handles.values():
+            handle.is_over, handle.error = True, WorkbenchError("the streams were closed before it was over")
+        self._handles.clear()
+        self._native.close()
+
+
+def _addresses(blocks: Iterable[Block]) -> array[int]:
+    return array("Q", [block.address for block in blocks])
 
 
 def _told(handle: Handle, device: int) -> Copy:
     """A transfer that is over, as a run keeps it."""
-    assert handle.stream is not None
     times = handle.submitted_ns, handle.call_ns, handle.began_ns, handle.ended_ns
-    return Copy(handle.direction, handle.transfer.source.bytes, device, handle.stream, *times)
+    return Copy(handle.transfer.direction, handle.transfer.source.bytes, device, handle.stream, *times)

@@ -25,6 +25,10 @@ class Value(Protocol):
     name: ClassVar[str]
 
     @property
+    def has_thread(self) -> bool:
+        """Whether a thread hands transfers on to the driver, and not who submits them."""
+
+    @property
     def limit(self) -> int:
         """Streams at most."""
 
@@ -40,6 +44,7 @@ class Single:
     name: ClassVar[str] = "single"
     limit: ClassVar[int] = 1
     depth: ClassVar[int] = ANY
+    has_thread: bool = False
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,7 @@ class PerTransfer:
     name: ClassVar[str] = "per-transfer"
     depth: ClassVar[int] = 1
     limit: int = field(default_factory=lambda: _room_beside_compute() // OF_ITS_OWN)
+    has_thread: bool = True
 
     def __post_init__(self) -> None:
         """Refuses a pool with nothing to lend, and one that could fill the queues."""
@@ -63,6 +69,7 @@ class Bounded:
     name: ClassVar[str] = "bounded"
     limit: int = 32
     depth: int = field(default_factory=lambda: _depth(_room_beside_compute(), 32))
+    has_thread: bool = True
 
     def __post_init__(self) -> None:
         """Refuses a pool with nothing to lend, and one that could fill the queues."""

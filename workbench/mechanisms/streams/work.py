@@ -1,8 +1,7 @@
-"""What runs on streams: transfers of blocks of memory, and steps of compute."""
+"""What runs on streams: transfers of blocks of memory."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -13,35 +12,14 @@ if TYPE_CHECKING:
     import torch
 
 
-class Work:
-    """Something on a stream: a step of compute, or a transfer."""
-
-    __slots__ = ("end", "is_over", "number", "stream")
-
-    def __init__(self, number: int, stream: int | None = None, end: int = 0) -> None:
-        self.number = number  # in the order of submission
-        self.stream = stream  # None: not handed on to the device yet
-        self.end = end  # the event
-        self.is_over = False
-
-    @property
-    def is_held(self) -> bool:
-        """Whether the device does not have it yet."""
-        return self.stream is None and not self.is_over
-
-
+@dataclass(frozen=True, slots=True)
 class Block:
-    """A piece of memory that transfers go from and to, and what is under way on it. Two blocks must not overlap."""
+    """A piece of memory that transfers go from and to. Two blocks must not overlap."""
 
-    __slots__ = ("address", "bytes", "memory", "on_device", "readers", "writer")
-
-    def __init__(self, address: int, size: int, on_device: bool, memory: object = None) -> None:
-        self.address = address
-        self.bytes = size
-        self.on_device = on_device
-        self.memory = memory  # what must live as long
-        self.writer: Work | None = None  # the last one
-        self.readers: list[Work] = []  # since then
+    address: int
+    bytes: int
+    on_device: bool
+    memory: object = field(default=None, compare=False)  # what must live as long
 
 
 def blocks_of(memory: torch.Tensor, size: int) -> list[Block]:
@@ -63,6 +41,7 @@ class Transfer:
     source: Block
     target: Block
     direction: int = field(init=False)  # to the device, which is a load, or to the host, which is a store
+    size_and_way: int = field(init=False, repr=False)  # as it is submitted
 
     def __post_init__(self) -> None:
         """Refuses what is no transfer."""
@@ -71,18 +50,19 @@ class Transfer:
         if self.source.on_device == self.target.on_device:
             raise UsageError("a transfer has one end on the device and one on the host")
         object.__setattr__(self, "direction", HOST_TO_DEVICE if self.target.on_device else DEVICE_TO_HOST)
+        object.__setattr__(self, "size_and_way", self.source.bytes << 1 | self.source.on_device)
 
 
-class Handle(Work):
-    """A transfer that was submitted. The times are there when it is over."""
+class Handle:
+    """A transfer that was submitted. What became of it is there when it is over."""
 
-    __slots__ = ("began_ns", "begin", "call_ns", "direction", "ended_ns", "error", "submitted_ns", "transfer", "waits")
+    __slots__ = ("began_ns", "call_ns", "ended_ns", "error", "is_over", "stream", "submitted_ns", "transfer")
 
-    def __init__(self, number: int, transfer: Transfer, waits: list[Work]) -> None:
-        self.number, self.stream, self.end, self.is_over = number, None, 0, False  # as Work does, without the call
+    def __init__(self, transfer: Transfer) -> None:
         self.transfer = transfer
-        self.direction = transfer.direction
-        self.waits: Sequence[Work] = waits  # until it is on the device
-        self.begin = 0  # the event; none: it begins when the one before it on its stream ends
-        self.submitted_ns = self.call_ns = self.began_ns = self.ended_ns = 0
-        self.error: BaseException | None = None
+        self.is_over = False
+        self.error: Exception | None = None
+        self.stream = 0
+        self.submitted_ns = 0  # to the driver
+        self.call_ns = 0  # that the driver took for it
+        self.began_ns = self.ended_ns = 0  # on the device

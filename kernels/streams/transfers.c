@@ -1,0 +1,242 @@
+// What becomes of a transfer: it is held until there is room and all that it waits for is on the device, handed on to a
+// lane, and taken in when it is over.
+#include "streams.h"
+
+enum { UNFINISHED = 32 }; // lanes that are looked at in vain before a look leaves the others to the next one
+
+static struct span source_of(const struct transfer *transfer) { return (struct span){&transfer->source, 1}; }
+static struct span target_of(const struct transfer *transfer) { return (struct span){&transfer->target, 1}; }
+
+static struct transfer *place_for(struct wb_streams *streams, uint64_t number) {
+    struct transfer *transfer = pop_last(&streams->spare_transfers);
+    struct references waits = transfer ? transfer->waits : (struct references){0};
+    if (!transfer) transfer = grown(NULL, sizeof *transfer);
+    *transfer = (struct transfer){.work.number = number, .waits = waits};
+    transfer->waits.count = 0;
+    return transfer;
+}
+
+// A transfer is over: tells of it, and has its place used again.
+static void finish(struct wb_streams *streams, struct transfer *transfer, uint64_t began_ns, uint64_t ended_ns, int status) {
+    transfer->work.is_over = true;
+    struct done *done = &streams->done;
+    if (done->count == done->room) {
+        done->room = done->room ? 2 * done->room : 256;
+        done->of = grown(done->of, done->room * sizeof *done->of);
+    }
+    done->of[done->count++] = (struct wb_done){
+        .number = transfer->work.number,
+        .stream = (uintptr_t)transfer->work.stream,
+        .submitted_ns = transfer->submitted_ns,
+        .call_ns = transfer->call_ns,
+        .began_ns = began_ns,
+        .ended_ns = ended_ns,
+        .status = (uint64_t)status,
+    };
+    streams->shared->under_way--;
+    push(&streams->spare_transfers, transfer);
+}
+
+// --- to the device
+
+static void note(struct wb_streams *streams, int status) {
+    if (status) streams->shared->failed = (uint64_t)status;
+}
+
+static int copy(const struct wb_device *device, const struct transfer *one, void *stream) {
+    if (one->way == LOAD) return device->copy_to_device(one->target, (const void *)one->source, one->bytes, stream);
+    return device->copy_to_host((void *)one->target, one->source, one->bytes, stream);
+}
+
+static int enqueue(struct wb_streams *streams, struct transfer *one, struct lane *lane) {
+    const struct wb_device *device = streams->device;
+    bool begins = !lane->transfers.count;
+    int status = take_event(device, &streams->events, &one->work.end);
+    one->submitted_ns = now();
+    for (size_t i = 0; i < one->waits.count && !status; i++) {
+        if (!must_wait(lane, one->waits.of[i])) continue;
+        status = device->wait(lane->stream, one->waits.of[i].work->end, 0);
+        begins = true;
+    }
+    if (begins && !status) status = take_event(device, &streams->events, &one->begin);
+    if (begins && !status) status = device->record(one->begin, lane->stream);
+    if (!status) status = copy(device, one, lane->stream);
+    if (!status) status = device->record(one->work.end, lane->stream);
+    one->call_ns = now() - one->submitted_ns;
+    return status;
+}
+
+// It failed in the middle: nothing of it may be under way any more, nor what others took it to wait for, and what it
+// borrowed comes back.
+static void undo(struct wb_streams *streams, struct transfer *one, struct lane *lane, int status) {
+    streams->device->synchronise(lane->stream);
+    for (size_t i = 0; i < one->waits.count; i++)
+        if (!is_over(one->waits.of[i])) streams->device->synchronise(one->waits.of[i].work->stream);
+    give_back_event(&streams->events, one->begin);
+    give_back_event(&streams->events, one->work.end);
+    give_back_lane(&streams->ways[one->way].lanes, lane);
+    finish(streams, one, 0, 0, status);
+}
+
+static bool waits_for_held(const struct references *waits) {
+    for (size_t i = 0; i < waits->count; i++)
+        if (is_held(waits->of[i])) return true;
+    return false;
+}
+
+// Gives whether a transfer need not be held: it is on the device, or it failed.
+static bool start(struct wb_streams *streams, struct transfer *one) {
+    struct way *way = &streams->ways[one->way];
+    struct lane *lane = NULL;
+    if (waits_for_held(&one->waits)) return false;
+    note(streams, take_lane(streams->device, &way->lanes, &lane)); // where it fails, it is not this transfer that does
+    if (!lane) return false;
+    int status = enqueue(streams, one, lane);
+    if (status) {
+        undo(streams, one, lane, status);
+        return true;
+    }
+    one->work.stream = lane->stream, one->work.is_on_device = true, one->waits.count = 0;
+    if (!lane->transfers.count) push(&way->busy, lane);
+    push(&lane->transfers, one);
+    streams->shared->on_device++;
+    return true;
+}
+
+void accept(struct wb_streams *streams, uint64_t number, uint64_t target, uint64_t source, uint64_t bytes, int way) {
+    struct transfer *one = place_for(streams, number);
+    one->target = target, one->source = source, one->bytes = bytes, one->way = way;
+    streams->shared->under_way++;
+    if (streams->given.is_ordered) before(&streams->blocks, source_of(one), target_of(one), &one->waits);
+    if (streams->ways[way].held.count || !start(streams, one)) push(&streams->ways[way].held, one);
+    if (streams->given.is_ordered) add(&streams->blocks, &one->work, source_of(one), target_of(one));
+}
+
+static void hand_on_held(struct wb_streams *streams, struct way *way, uint64_t most) {
+    for (; most && way->held.count && start(streams, first_of(&way->held)); most--) pop_first(&way->held);
+}
+
+// --- from the device
+
+static void end(struct wb_streams *streams, struct way *way, struct lane *lane) {
+    const struct wb_device *device = streams->device;
+    struct transfer *one = pop_first(&lane->transfers);
+    uint64_t began = lane->ended_ns > one->submitted_ns ? lane->ended_ns : one->submitted_ns;
+    int status = one->begin ? time_of(device, &streams->clock, one->begin, &began) : SUCCESS;
+    if (!status) status = time_of(device, &streams->clock, one->work.end, &lane->ended_ns);
+    give_back_event(&streams->events, one->begin);
+    give_back_event(&streams->events, one->work.end);
+    give_back_lane(&way->lanes, lane);
+    if (!lane->transfers.count) pop_first(&way->busy);
+    streams->shared->on_device--;
+    finish(streams, one, began, lane->ended_ns, status);
+}
+
+// Takes in up to `most` that are over; looks in vain at no more than `unfinished` lanes.
+static int take_in(struct wb_streams *streams, struct way *way, uint64_t most, uint64_t unfinished) {
+    if (unfinished > way->busy.count) unfinished = way->busy.count;
+    while (way->busy.count && most && unfinished) {
+        struct lane *lane = first_of(&way->busy);
+        const struct transfer *one = first_of(&lane->transfers);
+        int status = streams->device->query(one->work.end);
+        if (status && status != NOT_READY) return status;
+        if (status) {
+            push(&way->busy, pop_first(&way->busy));
+            unfinished--;
+        } else {
+            end(streams, way, lane);
+            most--;
+        }
+    }
+    return SUCCESS;
+}
+
+static int take_in_steps(struct wb_streams *streams) {
+    struct work *step;
+    while ((step = first_of(&streams->steps))) {
+        int status = streams->device->query(step->end);
+        if (status) return status == NOT_READY ? SUCCESS : status;
+        step->is_over = true;
+        give_back_event(&streams->events, step->end);
+        push(&streams->spare_steps, pop_first(&streams->steps));
+    }
+    return SUCCESS;
+}
+
+void look(struct wb_streams *streams, uint64_t most) {
+    note(streams, take_in_steps(streams));
+    for (int way = 0; way < WAYS; way++) note(streams, take_in(streams, &streams->ways[way], most, UNFINISHED));
+    for (int way = 0; way < WAYS; way++) hand_on_held(streams, &streams->ways[way], most);
+    if (!streams->shared->under_way && !streams->steps.count) note(streams, calibrate(streams->device, &streams->clock));
+}
+
+void advance(struct wb_streams *streams) {
+    for (int way = 0; way < WAYS; way++) {
+        const struct lane *lane = first_of(&streams->ways[way].busy);
+        if (lane) note(streams, streams->device->synchronise(lane->stream));
+    }
+    note(streams, take_in_steps(streams));
+    for (int way = 0; way < WAYS; way++) note(streams, take_in(streams, &streams->ways[way], UINT64_MAX, UINT64_MAX));
+    for (int way = 0; way < WAYS; way++) hand_on_held(streams, &streams->ways[way], UINT64_MAX);
+}
+
+// --- compute
+
+// Gives NOT_READY where the compute waits for what is held: `advance`, and try again.
+int begin_step(struct wb_streams *streams, struct span reads, struct span writes) {
+    int status = SUCCESS;
+    streams->waits.count = 0;
+    if (streams->given.is_ordered) before(&streams->blocks, reads, writes, &streams->waits);
+    if (waits_for_held(&streams->waits)) return NOT_READY;
+    keep_last_of_each_stream(&streams->waits);
+    for (size_t i = 0; i < streams->waits.count && !status; i++)
+        status = streams->device->wait(streams->given.compute, streams->waits.of[i].work->end, 0);
+    if (status || streams->next_end) return status;
+    return take_event(streams->device, &streams->events, &streams->next_end);
+}
+
+int end_step(struct wb_streams *streams, struct span reads, struct span writes) {
+    int status = streams->next_end ? SUCCESS : take_event(streams->device, &streams->events, &streams->next_end);
+    if (!status) status = streams->device->record(streams->next_end, streams->given.compute);
+    if (status) return status;
+    struct work *step = pop_last(&streams->spare_steps);
+    if (!step) step = grown(NULL, sizeof *step);
+    *step = (struct work){.number = ++streams->steps_begun, .is_on_device = true};
+    step->stream = streams->given.compute, step->end = streams->next_end, streams->next_end = NULL;
+    if (streams->given.is_ordered) add(&streams->blocks, step, reads, writes);
+    push(&streams->steps, step);
+    return take_in_steps(streams);
+}
+
+// --- in the end
+
+static void free_all(struct queue *queue) {
+    void *item;
+    while ((item = pop_last(queue))) free(item);
+    empty(queue);
+}
+
+static void free_transfers(struct queue *queue) {
+    struct transfer *one;
+    while ((one = pop_last(queue))) {
+        free(one->waits.of);
+        free(one);
+    }
+    empty(queue);
+}
+
+// Gives everything back, also where the device failed under it.
+void abandon(struct wb_streams *streams) {
+    for (struct way *way = streams->ways; way < streams->ways + WAYS; way++) {
+        for (size_t i = 0; i < way->lanes.all.count; i++)
+            free_transfers(&((struct lane *)*in_queue(&way->lanes.all, i))->transfers);
+        free_transfers(&way->held);
+        empty(&way->busy);
+        destroy_lanes(streams->device, &way->lanes);
+    }
+    destroy_events(streams->device, &streams->events);
+    destroy_clock(streams->device, &streams->clock);
+    forget_blocks(&streams->blocks);
+    free_all(&streams->steps), free_all(&streams->spare_steps), free_transfers(&streams->spare_transfers);
+    free(streams->waits.of), free(streams->done.of), free(streams->told.of);
+}
