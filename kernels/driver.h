@@ -50,11 +50,19 @@ bool wb_is_capturing(void *stream);
 /* Whether driver events are recorded now. */
 bool wb_records_driver(void);
 
-/* An event of the driver's layer, for the three below. */
+/* An event of the driver's layer, for the two below. */
 struct wb_record wb_driver_event(uint8_t tier, uint64_t address, size_t bytes);
 void wb_driver_emit(struct wb_record event);
+/* Memory was handed out, or there was none. */
 void wb_driver_took(struct wb_record event, wb_status status);
-void wb_driver_gives(uint64_t address);
+
+/* Memory is about to be given back, and was. Address 0: nothing is said of it. */
+struct wb_giving {
+    uint64_t address, number;
+};
+struct wb_giving wb_driver_gives(uint64_t address);
+void wb_driver_gave(struct wb_giving giving, wb_status status);
+void wb_driver_emit_free(uint64_t address); /* no more than the record */
 
 /* Record virtual memory that has no mapping yet: a reading counts it. */
 void wb_record_unmapped(void);

@@ -20,17 +20,8 @@ void wb_driver_emit(struct wb_record event) {
     if (wb_records_driver()) wb_emit(&event, event.kind == WB_ALLOC && wb_keeps_stack(event.bytes));
 }
 
-/* Memory was handed out, or there was none. */
-void wb_driver_took(struct wb_record event, wb_status status) {
-    if (status != WB_SUCCESS && status != WB_OUT_OF_MEMORY) return;
-    if (status == WB_OUT_OF_MEMORY) event.kind = WB_REFUSED;
-    event.owner = wb_owner_of_driver();
-    wb_driver_emit(event);
-}
-
-/* Memory is about to be given back. Recorded before it is: afterwards another thread may have it. */
-void wb_driver_gives(uint64_t address) {
-    if (address) wb_driver_emit((struct wb_record){.kind = WB_FREE, .layer = WB_DRIVER, .address = address, .device = -1});
+void wb_driver_emit_free(uint64_t address) {
+    wb_driver_emit((struct wb_record){.kind = WB_FREE, .layer = WB_DRIVER, .address = address, .device = -1});
 }
 
 /* --- of the device ------------------------------------------------------------------------------------------------ */
@@ -71,8 +62,10 @@ WB_DRIVER_HOOK(cuMemAllocManaged, (wb_device_ptr *address, size_t bytes, unsigne
 
 WB_DRIVER_HOOK(cuMemFree_v2, (wb_device_ptr address)) {
     WB_NEEDS(cuMemFree_v2);
-    wb_driver_gives(address);
-    return real_cuMemFree_v2(address);
+    struct wb_giving giving = wb_driver_gives(address);
+    wb_status status = real_cuMemFree_v2(address);
+    wb_driver_gave(giving, status);
+    return status;
 }
 
 /* --- of the device, in the order of a stream ---------------------------------------------------------------------- */
@@ -84,8 +77,8 @@ static void took_on_stream(const wb_device_ptr *address, size_t bytes, void *str
     wb_driver_took(event, status);
 }
 
-static void gives_on_stream(wb_device_ptr address, void *stream) {
-    if (wb_records_driver() && !wb_is_capturing(stream)) wb_driver_gives(address);
+static struct wb_giving gives_on_stream(wb_device_ptr address, void *stream) {
+    return wb_driver_gives(wb_records_driver() && !wb_is_capturing(stream) ? address : 0);
 }
 
 #define ON_STREAM(suffix)                                                                             \
@@ -104,8 +97,10 @@ static void gives_on_stream(wb_device_ptr address, void *stream) {
     }                                                                                                 \
     WB_DRIVER_HOOK(cuMemFreeAsync##suffix, (wb_device_ptr address, void *stream)) {                   \
         WB_NEEDS(cuMemFreeAsync##suffix);                                                             \
-        gives_on_stream(address, stream);                                                             \
-        return real_cuMemFreeAsync##suffix(address, stream);                                          \
+        struct wb_giving giving = gives_on_stream(address, stream);                                   \
+        wb_status status = real_cuMemFreeAsync##suffix(address, stream);                              \
+        wb_driver_gave(giving, status);                                                               \
+        return status;                                                                                \
     }
 ON_STREAM()
 ON_STREAM(_ptsz)
@@ -132,8 +127,10 @@ WB_DRIVER_HOOK(cuMemAllocHost_v2, (void **address, size_t bytes)) {
 
 WB_DRIVER_HOOK(cuMemFreeHost, (void *address)) {
     WB_NEEDS(cuMemFreeHost);
-    wb_driver_gives((uintptr_t)address);
-    return real_cuMemFreeHost(address);
+    struct wb_giving giving = wb_driver_gives((uintptr_t)address);
+    wb_status status = real_cuMemFreeHost(address);
+    wb_driver_gave(giving, status);
+    return status;
 }
 
 /* Memory of the host's that is locked where it lies: until it is let go it counts here and not there. */
@@ -149,8 +146,10 @@ WB_DRIVER_HOOK(cuMemHostRegister_v2, (void *address, size_t bytes, unsigned flag
 
 WB_DRIVER_HOOK(cuMemHostUnregister, (void *address)) {
     WB_NEEDS(cuMemHostUnregister);
-    wb_driver_gives((uintptr_t)address);
-    return real_cuMemHostUnregister(address);
+    struct wb_giving giving = wb_driver_gives((uintptr_t)address);
+    wb_status status = real_cuMemHostUnregister(address);
+    wb_driver_gave(giving, status);
+    return status;
 }
 
 const struct wb_hook wb_memory_hooks[] = {

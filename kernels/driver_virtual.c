@@ -18,19 +18,21 @@ struct property { /* CUmemAllocationProp, as far as it is read */
 enum { ON_DEVICE = 1 };
 
 struct memory {
-    handle handle; /* 0: a free place */
+    handle handle;
     size_t bytes;
     uint64_t address; /* what its allocation was recorded under, 0: it was not yet */
     uint32_t owner;
     int handles, mappings;
+    int releases; /* that are under way */
     int16_t device;
     uint8_t tier;
 };
 
 struct mapping {
-    uint64_t address; /* 0: a free place */
+    uint64_t address;
     size_t bytes;
     handle handle;
+    bool goes; /* is being unmapped */
 };
 
 /* Searched from the newest on, which is what a program asks for next. */
@@ -72,10 +74,24 @@ static struct memory *memory_of(handle of) {
     return NULL;
 }
 
-static struct mapping *mapping_in(uint64_t start, uint64_t end) {
+static struct memory *released_memory_of(handle of) {
+    struct memory *first = memories.places, *at = first + memories.used;
+    while (at-- > first)
+        if (at->handle == of && at->releases) return at;
+    return NULL;
+}
+
+static struct memory *recorded_at(uint64_t address) {
+    struct memory *first = memories.places, *at = first + memories.used;
+    while (at-- > first)
+        if (at->address == address) return at;
+    return NULL;
+}
+
+static struct mapping *mapping_in(uint64_t start, uint64_t end, bool goes) {
     struct mapping *first = mappings.places, *at = first + mappings.used;
     while (at-- > first)
-        if (at->address < end && at->address + at->bytes > start) return at;
+        if (at->goes == goes && at->address < end && at->address + at->bytes > start) return at;
     return NULL;
 }
 
@@ -88,15 +104,18 @@ static struct wb_record event_of(const struct memory *memory) {
     return event;
 }
 
+/* Memory that was recorded under the same address has left it: the new record says so, whichever thread is first. */
 static void record_at(struct memory *memory, uint64_t address) {
-    wb_driver_gives(memory->address);
+    struct memory *before = recorded_at(address);
+    if (before) before->address = 0;
+    if (memory->address) wb_driver_emit_free(memory->address);
     memory->address = address;
     wb_driver_emit(event_of(memory));
 }
 
 static void let_go(struct memory *memory) {
     if (memory->handles > 0 || memory->mappings > 0) return;
-    wb_driver_gives(memory->address);
+    if (memory->address) wb_driver_emit_free(memory->address);
     drop(&memories, memory);
 }
 
@@ -127,9 +146,14 @@ static void mapped(uint64_t address, size_t bytes, handle of) {
     if (!memory->mappings++ && (!memory->address || memory->address == memory->handle)) record_at(memory, address);
 }
 
+static void mark(uint64_t address, size_t bytes, bool goes) {
+    struct mapping *mapping;
+    while ((mapping = mapping_in(address, address + bytes, !goes))) mapping->goes = goes;
+}
+
 static void unmapped(uint64_t address, size_t bytes) {
     struct mapping *mapping;
-    while ((mapping = mapping_in(address, address + bytes))) {
+    while ((mapping = mapping_in(address, address + bytes, true))) {
         struct memory *memory = memory_of(mapping->handle);
         drop(&mappings, mapping);
         if (!memory) continue;
@@ -138,9 +162,16 @@ static void unmapped(uint64_t address, size_t bytes) {
     }
 }
 
-static void released(handle of) {
+static void releases(handle of) {
     struct memory *memory = memory_of(of);
+    if (memory) memory->releases++;
+}
+
+static void released(handle of, wb_status status) {
+    struct memory *memory = released_memory_of(of);
     if (!memory) return;
+    memory->releases--;
+    if (status != WB_SUCCESS) return;
     memory->handles--;
     let_go(memory);
 }
@@ -153,7 +184,8 @@ void wb_record_unmapped(void) {
     pthread_mutex_unlock(&guard);
 }
 
-/* --- the hooks. What gives memory back is recorded before it does, what takes some after. -------------------------- */
+/* --- the hooks. All is recorded once it is done. What is given back is marked before: by then another thread may have
+ * got its handle or its addresses again. ----------------------------------------------------------------------------- */
 
 static void end(void) { pthread_mutex_unlock(&guard); }
 static void before_fork(void) { pthread_mutex_lock(&guard); }
@@ -177,9 +209,9 @@ static bool begin(void) {
 WB_DRIVER_HOOK(cuMemCreate, (handle * made, size_t bytes, const struct property *property, unsigned long long flags)) {
     WB_NEEDS(cuMemCreate);
     wb_status status = real_cuMemCreate(made, bytes, property, flags);
-    if ((status == WB_SUCCESS || status == WB_OUT_OF_MEMORY) && begin()) {
-        if (status == WB_SUCCESS) created(*made, bytes, property);
-        else refused(bytes, property);
+    if (status == WB_OUT_OF_MEMORY && wb_records_driver()) refused(bytes, property);
+    if (status == WB_SUCCESS && begin()) {
+        created(*made, bytes, property);
         end();
     }
     return status;
@@ -198,19 +230,30 @@ WB_DRIVER_HOOK(cuMemMap, (wb_device_ptr address, size_t bytes, size_t offset, ha
 WB_DRIVER_HOOK(cuMemUnmap, (wb_device_ptr address, size_t bytes)) {
     WB_NEEDS(cuMemUnmap);
     if (begin()) {
-        unmapped(address, bytes);
+        mark(address, bytes, true);
         end();
     }
-    return real_cuMemUnmap(address, bytes);
+    wb_status status = real_cuMemUnmap(address, bytes);
+    if (begin()) {
+        if (status == WB_SUCCESS) unmapped(address, bytes);
+        else mark(address, bytes, false);
+        end();
+    }
+    return status;
 }
 
 WB_DRIVER_HOOK(cuMemRelease, (handle of)) {
     WB_NEEDS(cuMemRelease);
     if (begin()) {
-        released(of);
+        releases(of);
         end();
     }
-    return real_cuMemRelease(of);
+    wb_status status = real_cuMemRelease(of);
+    if (begin()) {
+        released(of, status);
+        end();
+    }
+    return status;
 }
 
 WB_DRIVER_HOOK(cuMemRetainAllocationHandle, (handle * made, void *address)) {

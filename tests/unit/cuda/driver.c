@@ -12,7 +12,20 @@ typedef uint64_t ptr;
 size_t test_used = 3 << 20;
 static ptr next = 0x700000000000;
 static void *launched[16];
-static int has_context, is_capturing;
+static int has_context, is_capturing, fails;
+static void (*on_free)(void);
+static ptr in_context[64]; // that it takes with it
+static int held, gone;     // of these, up to now and with former contexts
+
+static int in(int status, const ptr *address) { return status ? status : (in_context[held++ % 64] = *address, 0); }
+
+// What gives memory back. It has, when another thread can be first.
+static int gives(int status) {
+    void (*call)(void) = on_free;
+    on_free = NULL;
+    if (call && !fails) call();
+    return fails ? 700 : status;
+}
 
 static int took(ptr *address, size_t bytes) {
     if (bytes > (size_t)1 << 40) return 2;
@@ -42,21 +55,27 @@ int cuDevicePrimaryCtxRetain(void **made, int device) {
     has_context = 1;
     return *made = &has_context, device;
 }
-int cuMemAlloc_v2(ptr *address, size_t bytes) { return took(address, bytes); }
-int cuMemFree_v2(ptr address) { return address ? 0 : 1; }
+int cuDevicePrimaryCtxReset_v2(int device) { return gone = held, has_context = 0, device; }
+int cuMemAlloc_v2(ptr *address, size_t bytes) { return in(took(address, bytes), address); }
+int cuMemFree_v2(ptr address) { return gives(!address); }
 int cuMemAllocAsync(ptr *address, size_t bytes, void *stream) { return (void)stream, took(address, bytes); }
-int cuMemFreeAsync(ptr address, void *stream) { return (void)stream, address ? 0 : 1; }
-int cuMemHostAlloc(void **address, size_t bytes, unsigned flags) { return took((ptr *)address, bytes) | (int)flags; }
-int cuMemHostRegister_v2(void *address, size_t bytes, unsigned flags) { return !address | !bytes | (int)flags; }
-int cuMemHostUnregister(void *address) { return !address; }
+int cuMemFreeAsync(ptr address, void *stream) { return (void)stream, gives(!address); }
+int cuMemHostAlloc(void **address, size_t bytes, unsigned flags) {
+    return in(took((ptr *)address, bytes) | (int)flags, (ptr *)address);
+}
+int cuMemFreeHost(void *address) { return gives(!address); }
+int cuMemHostRegister_v2(void *address, size_t bytes, unsigned flags) {
+    return in(!address | !bytes | (int)flags, (ptr *)&address);
+}
+int cuMemHostUnregister(void *address) { return gives(!address); }
 int cuMemCreate(ptr *made, size_t bytes, const int *property, unsigned long long flags) {
     return (void)property, took(made, bytes) | (int)flags;
 }
 int cuMemMap(ptr address, size_t bytes, size_t offset, ptr of, unsigned long long flags) {
     return (int)(!address | !bytes | offset | !of | flags);
 }
-int cuMemUnmap(ptr address, size_t bytes) { return !address | !bytes; }
-int cuMemRelease(ptr of) { return !of; }
+int cuMemUnmap(ptr address, size_t bytes) { return gives(!address | !bytes); }
+int cuMemRelease(ptr of) { return gives(!of); }
 int cuMemRetainAllocationHandle(ptr *made, void *address) { return *made = (ptr)address - 0x1000, 0; }
 int cuStreamCreate(void **made, unsigned flags) { return test_used += 2 * MIB, *made = &next, flags > 1; }
 int cuStreamSynchronize(void *stream) { return !stream; }
@@ -85,6 +104,8 @@ int cuCtxPopCurrent_v2(void **popped) { return *popped = NULL, 0; }
 int cuEventRecord(void *event, void *stream) { return !event | !stream; }
 int cuStreamWaitEvent(void *stream, void *event, unsigned flags) { return !event | !stream | (int)flags; }
 int cuPointerGetAttribute(unsigned *value, int attribute, ptr pointer) {
+    for (int i = 0; i < gone; i++)
+        if (in_context[i % 64] == pointer) return 1;
     return *value = pointer >= 0x700000000000 ? 2 : 1, attribute != 2;
 }
 int cuMemcpyAsync(ptr to, ptr from, size_t bytes, void *stream) { return (void)stream, !to | !from | !bytes; }
@@ -107,6 +128,9 @@ int cuMemcpyBatchAsync_v2(ptr *to, ptr *from, size_t *bytes, size_t count, void 
 }
 
 void test_capture(int on) { is_capturing = on; }
+void test_fail(int on) { fails = on; }
+void test_on_free(void (*call)(void)) { on_free = call; } // once
+void test_next(ptr address) { next = address; }
 
 int cuGetProcAddress_v2(const char *symbol, void **function, int version, uint64_t flags, int *status) {
     static const char *const versioned[] = {"cuMemAlloc", "cuMemFree", "cuMemHostRegister", "cuMemcpyHtoDAsync"};
