@@ -64,6 +64,9 @@ struct wb_giving wb_driver_gives(uint64_t address);
 void wb_driver_gave(struct wb_giving giving, wb_status status);
 void wb_driver_emit_free(uint64_t address); /* no more than the record */
 
+/* Record what has gone with its context as given back. */
+void wb_record_gone(void);
+
 /* Record virtual memory that has no mapping yet: a reading counts it. */
 void wb_record_unmapped(void);
 

@@ -1,4 +1,5 @@
-/* What the driver has handed out at an address and not taken back. So a free that fails is none.
+/* What the driver has handed out at an address and not taken back. So a free that fails is none, and what goes with its
+ * context is known to be gone.
  *
  * A free is recorded once it has succeeded, and by then another thread may have the address already. So every
  * allocation has a number of its own: where the one given back has been followed by another, the record of that one has
@@ -109,6 +110,27 @@ void wb_driver_gave(struct wb_giving giving, wb_status status) {
     if (number_of(giving.address) == giving.number) {
         if (giving.number) forget(find(giving.address));
         wb_driver_emit_free(giving.address);
+    }
+    end();
+}
+
+/* The driver does not know an address any more whose memory is gone. */
+static bool is_gone(uint64_t address) {
+    enum { MEMORY_TYPE = 2, INVALID_VALUE = 1 };
+    unsigned type;
+    return wb_driver.pointer_attribute(&type, MEMORY_TYPE, address) == INVALID_VALUE;
+}
+
+void wb_record_gone(void) {
+    if (!wb_driver.pointer_attribute || !begin()) return;
+    for (size_t i = 0; i < room;) {
+        uint64_t address = places[i].address;
+        if (address && is_gone(address)) {
+            forget(&places[i]); /* which may move another one here */
+            wb_driver_emit_free(address);
+        } else {
+            i++;
+        }
     }
     end();
 }

@@ -8,7 +8,6 @@
 
 #include "driver.h"
 
-#define BASELINE 1 /* the flag of a reading whose change belongs to nobody */
 #define MOST_DEVICES 16
 
 /* --- NVML, by CUDA's numbers of the devices ------------------------------------------------------------------------ */
@@ -67,7 +66,7 @@ static void start_nvml(void) {
 
 /* --- readings ------------------------------------------------------------------------------------------------------- */
 
-static void read_device(const char *owner, int device) {
+static void read_device(const char *owner, int device, uint8_t flags) {
     struct memory_info memory;
     if (device >= atomic_load(&nvml.count) || !nvml.devices[device]) return;
     if (nvml.memory_info(nvml.devices[device], &memory)) return;
@@ -75,17 +74,19 @@ static void read_device(const char *owner, int device) {
     event.kind = WB_MEASURE;
     event.device = wb_device_number(device);
     event.owner = owner ? wb_name(owner) : 0;
-    event.flags = owner ? 0 : BASELINE;
+    event.flags = flags;
     wb_driver_emit(event);
 }
 
-void wb_measure(const char *owner, int device) {
+static void measure(const char *owner, int device, uint8_t flags) {
     if (!wb_records_driver()) return;
     wb_record_unmapped();
     if (device == WB_CURRENT_DEVICE && wb_driver.current_device && wb_driver.current_device(&device)) device = WB_ALL_DEVICES;
-    if (device >= 0) read_device(owner, device);
-    for (int each = 0; device < 0 && each < atomic_load(&nvml.count); each++) read_device(owner, each);
+    if (device >= 0) read_device(owner, device, flags);
+    for (int each = 0; device < 0 && each < atomic_load(&nvml.count); each++) read_device(owner, each, flags);
 }
+
+void wb_measure(const char *owner, int device) { measure(owner, device, owner ? 0 : WB_BASELINE); }
 
 /* Once the driver is initialised, which is when it knows the devices. */
 static void first_reading(const char *owner) {
@@ -124,17 +125,29 @@ WB_DRIVER_HOOK(cuInit, (unsigned flags)) {
 #define ARRAY(...) MEASURED("arrays", WB_CURRENT_DEVICE, __VA_ARGS__)
 
 CONTEXT(device, cuDevicePrimaryCtxRetain, (void **made, int device), made, device)
-CONTEXT(device, cuDevicePrimaryCtxRelease, (int device), device)
-CONTEXT(device, cuDevicePrimaryCtxRelease_v2, (int device), device)
-CONTEXT(device, cuDevicePrimaryCtxReset, (int device), device)
-CONTEXT(device, cuDevicePrimaryCtxReset_v2, (int device), device)
 CONTEXT(device, cuCtxCreate_v2, (void **made, unsigned flags, int device), made, flags, device)
 CONTEXT(device, cuCtxCreate_v3, (void **made, void *affinity, int count, unsigned flags, int device), made, affinity,
         count, flags, device)
 CONTEXT(device, cuCtxCreate_v4, (void **made, void *options, unsigned flags, int device), made, options, flags, device)
-CONTEXT(WB_ALL_DEVICES, cuCtxDestroy_v2, (void *context), context)
 CONTEXT(WB_CURRENT_DEVICE, cuCtxSetLimit, (int limit, size_t value), limit, value)
 CONTEXT(WB_CURRENT_DEVICE, cuCtxEnablePeerAccess, (void *context, unsigned flags), context, flags)
+
+/* What goes with a context: what was handed out in it, and its modules, streams and graphs. */
+#define CONTEXT_ENDS(device, name, parameters, ...)           \
+    WB_DRIVER_HOOK(name, parameters) {                        \
+        WB_NEEDS(name);                                       \
+        wb_status status = real_##name(__VA_ARGS__);          \
+        if (status == WB_SUCCESS) {                           \
+            wb_record_gone();                                 \
+            measure("context", device, WB_CONTEXT_ENDED);     \
+        }                                                     \
+        return status;                                        \
+    }
+CONTEXT_ENDS(device, cuDevicePrimaryCtxRelease, (int device), device)
+CONTEXT_ENDS(device, cuDevicePrimaryCtxRelease_v2, (int device), device)
+CONTEXT_ENDS(device, cuDevicePrimaryCtxReset, (int device), device)
+CONTEXT_ENDS(device, cuDevicePrimaryCtxReset_v2, (int device), device)
+CONTEXT_ENDS(WB_ALL_DEVICES, cuCtxDestroy_v2, (void *context), context)
 
 MODULE(cuModuleLoad, (void **made, const char *path), made, path)
 MODULE(cuModuleLoadData, (void **made, const void *image), made, image)

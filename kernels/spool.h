@@ -57,6 +57,12 @@ enum wb_mapping {
     WB_RANGE = 16,   /* a free of these addresses: of a part of a mapping, or of several */
 };
 
+/* `flags` of WB_MEASURE. */
+enum wb_reading {
+    WB_BASELINE = 1,  /* what has changed is of nobody */
+    WB_CONTEXT_ENDED = 2, /* what has gone is of its owner, and of all else that is measured */
+};
+
 /* `flags` of allocations of the driver. */
 enum wb_driver_flag { WB_REGISTERED = 1 /* memory of the host's own that was locked where it lies */ };
 

@@ -1,11 +1,13 @@
-"""Memory that the driver is given back or does not take back (kernels/driver_known.c)."""
+"""Memory that the driver is given back, does not take back, and loses with its context (kernels/driver_known.c)."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from tests.unit.driven import MIB, VIRTUAL, allocations
+from tests.unit.test_unrecorded import CONTEXT, MODULES, row, settled
 from workbench.recorder.native import ALLOC, FREE, MEASURE
+from workbench.recorder.unrecorded import CONTEXT_ENDED
 
 EVERY_KIND = """
 runtime.rt_start()
@@ -117,3 +119,35 @@ cuda.cuMemRelease(other)
         (FREE, 0),
     ]
     assert {record["address"] for record in taken} == {0x9000}
+
+
+def test_what_was_in_a_context_goes_with_it_and_the_rest_stays(recorded: Any) -> None:
+    found = recorded(
+        EVERY_KIND
+        + """
+many = [ask(2 * MIB) for _ in range(50)]
+reset = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int)(("cuDevicePrimaryCtxReset_v2", cuda))
+assert reset(0) == 0
+assert cuda.cuMemFreeAsync(on_stream, stream) == 0
+"""
+    )
+    taken = allocations(found)
+    (ended,) = (
+        place for place, record in enumerate(found) if record["flags"] & CONTEXT_ENDED and record["kind"] == MEASURE
+    )
+    frees = [record["address"] for record in found[:ended] if record["kind"] == FREE]
+    addresses = [record["address"] for record in taken if record["kind"] == ALLOC]
+    stays = addresses.pop(1)
+    assert sorted(frees) == sorted(addresses)
+    assert [(record["kind"], record["address"]) for record in found[ended + 1 :]] == [(FREE, stays)]
+
+
+def test_what_is_measured_of_a_context_goes_with_it() -> None:
+    made = row(1, MEASURE, 600, CONTEXT), row(2, MEASURE, 690, MODULES)
+    assert settled(*made, row(3, MEASURE, 150, CONTEXT, CONTEXT_ENDED))[2:] == [
+        (3, FREE, MODULES, 90),
+        (3, FREE, CONTEXT, 500),
+        (3, ALLOC, CONTEXT, 50),
+    ]
+    one_of_two = settled(*made, row(3, MEASURE, 390, CONTEXT, CONTEXT_ENDED))[2:]
+    assert one_of_two == [(3, FREE, CONTEXT, 500), (3, ALLOC, CONTEXT, 200)]

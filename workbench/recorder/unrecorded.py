@@ -15,7 +15,7 @@ import numpy.typing as npt
 from workbench.recorder.native import ALLOC, DRIVER, FREE, GPU, MEASURE
 from workbench.recorder.rows import ROW, Rows, none
 
-BASELINE = 1  # the flag of a reading taken before something is created
+BASELINE, CONTEXT_ENDED = 1, 2  # flags of a reading taken before something is created, after a context ended
 FIRST_ADDRESS = 1 << 56  # above every real one
 
 Key = tuple[int, int, int, int]  # process, device, owner, tag
@@ -45,7 +45,7 @@ class Unrecorded:
         for key in [key for key in self._held if key[0] == process and self._held[key]]:
             self._used[key[1]] -= self._held[key]
             at = np.zeros(1, ROW)
-            at["time_ns"], at["device"], at["owner"] = time_ns, key[1], key[2]
+            at["time_ns"], at["device"] = time_ns, key[1]
             frees.append((process, self._change(key, -self._held[key], at[0])))
         return frees
 
@@ -87,18 +87,26 @@ class Unrecorded:
         if grown > 0:
             return self._change((process, device, owner, tag), grown, reading)
         made = [none()]
-        for key in [key for key in self._held if key[:3] == (process, device, owner) and self._held[key]]:
+        for key in self._shrinking(process, reading, -grown):
             change = max(grown, -self._held[key])
             made.append(self._change(key, change, reading))
             grown -= change
         return np.concatenate(made)
+
+    def _shrinking(self, process: int, reading: np.void, size: int) -> list[Key]:
+        """Whose memory became less by `size`, in turn. What was made in a context goes before it, if that has ended."""
+        here = [key for key in self._held if key[:2] == (process, int(reading["device"])) and self._held[key]]
+        mine = [key for key in here if key[2] == int(reading["owner"])]
+        if reading["flags"] & CONTEXT_ENDED and size > sum(self._held[key] for key in mine):
+            return [key for key in here if key not in mine] + mine
+        return mine
 
     def _change(self, key: Key, change: int, at: np.void) -> Rows:
         before = self._held[key]
         self._held[key] += change
         made = np.array([at, at], ROW)
         made["kind"], made["bytes"] = (FREE, ALLOC), (before, self._held[key])
-        made["layer"], made["tier"], made["flags"], made["tag"] = DRIVER, GPU, 0, key[3]
+        made["layer"], made["tier"], made["flags"], made["owner"], made["tag"] = DRIVER, GPU, 0, key[2], key[3]
         made["address"] = FIRST_ADDRESS + list(self._held).index(key)
         made["asked"] = made["bytes"]
         return made[made["bytes"] > 0]
