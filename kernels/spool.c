@@ -99,12 +99,18 @@ static int reserve(int file) {
     return 0;
 }
 
+static uint64_t pid_namespace(void) {
+    struct stat found;
+    return syscall(SYS_newfstatat, AT_FDCWD, "/proc/self/ns/pid", &found, 0) ? 0 : found.st_ino;
+}
+
 static struct wb_ring *map_ring(int file) {
     void *memory = (void *)syscall(SYS_mmap, NULL, RING_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, file, (off_t)0);
     if (memory == MAP_FAILED) return NULL;
     struct wb_ring *ring = memory;
     ring->pid = (uint32_t)getpid();
     ring->parent = (uint32_t)getppid();
+    ring->pid_namespace = pid_namespace();
     ring->threshold = wb_limit();
     ring->magic = WB_RING_MAGIC;
     return ring;

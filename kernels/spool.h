@@ -70,14 +70,15 @@ enum wb_direction { WB_HOST_TO_DEVICE = 1, WB_DEVICE_TO_HOST = 2, WB_DEVICE_TO_D
 
 struct wb_ring {
     uint64_t magic;
-    uint32_t pid;
+    uint32_t pid; /* and `parent`: as the process's own namespace numbers them */
     uint32_t parent;
     _Atomic uint64_t head; /* slots claimed by writers */
     _Atomic uint64_t tail; /* slots given back by the scribe */
     _Atomic uint64_t lost; /* events dropped because the scribe did not keep up or is gone */
     uint64_t threshold;    /* host requests below it are not recorded */
     _Atomic uint64_t ended; /* 1: the recording is over, and nobody gives slots back any more */
-    uint8_t pad[4096 - 56];
+    uint64_t pid_namespace; /* inode of /proc/self/ns/pid, 0: not known */
+    uint8_t pad[4096 - 64];
 };
 _Static_assert(sizeof(struct wb_ring) == 4096, "records start on a page");
 

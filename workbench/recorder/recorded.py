@@ -11,6 +11,7 @@ from workbench.recorder.frames import Frames
 from workbench.recorder.live import Live
 from workbench.recorder.native import ALLOC, FRAME, FREE, HOST, MOVED, NAME, RANGE, RESERVED, STACK
 from workbench.recorder.native import Names as Definitions
+from workbench.recorder.numbers import number_here
 from workbench.recorder.rings import Ring
 from workbench.recorder.rows import Rows, none, renamed
 from workbench.run.streams import Names
@@ -51,8 +52,7 @@ class Recorded:
         self._stack_ids = np.zeros(1, np.uint32)
         self.live = Live()
         self.reserved = Live()  # addresses without memory, until the program makes pages of them usable
-        self.pid = self._ring.pid
-        self.parent = self._ring.parent
+        self.pid = number_here(self._ring.pid, self._ring.pid_namespace)
         self.threshold = self._ring.threshold
 
     def reserve(self, rows: Rows) -> None:

@@ -41,6 +41,7 @@ RECORD = np.dtype(
 _MAGIC = 0x31474E4952425721
 _HEADER = 4096  # bytes before the records of a ring
 _RECORDS = 1 << 16
+_WORDS = 8  # of 8 bytes that a ring's header has in use
 
 
 def write(records: Records) -> None:
@@ -65,10 +66,11 @@ class Ring:
             if os.fstat(file.fileno()).st_size != size:
                 raise RunError(f"{path} is not a ring of this version of the workbench")
             self._memory = mmap.mmap(file.fileno(), size)
-        self._header: npt.NDArray[np.uint64] = np.frombuffer(self._memory, np.uint64, 7)
+        self._header: npt.NDArray[np.uint64] = np.frombuffer(self._memory, np.uint64, _WORDS)
         if self._header[0] != _MAGIC:
             raise RunError(f"{path} is not a ring of this version of the workbench")
         self.pid, self.parent = (int(number) for number in np.frombuffer(self._memory, np.uint32, 4)[2:])
+        self.pid_namespace = int(self._header[7])
         self.threshold = int(self._header[5])
 
     @property
@@ -100,7 +102,7 @@ class Ring:
     def close(self) -> None:
         """Let go of the ring and delete the process's files; the process, if it goes on, waits for nobody."""
         self._header[6] = 1
-        self._header = np.zeros(7, np.uint64)
+        self._header = np.zeros(_WORDS, np.uint64)
         self._memory.close()
         self.path.unlink(missing_ok=True)
         self.path.with_suffix(".names").unlink(missing_ok=True)

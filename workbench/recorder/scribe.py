@@ -109,17 +109,18 @@ class Scribe:
             received = b""
         *lines, key.data["rest"] = (key.data["rest"] + received).split(b"\n")
         for line in lines:
-            self._handle(connection, line)
+            self._handle(connection, line, key.data["pid"])
         if not received and not self._finished:
             self._leave(connection)
 
     def _accept(self) -> None:
         connection, _ = self._server.accept()
-        if not wire.peer_is_same_user(connection):
+        pid, user = wire.peer(connection)
+        if user != os.getuid():
             connection.close()
             return
         self._root = self._root or connection
-        self._selector.register(connection, selectors.EVENT_READ, {"rest": b""})
+        self._selector.register(connection, selectors.EVENT_READ, {"rest": b"", "pid": pid})
 
     def _leave(self, connection: socket.socket) -> None:
         """A process hung up; where it is the one that asked for the recording, the recording ends without it."""
@@ -134,12 +135,14 @@ class Scribe:
         self._guarded(self._finish, status=manifests.INCOMPLETE)
         self._finished = True
 
-    def _handle(self, connection: socket.socket, line: bytes) -> None:
+    def _handle(self, connection: socket.socket, line: bytes, pid: int) -> None:
         if self._finished:
             return
         try:
             message: wire.Message = json.loads(line)
             wants_answer = message.pop("answer", False)
+            if "pid" in message and pid:
+                message["pid"] = pid  # the process may be in a namespace that numbers it otherwise
             answer = self._guarded(getattr(self, f"_do_{message.pop('do')}"), **message) or {}
         except (ValueError, AttributeError, KeyError, TypeError) as error:
             answer, wants_answer = {"error": f"the scribe does not understand {line[:80]!r}: {error}"}, True

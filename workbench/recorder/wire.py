@@ -36,10 +36,11 @@ def listen(folder: Path) -> socket.socket:
     return server
 
 
-def peer_is_same_user(connection: socket.socket) -> bool:
-    """Whether the other end belongs to the user that this process runs as."""
+def peer(connection: socket.socket) -> tuple[int, int]:
+    """The process at the other end, as this one's namespace numbers it (0: it has no number here), and its user."""
     credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-    return int(struct.unpack("3i", credentials)[1]) == os.getuid()
+    pid, user, _ = struct.unpack("3i", credentials)
+    return pid, user
 
 
 class Line:
