@@ -13,6 +13,7 @@ from workbench.kernels import library_path
 
 import workbench
 from tests.recording.conftest import record
+from workbench.errors import WorkbenchError
 from workbench.recorder import settings, wire
 from workbench.run.run import Run
 from workbench.run.store import Store
@@ -246,18 +247,30 @@ def test_more_processes_than_the_shell_allows_open_files_are_recorded(store: Sto
     assert events[events["asked"].between(3 * MIB, 4 * MIB)]["process"].nunique() == 14
 
 
-def test_a_workbench_in_a_folder_with_a_space_records(
-    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("folder", ["My Projects", "a:b"])
+def test_a_workbench_whose_path_a_list_would_cut_records(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], folder: str
 ) -> None:
-    library = tmp_path / "My Projects" / "_recorder.so"
-    library.parent.mkdir()
-    shutil.copy(library_path(), library)
-    monkeypatch.setattr(settings, "library_path", lambda: library)
-    run = workbench.record_program(
-        ["dd", "if=/dev/zero", "of=/dev/null", "bs=9M", "count=1", "status=none"], store=store
-    )
-    assert capfd.readouterr().err == ""
-    assert (run.events()["asked"] >= 9 * MIB).any()
+    away = tmp_path / folder
+    shutil.copytree(settings.SITE, away / "site")
+    shutil.copy(library_path(), away)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(settings, "library_path", lambda: away / library_path().name)
+    monkeypatch.setattr(settings, "SITE", away / "site")
+    for _ in range(2):  # makes the links, finds them
+        run = record(store, tmp_path, "import workbench\nwith workbench.phase('on'):\n    x = bytearray(9 << 20)\n")
+        assert capfd.readouterr().err == ""
+        assert (run.events()["asked"] >= 9 * MIB).any()
+        assert "on" in set(run.phases()["name"])
+
+
+def test_where_no_path_would_do_a_line_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cut = tmp_path / "a:b"
+    monkeypatch.setattr(settings, "SITE", cut)
+    for cache, said in ((cut, "and has none of ':'"), (Path("/proc/none"), "set XDG_CACHE_HOME")):
+        monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+        with pytest.raises(WorkbenchError, match=said):
+            settings.Settings().environment(tmp_path)
 
 
 def test_a_program_that_loads_no_libraries_is_not_passed_off_as_recorded(store: Store, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from workbench.errors import UsageError, nearest
 from workbench.kernels import library_path
+from workbench.recorder.cache import without
 
 SPOOL = "spool"  # the folder of the rings, in the folder of the run
 FOLLOWED = "followed"  # a file in it that whoever follows the run touches
@@ -74,19 +75,13 @@ class Settings:
             "WORKBENCH_WITHOUT": " ".join(self.without),
             "WORKBENCH_COPIES": "1" if self.copies else "",
             "WORKBENCH_TORCH_MIN": str(self.block_minimum),
-            "PYTHONPATH": _before(str(SITE), "PYTHONPATH"),
-            **_preloading(library_path()),
+            "PYTHONPATH": _before(str(without(os.pathsep, SITE)), "PYTHONPATH"),
+            "LD_PRELOAD": _before(str(_preloaded(library_path())), "LD_PRELOAD"),
         }
 
 
-def _preloading(library: Path) -> dict[str, str]:
-    """The variables that load a library before all others. A space would end its path, so then it is looked for."""
-    if " " not in str(library):
-        return {"LD_PRELOAD": _before(str(library), "LD_PRELOAD")}
-    return {
-        "LD_PRELOAD": _before(library.name, "LD_PRELOAD"),
-        "LD_LIBRARY_PATH": _before(str(library.parent), "LD_LIBRARY_PATH"),
-    }
+def _preloaded(library: Path) -> Path:
+    return without(": ", library.parent) / library.name
 
 
 def _before(first: str, variable: str) -> str:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from workbench.recorder import native
+from workbench.recorder.cache import BETTER, cache
 from workbench.recorder.sources import Unavailable
 
 COMPILE_WITHIN_S = 120
@@ -58,11 +59,9 @@ def compiled(torch: Any) -> Path:
 
 def _cache() -> Path:
     try:
-        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "memory-workbench")
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except (OSError, RuntimeError) as error:  # RuntimeError: nobody knows where this user is at home
-        raise Unavailable(f"{WHAT}: {error}: set XDG_CACHE_HOME to a folder that can be written") from None
-    return folder
+        return cache()
+    except OSError as error:
+        raise Unavailable(f"{WHAT}: {error}: {BETTER}") from None
 
 
 def _compile(text: bytes, torch: Any, library: Path) -> None:
