@@ -23,7 +23,7 @@ def cache() -> Path:
 
 
 def without(separators: str, folder: Path) -> Path:
-    """A path to a folder that has none of these characters, which cut lists of paths: its own, or that of a link to it."""
+    """A path to a folder that has none of these characters, which cut lists of paths: its own, or a link's to it."""
     if not _has(separators, folder):
         return folder
     try:
