@@ -12,12 +12,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from tests.ui.lab import address, jupyterlab, open_notebook, run_all, wait_for_kernel
 from tests.ui.looking import colours, unreached, wait_for
 from workbench.report.notebooks import copy_to, notebook
+from workbench.run.manifest import IMPORTED, Manifest
+from workbench.run.migrations import VERSION
+from workbench.run.run import Run, write_run
 from workbench.run.store import Store
 from workbench.view.colours import colour_of
 
@@ -26,6 +31,22 @@ OF_THE_LAB = (
     "ERR_INTERNET_DISCONNECTED",
 )  # JupyterLab looks for files that may not be there
 SLOW_MS = 90_000  # an engine loads meanwhile
+HELD = """
+import time
+from workbench.run.run import Run
+from workbench.view.screen import Screen
+panel.runs = [Run.open(many)]
+Screen(panel.runs[0])  # its events are read: every view needs them
+began, longest = time.perf_counter(), 0
+panel.answer({"ask": "shown", "runs": [0]})
+held = time.perf_counter() - began
+while time.perf_counter() < began + 3:
+    before = time.perf_counter()
+    time.sleep(0.001)
+    longest = max(longest, time.perf_counter() - before)
+print(f"held for {held * 1000:.0f} ms, then at most for {longest * 1000:.0f} ms")
+"""
+"""A run is chosen to be shown: how long that takes the kernel, and how long it then does not come to anything else."""
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +110,23 @@ def choose(panel: Locator, name: str, value: str) -> None:
     field.press("Tab")
     unit = value.replace("MiB", " MiB")
     expect(panel.locator(f'[name="{name}"]')).to_have_value(unit)
+
+
+def repeated(run: Run, times: int, folder: Path) -> Run:
+    """A run whose events come so many times over, each time in processes of its own."""
+    events = run.table("events")
+    period = pc.max(events["time_ns"]).as_py() + 1
+    turns = []
+    for turn in range(times):
+        shifted = {"time_ns": pa.scalar(turn * period), "process": pa.scalar(turn * 100_000, pa.int32())}
+        later = events
+        for name, by in shifted.items():
+            place = events.schema.get_field_index(name)
+            later = later.set_column(place, events.field(place), pc.add(later[name], by))
+        turns.append(later)
+    manifest = Manifest.new(run.manifest.name, VERSION)
+    manifest.status = IMPORTED
+    return write_run(folder, manifest, {"events": pa.concat_tables(turns), "stacks": run.table("stacks")})
 
 
 def state(panel: Locator, wanted: str) -> None:
@@ -187,6 +225,7 @@ def test_the_panel_records_and_compares_then_generates_and_stops(
     expect(first).to_contain_text("torch")
     expect(first).to_contain_text(re.compile(r"\+6[34]\.\d\d MiB"))
     assert len(Store(home / "runs").ids()) == before + 2
+    expect(page.locator("[data-workbench-static]").last).to_contain_text("against")
     page.keyboard.press("Control+s")
     answer = panel.locator(".wb-answer").inner_text()
     wait_until_saved(folder / "generate.ipynb", answer)
@@ -208,6 +247,45 @@ def test_the_panel_records_and_compares_then_generates_and_stops(
     state(panel, "idle")
     assert ended(home)
     expect(panel.locator(".wb-runs tbody tr")).to_have_count(3)
+
+
+def run_in_next_cell(page: Page, code: str) -> Locator:
+    """Runs code in the cell after the panel's, in the place of what is in it; gives what it puts out."""
+    cell = page.locator(".jp-CodeCell").nth(1)
+    cell.locator(".cm-content").click()
+    page.keyboard.press("Control+a")
+    page.keyboard.insert_text(code)
+    page.keyboard.press("Control+Enter")
+    return cell.locator(".jp-OutputArea-output").last
+
+
+def test_another_cell_is_executed_while_the_engine_answers(panel: Locator, page: Page) -> None:
+    panel.locator('[name="max_tokens"]').fill("480")
+    panel.get_by_role("button", name="Generate").click()
+    state(panel, "answering")
+    answer = panel.locator(".wb-answer")
+    expect(answer).to_contain_text(" ", timeout=SLOW_MS)
+    output = run_in_next_cell(page, "print('meanwhile it is', panel.status['state'])")
+    expect(output).to_have_text("meanwhile it is answering")
+    before = answer.inner_text()
+    expect(answer).not_to_have_text(before)  # it goes on
+    state(panel, "answering")
+    panel.get_by_role("button", name="Stop").click()
+    state(panel, "ready")
+
+
+def test_the_kernel_stays_free_while_the_picture_of_many_events_is_kept(
+    panel: Locator, page: Page, home: Path, h200: Run
+) -> None:
+    run = repeated(h200, 6, home / "many")
+    assert run.manifest.counts["events"] > 1_100_000
+    output = run_in_next_cell(page, f"from pathlib import Path; many = Path({str(run.folder)!r})\n{HELD}")
+    kept = page.locator("[data-workbench-static] iframe[title='vllm-nccl-eager']")
+    expect(kept).to_be_attached(timeout=SLOW_MS)
+    expect(output).to_contain_text("ms", timeout=SLOW_MS)
+    held, stalled = (int(number) for number in re.findall(r"(\d+) ms", output.inner_text()))
+    assert held < 200, output.inner_text()
+    assert stalled < 200, output.inner_text()
 
 
 def test_the_panel_generates_by_vllm_and_stops(panel: Locator, page: Page, home: Path) -> None:

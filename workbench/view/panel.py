@@ -50,6 +50,7 @@ class Panel(Widget):
     ) -> None:
         self.config = config or EngineConfig()
         self.runs: list[Run] = []
+        self._prompt = prompt
         self._screen: Screen | ComparisonScreen | None = None
         self._conductor = Conductor(store, self._show_status, self._show_live, self._add)
         super().__init__(prompt=prompt, max_tokens=max_tokens)
@@ -82,21 +83,23 @@ class Panel(Widget):
         super().close()
 
     def still(self) -> dict[str, Any]:
-        name = self.options["static"]
-        if self._screen:
-            return self._still_of(self._screen, name)
+        name, screen = self.options["static"], self._screen
+        if screen:
+            return self._still_of(screen, name)
         shown = f'<p data-workbench-static="{name}">{still.without_error(name)}{escape(NEEDS_A_KERNEL)}</p>'
         return {"text/plain": NEEDS_A_KERNEL, "text/html": shown}
 
     def _still_of(self, screen: Screen | ComparisonScreen, name: str) -> dict[str, Any]:
-        """The last answer, and the runs that are shown."""
+        """The last prompt with its answer, and the runs that are shown."""
         tier = next(iter(screen.tiers), "pageable")
         if isinstance(screen, Screen):
             kept = still.bundle(screen, tier, "owner", name)
         else:
             kept = still.comparison_bundle(screen, tier, name)
-        answer = f'<pre data-workbench-static="{name}" style="white-space:pre-wrap">{escape(self.text)}</pre>'
-        return {**kept, "text/plain": f"{self.text}\n{kept['text/plain']}", "text/html": answer + kept["text/html"]}
+        said = f"<b>{escape(self._prompt)}</b>{escape(self.text)}"
+        answer = f'<pre data-workbench-static="{name}" style="white-space:pre-wrap">{said}</pre>'
+        words = f"{self._prompt}{self.text}\n{kept['text/plain']}"
+        return {**kept, "text/plain": words, "text/html": answer + kept["text/html"]}
 
     def _choose(self, question: dict[str, Any]) -> None:
         self.config = self.config.with_setting(str(question["name"]), question["value"])
@@ -108,6 +111,7 @@ class Panel(Widget):
         if reason := self.form["refused"]:
             raise UsageError(reason)
         self._conductor.answer(self.config, workload, ends=ends)
+        self._prompt = workload.prompts[0]
 
     def _show(self, question: dict[str, Any]) -> None:
         """Chooses the runs that are shown below: one by itself, more of them compared."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from threading import Lock, Thread
 from typing import Any
 from uuid import uuid4
 
 import anywidget
 import traitlets
 
-from workbench.errors import UsageError, nearest
+from workbench.errors import UsageError, WorkbenchError, nearest
 from workbench.run.run import Run
 from workbench.view import still
 from workbench.view.bands import BY
@@ -28,7 +29,8 @@ class Widget(anywidget.AnyWidget):
     def __init__(self, **options: Any) -> None:
         known = {key: value for key, value in options.items() if value is not None}
         super().__init__(options={"static": uuid4().hex, **known})
-        self._is_displayed = False
+        self._is_displayed = self._is_due = False
+        self._keeping = Lock()
         self.on_msg(self._hear)
 
     def answer(self, question: dict[str, Any]) -> Answer:
@@ -52,12 +54,28 @@ class Widget(anywidget.AnyWidget):
         display(self.still(), raw=True, display_id=self.options["static"])  # type: ignore[no-untyped-call]
         self._is_displayed = True
 
-    def _keep_still(self) -> None:
-        """Puts what is shown by now in the place of what stayed of it before."""
+    def _keep_still(self) -> Thread | None:
+        """Puts what is shown by now in the place of what stayed of it before: soon, for the kernel must stay free."""
+        if not self._is_displayed:
+            return None
+        self._is_due = True
+        thread = Thread(target=self._replace_still, daemon=True, name="workbench still")
+        thread.start()
+        return thread
+
+    def _replace_still(self) -> None:
         from IPython.display import update_display
 
-        if self._is_displayed:
-            update_display(self.still(), raw=True, display_id=self.options["static"])  # type: ignore[no-untyped-call]
+        with self._keeping:  # one at a time; one that waited has nothing to do where another saw to it
+            if self._is_due:
+                self._is_due = False
+                update_display(self._still_or_why_not(), raw=True, display_id=self.options["static"])  # type: ignore[no-untyped-call]
+
+    def _still_or_why_not(self) -> dict[str, Any]:
+        try:
+            return self.still()
+        except WorkbenchError as error:
+            return {"text/plain": str(error)}
 
     def _hear(self, _widget: object, question: dict[str, Any], _buffers: list[memoryview]) -> None:
         facts, buffers = self.answer(question).crossing()
