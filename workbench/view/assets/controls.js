@@ -61,7 +61,7 @@ export class Controls {
     const what = options.find((one) => one.name === value)?.what;
     const grouped = new Map();
     for (const one of options) if (one.why_not) grouped.set(one.why_not, [...(grouped.get(one.why_not) ?? []), one.name]);
-    const lines = [...grouped].map(([reason, names]) => make("p", { class: "wb-reason" }, make("s", {}, names.join(", ")), ` ${reason}`));
+    const lines = [...grouped].map(([reason, names]) => make("p", { class: "wb-reason" }, `Not here: ${names.join(", ")}. ${reason}`));
     return what ? [make("p", { class: "wb-reason" }, what), ...lines] : lines;
   }
 

@@ -4,6 +4,7 @@ import { make, makeChoice } from "./dom.js";
 import { formatBytes, formatTime } from "./format.js";
 
 const MOST_ROWS = 30;
+const RANKED = ["", "wb-number wb-way", "wb-number wb-way", "wb-number", "wb-bars", ""]; // the columns of a ranking
 
 /** The ranked differences of every way against the first. */
 export function makeDeltas(comparison, answers) {
@@ -20,7 +21,7 @@ function makeRanking(comparison, answer) {
   const most = Math.max(1, ...Array.from(columns.base, (base, i) => Math.abs(columns.other[i] - base)));
   for (let i = 0; i < Math.min(columns.what.length, MOST_ROWS); i++) body.append(deltaRow(comparison, columns, i, most));
   const growth = answer.by === "owner" ? "at the fullest phase edge" : "growth in the phase, less the phases inside it";
-  const head = [answer.by, ways[0].name, ways[answer.way].name, "difference", "", "repeats differ by"].map((name, place) => make("th", { scope: "col", class: !place || place > 3 ? "" : place < 3 ? "wb-number wb-way" : "wb-number" }, name));
+  const head = [answer.by, ways[0].name, ways[answer.way].name, "difference", "", "repeats differ by"].map((name, place) => make("th", { scope: "col", class: RANKED[place] }, name));
   const table = make("table", {}, make("thead", {}, make("tr", {}, ...head)), body);
   const note = columns.what.length ? `${growth}, medians${columns.what.length > MOST_ROWS ? `; ${columns.what.length - MOST_ROWS} smaller ones are not listed` : ""}` : "nothing differs";
   return make("section", { class: columns.what.length ? "wb-panel" : "wb-panel wb-alone", "aria-label": "differences" }, make("h3", {}, `${ways[answer.way].name} against ${ways[0].name}`), make("p", {}, note), columns.what.length ? make("div", { class: "wb-scroll" }, table) : null);
