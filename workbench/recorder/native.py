@@ -20,6 +20,7 @@ from types import FrameType
 from workbench.errors import RunError, WorkbenchError
 from workbench.kernels import library_path
 from workbench.recorder.probe import Copy
+from workbench.recorder.settings import STACKS
 
 ALLOC, FREE, MEASURE, COPY, REFUSED = 1, 2, 3, 4, 5
 DRIVER, ALLOCATOR, HOST = 1, 2, 3
@@ -27,7 +28,6 @@ GPU, PINNED, PAGEABLE = 1, 2, 3
 FILE, SHARED, RESERVED, MOVED, RANGE = 1, 2, 4, 8, 16
 REGISTERED = 1
 NAME, FRAME, STACK = 1, 2, 3
-STACK_MODES = ("none", "large", "all")
 DEEPEST = 64  # innermost frames kept of a stack
 
 _DEFINITION = struct.Struct("<III")
@@ -173,7 +173,7 @@ class Spool:
 
     def keep_stacks(self, mode: str) -> list[str]:
         """Choose of which events the stack is kept: none, large or all. Off, and said so, where it would be wrong."""
-        self._library.wb_set_stacks(STACK_MODES.index(mode))
+        self._library.wb_set_stacks(STACKS.index(mode))
         wrong = None if mode == "none" else _what_is_wrong_with_stacks(self)
         if wrong is None:
             return []
