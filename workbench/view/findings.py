@@ -64,22 +64,27 @@ def _said(measure: str) -> str:
 
 
 def _where(outcome: Outcome) -> str:
-    return f"{outcome.machine}, {len(outcome.runs)} run{'s' * (len(outcome.runs) != 1)}"
+    return f"{outcome.machine}\n{len(outcome.runs)} run{'s' * (len(outcome.runs) != 1)}"
 
 
 def _cell(number: dict[str, Any] | None) -> str:
-    """The median, and the least and the most where repeats differ."""
+    """The median, and below it the least and the most where repeats differ."""
     if number is None:
         return ""
     least, median, most = (amount(number[name], number["unit"]) for name in ("least", "median", "most"))
-    return median if least == most else f"{median} ({least} to {most})"
+    return median if least == most else f"{median}\n{least} to {most}"
 
 
 def _table(rows: Table) -> str:
     if len(rows) < 2:
         return ""
-    head, *body = ("".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in row) for tag, row in _tagged(rows))
+    head, *body = ("".join(f"<{tag}>{_two_lines(cell)}</{tag}>" for cell in row) for tag, row in _tagged(rows))
     return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(f'<tr>{row}</tr>' for row in body)}</tbody></table>"
+
+
+def _two_lines(cell: str) -> str:
+    first, _, second = cell.partition("\n")
+    return escape(first) + (f"<br><small>{escape(second)}</small>" if second else "")
 
 
 def _tagged(rows: Table) -> list[tuple[str, list[str]]]:
