@@ -13,11 +13,12 @@ import numpy as np
 from workbench.errors import WorkbenchError
 
 DRIVER = "libcuda.so.1"
-RING = 1 << 16  # transfers
+RING, WORDS = 1 << 16, 4  # transfers, and words of each
+PART = 1024  # of the ring's transfers, which room is made for at a time
 LAP_AT, LAPS = 56, 255  # the bits of a word from here on are the lap that it was written in
 NOT_READY = 600
-TAKEN, SLEEPS, UNDER_WAY, ON_DEVICE, FAILED = range(5)  # words before the ring's
-_HEAD = 8
+TAKEN, UNDER_WAY, ON_DEVICE, FAILED = range(4)  # words of the head, a line that is written to all the time
+_LINE = 8  # words; a line of its own says whether the thread sleeps, and after it comes the ring
 
 _Pointer, _U64 = ctypes.c_void_p, ctypes.c_uint64
 DONE = np.dtype([(name, np.uint64) for name in ("number", "stream", "submitted", "call", "began", "ended", "status")])
@@ -46,8 +47,8 @@ class Transfers:
         self._streams = self._library.wb_streams_open(device, ctypes.byref(given), ctypes.byref(status))
         self.status: int = status.value
         shared = self._library.wb_streams_shared(self._streams)
-        words = memoryview((_U64 * (_HEAD + 4 * RING)).from_address(shared)).cast("B").cast("Q")
-        self.head, self.ring = words[:_HEAD], words[_HEAD:]
+        words = memoryview((_U64 * (2 * _LINE + WORDS * RING)).from_address(shared)).cast("B").cast("Q")
+        self.head, self.sleeps, self.ring = words[:_LINE], words[_LINE : 2 * _LINE], words[2 * _LINE :]
 
     def prepare(self, transfers: int, events: int) -> int:
         """Makes what so many need; gives a status."""
@@ -89,8 +90,7 @@ class Transfers:
 
     def close(self) -> None:
         """Ends the thread and destroys all; what is under way must be over, or not matter any more."""
-        self.head = memoryview(bytes(8 * _HEAD)).cast("Q")
-        self.ring = memoryview(b"").cast("B")
+        self.head = memoryview(bytes(8 * _LINE)).cast("Q")
         self._library.wb_streams_close(self._streams)
 
     def _step(self, function: ctypes._NamedFuncPointer, reads: array[int], writes: array[int]) -> int:

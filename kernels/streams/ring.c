@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include <linux/futex.h>
 #include <linux/membarrier.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -28,8 +29,8 @@ static bool has_more(struct wb_streams *streams) {
     return is_there(streams->shared->words[number % RING], number);
 }
 
-// With the mutex; gives whether there may be more.
-static bool drain(struct wb_streams *streams, uint64_t most) {
+// With the mutex.
+static void drain(struct wb_streams *streams, uint64_t most) {
     struct wb_shared *shared = streams->shared;
     for (; most && has_more(streams); most--) {
         uint64_t number = shared->taken, *entry = (uint64_t *)shared->words[number % RING];
@@ -37,7 +38,6 @@ static bool drain(struct wb_streams *streams, uint64_t most) {
         accept(streams, number, target, source, size >> 1, (int)(size & 1));
         atomic_store_explicit(&shared->taken, number + 1, memory_order_release);
     }
-    return !most;
 }
 
 // --- who may
@@ -67,12 +67,16 @@ static bool is_wanted(struct wb_streams *streams) {
     return has_more(streams) || atomic_load(&streams->look) || atomic_load(&streams->ends);
 }
 
+// A core that another thread waits for goes to it.
 static void relax(void) {
+    for (int i = 0; i < 32; i++) {
 #if defined(__x86_64__)
-    __builtin_ia32_pause();
+        __builtin_ia32_pause();
 #elif defined(__aarch64__)
-    __asm__ volatile("isb" ::: "memory");
+        __asm__ volatile("isb" ::: "memory");
 #endif
+    }
+    sched_yield();
 }
 
 static bool is_wanted_soon(struct wb_streams *streams) {
@@ -137,7 +141,8 @@ WB_PUBLIC struct wb_streams *wb_streams_open(const struct wb_device *device, con
     *streams = (struct wb_streams){.device = device, .given = *given};
     for (int way = 0; way < WAYS; way++)
         streams->ways[way].lanes = (struct lanes){.limit = given->limit, .depth = given->depth};
-    streams->shared = grown(NULL, sizeof *streams->shared);
+    streams->shared = aligned_alloc(64, sizeof *streams->shared);
+    if (!streams->shared) abort();
     memset(streams->shared, 0, sizeof *streams->shared);
     streams->shared->sleeps = !given->has_thread;
     pthread_mutex_init(&streams->mutex, NULL);

@@ -128,13 +128,13 @@ struct wb_given {
 // What Python and this share without a lock. A word's top byte is the lap that it was written in, so that what is
 // there of an entry is known without any order among its words.
 struct wb_shared {
-    _Atomic uint64_t taken;    // entries
-    _Atomic uint32_t sleeps;   // the thread does, or there is none: go on by a call
-    uint32_t padding;
+    _Atomic uint64_t taken;     // entries
     _Atomic uint64_t under_way; // transfers that were taken and are not over
     _Atomic uint64_t on_device; // of these
     _Atomic uint64_t failed;    // a CUresult that is of no transfer; 0: none
-    uint64_t unused[3];
+    uint64_t unused[4];
+    _Atomic uint32_t sleeps; // the thread does, or there is none: go on by a call
+    uint32_t padding[15];
     _Atomic uint64_t words[RING][4]; // target, source, bytes and the way, nothing
 };
 

@@ -7,7 +7,7 @@ import pytest
 from tests.simulated_device import CLOCK, SimulatedDevice
 from workbench.mechanisms.streams.transfers import Streams
 from workbench.mechanisms.streams.values import Bounded, PerTransfer, Single, Value
-from workbench.mechanisms.streams.work import Block, Handle, Transfer
+from workbench.mechanisms.streams.work import Block, Handle, Result, Transfer
 
 ALL: list[Value] = [Single(), PerTransfer(3, has_thread=False), Bounded(2, 2, has_thread=False)]
 WITH_THREAD: list[Value] = [Single(has_thread=True), PerTransfer(3), Bounded(2, 2)]
@@ -44,3 +44,9 @@ def to_the_end(streams: Streams, device: SimulatedDevice) -> None:
 def own(device: SimulatedDevice) -> dict[int, int]:
     """By stream of transfers, how much it still has to do."""
     return {stream: len(queue) for stream, queue in device.queues.items() if stream > CLOCK and queue}
+
+
+def became(handle: Handle) -> Result:
+    """What became of a transfer that is over."""
+    assert handle.result
+    return handle.result

@@ -14,6 +14,7 @@ from tests.unit.streamed import (
     ALL,
     EACH_VALUE,
     EACH_WAY,
+    became,
     loads,
     on_device,
     on_host,
@@ -72,8 +73,8 @@ def test_a_stream_is_shared_only_while_none_is_idle(device: SimulatedDevice) -> 
         handles = [streams.submit(transfer) for transfer in loads(4)]
         streams.wait(handles[1])
         handles.append(streams.submit(Transfer(Block(1, 1, False), Block(2, 1, True))))
-        over = {handle.stream for handle in handles if handle.is_over}
-    streams_of = [handle.stream for handle in handles]
+        over = {became(handle).stream for handle in handles if handle.is_over}
+    streams_of = [became(handle).stream for handle in handles]
     assert len(set(streams_of[:3])) == 3
     assert streams_of[3] == streams_of[0]
     assert streams_of[4] in over
@@ -84,7 +85,7 @@ def test_loads_and_stores_never_share(device: SimulatedDevice) -> None:
         with Streams(value, device, COMPUTE) as streams:
             there = [streams.submit(transfer) for transfer in loads(2)]
             back = [streams.submit(Transfer(Block(9, 1, True), Block(at, 1, False))) for at in (5, 6)]
-        assert not {handle.stream for handle in there} & {handle.stream for handle in back}
+        assert not {became(handle).stream for handle in there} & {became(handle).stream for handle in back}
 
 
 def test_a_shared_stream_has_room_again_when_one_of_its_transfers_is_over(device: SimulatedDevice) -> None:
@@ -104,7 +105,7 @@ def test_nothing_overtakes_what_is_held_in_its_direction(device: SimulatedDevice
         other = streams.submit(Transfer(Block(6, 1, True), Block(7, 1, False)))
         assert streams.on_device == 1
         to_the_end(streams, device)
-    assert after_it.submitted_ns < other.submitted_ns
+    assert became(after_it).submitted_ns < became(other).submitted_ns
 
 
 def test_what_is_held_goes_on_in_its_order(device: SimulatedDevice) -> None:
@@ -112,7 +113,7 @@ def test_what_is_held_goes_on_in_its_order(device: SimulatedDevice) -> None:
         handles = [streams.submit(transfer) for transfer in loads(7)]
         assert (streams.on_device, streams.under_way) == (2, 7)
         to_the_end(streams, device)
-    begun = [handle.submitted_ns for handle in handles]
+    begun = [became(handle).submitted_ns for handle in handles]
     assert begun == sorted(begun)
 
 
@@ -172,9 +173,9 @@ def test_every_copy_is_told_with_all_its_times(device: SimulatedDevice, value: V
     assert Counter(copy.direction for copy in told.copies) == {HOST_TO_DEVICE: 10, DEVICE_TO_HOST: 1}
     by_submission = {copy.submitted_ns: copy for copy in told.copies}
     for handle in handles:
-        copy = by_submission[handle.submitted_ns]
-        assert (copy.bytes, copy.stream, copy.device) == (1, handle.stream, 0)
-        assert (copy.call_ns, copy.ended_ns) == (handle.call_ns, handle.ended_ns)
+        copy = by_submission[became(handle).submitted_ns]
+        assert (copy.bytes, copy.stream, copy.device) == (1, became(handle).stream, 0)
+        assert (copy.call_ns, copy.ended_ns) == (became(handle).call_ns, became(handle).ended_ns)
         assert copy.call_ns > 0
         assert copy.submitted_ns - 1000 <= copy.began_ns <= copy.ended_ns + 1000  # a device tells floats of ms
 

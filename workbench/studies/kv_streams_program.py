@@ -195,7 +195,7 @@ def _round(streams: Streams, memory: Memory, load: Load) -> Round:
         pass
     total_s = time.perf_counter() - start
     compute_s = load.seconds()
-    in_driver = array("q", [handle.call_ns for handle in handles])
+    in_driver = array("q", [handle.result.call_ns for handle in handles if handle.result])
     return Round(calls, in_driver, submitted - submitting, total_s, compute_s, memory.corrupted(seen))
 
 

@@ -14,15 +14,16 @@ from workbench.kernels.transfers import (
     LAPS,
     NOT_READY,
     ON_DEVICE,
+    PART,
     RING,
-    SLEEPS,
     TAKEN,
+    WORDS,
     Given,
     Transfers,
 )
 from workbench.mechanisms.streams.device import Device, DeviceError
 from workbench.mechanisms.streams.values import Value
-from workbench.mechanisms.streams.work import Block, Handle, Transfer
+from workbench.mechanisms.streams.work import Block, Handle, Result, Transfer
 from workbench.recorder.probe import Copy, NullProbe, Probe
 
 FACTS = "streams"  # what the facts that a run keeps of it are called
@@ -53,12 +54,12 @@ class Streams:
         self._device = device
         self._probe = probe or NullProbe()
         self._process = this_process  # 0: closed
-        self._submitted = 0
+        self._submitted = self._lap = 0
         self._handles: dict[int, Handle] = {}  # of transfers that are not known to be over, by number
         self._failed: list[Exception] = []
         given = (compute, device.context, value.limit, value.depth, is_ordered, value.has_thread)
         self._native = Transfers(device.functions, Given(*given, self._probe.telling()))
-        self._head, self._ring = self._native.head, self._native.ring
+        self._head, self._sleeps, self._ring = self._native.head, self._native.sleeps, self._native.ring
         if self._native.status:
             self._abandon()
             raise DeviceError(device.said(self._native.status))
@@ -83,18 +84,20 @@ class Streams:
 
     def submit(self, transfer: Transfer) -> Handle:
         """Have a transfer handed on to the device, or where there is no room for it, held until `poll`."""
+        # Much of what this touches is not in a cache by the time that an engine submits: it touches little.
         if self._process != this_process:
             self._refuse_misuse()
         number = self._submitted
-        if number - self._head[TAKEN] >= RING:
-            self._native.make_room()
-        ring, at, lap = self._ring, number % RING * 4, number // RING % LAPS + 1 << LAP_AT
-        ring[at] = transfer.target.address | lap
-        ring[at + 1] = transfer.source.address | lap
-        ring[at + 2] = transfer.size_and_way | lap
+        if not number % PART:
+            self._begin_part(number)
+        at, lap, ring = number % RING * WORDS, self._lap, self._ring
+        target, source, size_and_way = transfer.words
+        ring[at] = target | lap
+        ring[at + 1] = source | lap
+        ring[at + 2] = size_and_way | lap
         self._submitted = number + 1
         handle = self._handles[number] = Handle(transfer)
-        if self._head[SLEEPS]:
+        if self._sleeps[0]:
             self._native.go_on()
         return handle
 
@@ -159,6 +162,12 @@ class Streams:
             raise WorkbenchError("these streams are closed: make new ones")
         raise WorkbenchError(f"these streams are process {self._process}'s, and this is its fork: CUDA needs a `spawn`")
 
+    def _begin_part(self, number: int) -> None:
+        """See to it that the next part of the ring has room."""
+        self._lap = number // RING % LAPS + 1 << LAP_AT
+        if number + PART - self._head[TAKEN] > RING:
+            self._native.make_room()
+
     def _advance(self) -> None:
         """Wait for the device to get on, take in all that is over, and hand on all that there is room for."""
         self._native.advance()
@@ -167,15 +176,14 @@ class Streams:
 
     def _collect(self) -> None:
         """Take in what is over."""
-        for number, *told in self._native.collect():
+        for number, stream, submitted_ns, call_ns, began_ns, ended_ns, status in self._native.collect():
             handle = self._handles.pop(number)
-            handle.stream, handle.submitted_ns, handle.call_ns, handle.began_ns, handle.ended_ns, status = told
-            handle.is_over = True
-            if status:
-                handle.error = DeviceError(self._device.said(status))
-                self._failed.append(handle.error)
+            error = DeviceError(self._device.said(status)) if status else None
+            handle.result = Result(stream, submitted_ns, call_ns, began_ns, ended_ns, error)
+            if error:
+                self._failed.append(error)
             else:
-                self._probe.copy(_told(handle, self._device.number))
+                self._probe.copy(_told(handle.transfer, handle.result, self._device.number))
 
     def _raise_failures(self) -> None:
         if self._failed:
@@ -197,7 +205,7 @@ class Streams:
         """Give everything back, also where the device failed under it."""
         self._process = 0
         for handle in self._handles.values():
-            handle.is_over, handle.error = True, WorkbenchError("the streams were closed before it was over")
+            handle.result = Result(error=WorkbenchError("the streams were closed before it was over"))
         self._handles.clear()
         self._native.close()
 
@@ -206,7 +214,6 @@ def _addresses(blocks: Iterable[Block]) -> array[int]:
     return array("Q", [block.address for block in blocks])
 
 
-def _told(handle: Handle, device: int) -> Copy:
+def _told(transfer: Transfer, result: Result, device: int) -> Copy:
     """A transfer that is over, as a run keeps it."""
-    times = handle.submitted_ns, handle.call_ns, handle.began_ns, handle.ended_ns
-    return Copy(handle.transfer.direction, handle.transfer.source.bytes, device, handle.stream, *times)
+    return Copy(transfer.direction, transfer.source.bytes, device, *result[:-1])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from workbench.errors import UsageError
 from workbench.recorder.probe import DEVICE_TO_HOST, HOST_TO_DEVICE
@@ -41,7 +41,7 @@ class Transfer:
     source: Block
     target: Block
     direction: int = field(init=False)  # to the device, which is a load, or to the host, which is a store
-    size_and_way: int = field(init=False, repr=False)  # as it is submitted
+    words: tuple[int, int, int] = field(init=False, repr=False)  # as it is submitted
 
     def __post_init__(self) -> None:
         """Refuses what is no transfer."""
@@ -50,19 +50,36 @@ class Transfer:
         if self.source.on_device == self.target.on_device:
             raise UsageError("a transfer has one end on the device and one on the host")
         object.__setattr__(self, "direction", HOST_TO_DEVICE if self.target.on_device else DEVICE_TO_HOST)
-        object.__setattr__(self, "size_and_way", self.source.bytes << 1 | self.source.on_device)
+        words = self.target.address, self.source.address, self.source.bytes << 1 | self.source.on_device
+        object.__setattr__(self, "words", words)
+
+
+class Result(NamedTuple):
+    """What became of a transfer. Times are of the one clock."""
+
+    stream: int = 0
+    submitted_ns: int = 0  # to the driver
+    call_ns: int = 0  # that the driver took for it
+    began_ns: int = 0  # on the device
+    ended_ns: int = 0
+    error: Exception | None = None
 
 
 class Handle:
-    """A transfer that was submitted. What became of it is there when it is over."""
+    """A transfer that was submitted."""
 
-    __slots__ = ("began_ns", "call_ns", "ended_ns", "error", "is_over", "stream", "submitted_ns", "transfer")
+    __slots__ = ("result", "transfer")
 
     def __init__(self, transfer: Transfer) -> None:
         self.transfer = transfer
-        self.is_over = False
-        self.error: Exception | None = None
-        self.stream = 0
-        self.submitted_ns = 0  # to the driver
-        self.call_ns = 0  # that the driver took for it
-        self.began_ns = self.ended_ns = 0  # on the device
+        self.result: Result | None = None  # until it is known to be over
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it is known to be over, or failed."""
+        return self.result is not None
+
+    @property
+    def error(self) -> Exception | None:
+        """What it failed with."""
+        return self.result.error if self.result else None
