@@ -50,6 +50,13 @@ def test_it_can_be_looked_around_in(opened: Page, h200: Run) -> None:
     assert wait_for(opened, "d.tier === 'pageable' && d.samples > 100")["highest"] > 0
 
 
+def test_a_dark_page_is_dark_to_its_edges(opened: Page) -> None:
+    opened.emulate_media(color_scheme="dark")
+    expect(opened.locator(".wb-root")).to_have_attribute("data-theme", "dark")
+    for what in ("html", ".wb-root"):
+        expect(opened.locator(what)).to_have_css("background-color", "rgb(21, 24, 28)")
+
+
 def test_the_tip_and_the_ledger_tell_the_same(opened: Page) -> None:
     wait_for(opened, "d.samples > 2000")  # all that the page holds: it comes after the first paint
     opened.mouse.move(point(opened, 31.7e9), chart(opened)["top"] + 300)

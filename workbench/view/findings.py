@@ -71,7 +71,8 @@ def _cell(number: dict[str, Any] | None) -> str:
     """The median, and below it the least and the most where repeats differ."""
     if number is None:
         return ""
-    least, median, most = (amount(number[name], number["unit"]) for name in ("least", "median", "most"))
+    amounts = (amount(number[name], number["unit"]) for name in ("least", "median", "most"))
+    least, median, most = (one.replace(" ", "\N{NO-BREAK SPACE}") for one in amounts)
     return median if least == most else f"{median}\n{least} to {most}"
 
 
