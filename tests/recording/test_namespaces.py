@@ -21,13 +21,11 @@ import os, time, workbench
 from pathlib import Path
 Path("here").write_text(os.readlink("/proc/self"))  # /proc is still that of outside
 assert os.getpid() == 1
-x = bytearray(60 << 20)
 with workbench.phase("held"):
-    pass
+    x = bytearray(60 << 20)
 if os.fork() == 0:
-    view = bytearray(30 << 20)
     with workbench.phase("child"):
-        pass
+        y = bytearray(30 << 20)
     os._exit(0)
 os.wait()
 """
