@@ -104,6 +104,26 @@ for _ in range(20):
 """
 
 
+def test_who_is_gone_at_a_phase_s_edge_holds_nothing_there(store: Store, tmp_path: Path) -> None:
+    run = record(
+        store,
+        tmp_path,
+        """
+import subprocess, sys, workbench
+for _ in range(3):
+    subprocess.run([sys.executable, "-c", "bytearray(90 << 20)"])
+    with workbench.phase("after"):
+        pass
+""",
+    )
+    events = run.events()
+    children = events[(events["process"] != events["process"].iloc[0]) & (events["kind"] == "free")]
+    ends = children.groupby("process")["time_ns"].max().sort_values().tolist()
+    edges = run.phases().query("name == 'after'")["start_ns"].tolist()
+    assert len(ends) == 3
+    assert all(end <= edge for end, edge in zip(ends, edges, strict=True))
+
+
 def test_what_a_short_phase_took_is_in_its_ledger(store: Store, tmp_path: Path) -> None:
     run = record(store, tmp_path, SHORT)
     held: dict[str, list[int]] = {"short": [], "given back": []}

@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from tests.unit.builders import written
-from workbench.studies.base import Outcome, do
+from workbench.compare.evidence import evidence
+from workbench.run.evidence import CANNOT_TELL, OBSERVED
+from workbench.studies.base import HERE, Outcome, do, recorded
 from workbench.studies.kv_streams import answer, measure, study
 
 
@@ -33,12 +35,12 @@ def test_the_answer_is_made_of_the_runs(tmp_path: Path) -> None:
         ]
     )
     assert told == [
-        "single, handed on by who submits, 4 KiB each, 1 to 10000 in flight: p99 of a submission is at most 9.0 us; "
+        "single, handed on by who submits, 4 KiB each, 1 to 10000 in flight: p99 of a submission is at most 9.00 us; "
         "submission 1019 waits for room, up to 190 ms with 10000 in flight; "
-        "10000 take 250.0 ms in all and delay the compute beside them by 50.0 ms",
+        "10000 take 250 ms in all and delay the compute beside them by 50.0 ms",
         "bounded, handed on by a thread, 4 KiB each, 1 to 10000 in flight: "
-        "p99 of a submission is at most 7.0 us; none waits for room; "
-        "10000 take 250.0 ms in all and delay the compute beside them by 1.0 ms",
+        "p99 of a submission is at most 7.00 us; none waits for room; "
+        "10000 take 250 ms in all and delay the compute beside them by 1.00 ms",
         "per-transfer without order: of 1000 blocks at least 940 are corrupted",
     ]
 
@@ -52,8 +54,16 @@ def test_a_number_that_is_not_there_is_no_measure(tmp_path: Path) -> None:
 @pytest.mark.skipif(Path("/proc/driver/nvidia/version").exists(), reason="says what a machine without a GPU says")
 def test_without_a_gpu_nothing_is_run(tmp_path: Path) -> None:
     findings = do(study(), 1)
-    assert {outcome.why for outcome in findings.outcomes} == {"streams need a CUDA device"}
-    assert len({outcome.variant.name for outcome in findings.outcomes}) == 29
-    assert all(
-        one.variant.against in {None, *(each.variant.name for each in findings.outcomes)} for one in findings.outcomes
-    )
+    here = [outcome for outcome in findings.outcomes if outcome.where == HERE]
+    assert {(outcome.why, len(outcome.runs)) for outcome in here} == {("streams need a CUDA device", 0)}
+    names = [outcome.variant.name for outcome in here]
+    assert len(set(names)) == len(here) == 26
+    assert all(one.variant.against in {None, *names} for one in here)
+
+
+def test_every_variant_comes_with_a_recorded_run_in_which_it_took_effect() -> None:
+    for variant in study().variants:
+        [run] = recorded(study(), variant)
+        [found] = evidence(run)
+        alone = "-1-" in variant.name or "unordered" in variant.name  # no two copies were under way at a time
+        assert found.verdict == (CANNOT_TELL if alone else OBSERVED), f"{variant.name}: {found.why}"

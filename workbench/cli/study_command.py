@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from workbench.cli.output import print_json, print_table, say
 from workbench.cli.recording_options import StdoutKeptClean
@@ -56,22 +56,15 @@ def _list(as_json: bool) -> int:
 
 
 def _print(findings: Findings) -> None:
+    """The question, its answer, what was not run here, and the numbers: a row a variant, a column a measure."""
+    from workbench.view.findings import not_run, table
+
     say(findings.study.question)
-    for outcome in findings.outcomes:
-        say()
-        where = f"{len(outcome.runs)} run{'s' * (len(outcome.runs) != 1)} {outcome.where}: {outcome.machine}"
-        say(f"{outcome.variant.name}  {where if outcome.runs else 'no run'}")
-        if outcome.why:
-            say(f"  not here: {outcome.why}")
-        rows = [[name, *_cells(one)] for name, one in findings.numbers(outcome).items()]
-        if rows:
-            print_table(["  ", "median>", "least>", "most>"], rows)
-    say()
     for sentence in findings.answer:
-        say(f"{sentence}.")
-
-
-def _cells(one: dict[str, Any]) -> list[str]:
-    from workbench.studies.telling import amount
-
-    return [amount(one[name], one["unit"]) for name in ("median", "least", "most")]
+        say(f"  {sentence}.")
+    for reason in not_run(findings):
+        say(f"  not run here: {reason}")
+    head, *rows = table(findings)
+    if rows:
+        say()
+        print_table([head[0], *(f"{name}>" for name in head[1:])], rows)

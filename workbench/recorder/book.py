@@ -126,13 +126,13 @@ class Book:
         self._read_until_ns = time.monotonic_ns()
         self._measure_after_ns = self._read_until_ns + max(SECOND, RARELY * (self._read_until_ns - begin))
 
-    def _take(self, last: bool = False) -> None:
+    def _take(self, last: bool = False, by_ns: int | None = None) -> None:  # by then who is gone has given all back
         self._discover()
         for path, process in list(self._processes.items()):
             alive = process.is_alive
             self._take_from(process, last or not alive)
             if not alive and not self._is_first(process):
-                self._bury(path, process)
+                self._bury(path, process, by_ns)
 
     def _take_from(self, process: Recorded, last: bool) -> None:
         """Take what a process has recorded since."""
@@ -163,14 +163,15 @@ class Book:
         pids = [*self._greeted, *(other.pid for other in self._processes.values())]
         return process.pid == pids[0]
 
-    def _bury(self, path: Path, process: Recorded) -> None:
-        """A program that is gone has given back all that it had."""
+    def _bury(self, path: Path, process: Recorded, by_ns: int | None = None) -> None:
+        """A program that is gone has given back all that it had, after all that it did."""
+        end_ns = time.monotonic_ns() if by_ns is None else max(by_ns, process.did_ns)
         frees = process.live.rows.copy()
-        frees["kind"], frees["time_ns"] = FREE, time.monotonic_ns()
+        frees["kind"], frees["time_ns"] = FREE, end_ns
         freed = process.live.apply(frees)
         self._pending.add(freed, process.pid)
         self._unrecorded.add(process.pid, none(), freed)
-        for pid, rows in self._unrecorded.bury(process.pid, time.monotonic_ns()):
+        for pid, rows in self._unrecorded.bury(process.pid, end_ns):
             self._pending.add(rows, pid)
         self._gone_lost += process.lost
         process.close()
@@ -182,9 +183,9 @@ class Book:
         rows["tag"][untagged & (rows["flags"] & SHARED != 0)] = self._names.id("shared")
         rows["tag"][untagged & (rows["flags"] & FILE != 0)] = self._names.id("file")
 
-    def _settle(self, last: bool = False) -> None:
+    def _settle(self, last: bool = False, by_ns: int | None = None) -> None:
         """Write what has come since, and what no allocation record shows: every source has flushed, all is here."""
-        self._take(last)
+        self._take(last, by_ns)
         for pid, rows in self._unrecorded.settle():
             self._pending.add(rows, pid)
         self._flush_events()
@@ -238,8 +239,8 @@ class Book:
         self._streams[table].write(batch)
 
     def phase(self, name: str, time_ns: int, edge: str, teller: Teller) -> None:
-        """An edge of a phase: what happened up to it is written, and the truth is read."""
-        self._settle()
+        """An edge of a phase: what happened up to it is written, and the truth is read, in which who is gone is not."""
+        self._settle(by_ns=time_ns)
         if edge == "start":
             depth = sum(who == teller for who, _ in self._open_phases)
             start = time_ns - self._started_ns
@@ -264,10 +265,9 @@ class Book:
     def numbers(self, table: str, rows: list[list[int]]) -> None:
         """Rows of `tokens` or `steps`, which come often and have only numbers."""
         stream = self._streams[table]
-        columns = [
-            pa.array(values - self._started_ns if field.name.endswith("_ns") else values, field.type)
-            for field, values in zip(stream.schema, np.array(rows, np.int64).T, strict=True)
-        ]
+        given = zip(stream.schema, np.array(rows, np.int64).T, strict=True)
+        start = self._started_ns
+        columns = [pa.array(some - start if of.name.endswith("_ns") else some, of.type) for of, some in given]
         stream.write(pa.record_batch(columns, schema=stream.schema))
 
     def rows(self, table: str, rows: list[dict[str, Any]]) -> None:

@@ -54,6 +54,7 @@ class Recorded:
         self.reserved = Live()  # addresses without memory, until the program makes pages of them usable
         self.pid = number_here(self._ring.pid, self._ring.pid_namespace)
         self.threshold = self._ring.threshold
+        self.did_ns = 0  # the last thing
 
     def reserve(self, rows: Rows) -> None:
         """Keep track of reserved addresses: what the program puts there later is held, though no event tells of it."""
@@ -90,6 +91,7 @@ class Recorded:
         records = parts[0] if len(parts) == 1 else np.concatenate(parts)
         rows = renamed(records, self._name_ids, self._stack_ids)
         times = rows["time_ns"].copy()
+        self.did_ns = max(self.did_ns, int(times.max()))
         if (times[1:] < times[:-1]).any():
             rows = rows[np.argsort(times, kind="stable")]
         if is_moved(rows).any():

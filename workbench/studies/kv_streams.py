@@ -10,16 +10,16 @@ from workbench.mechanisms.streams.transfers import UNORDERED
 from workbench.mechanisms.streams.values import VALUES
 from workbench.run.run import Run
 from workbench.studies.base import Measure, Outcome, Study, Variant, of_program
+from workbench.studies.telling import between, duration
 
 NOTE = "measured"  # what a run keeps the program's findings under
 NO_THREAD = "no-thread"  # who submits hands on, where by itself a thread would
 PROGRAM = (sys.executable, "-m", "workbench.studies.kv_streams_program")
 SMALL, LARGE = 4 << 10, 64 << 10  # bytes of a transfer: some tokens of a small model, a block of a large one
-SIZES = {SMALL: (1, 100, 1_000, 10_000, 100_000), LARGE: (1, 1_000, 8_000)}  # transfers in flight
+SIZES = {SMALL: (1, 100, 1_000, 10_000, 100_000), LARGE: (1_000, 8_000)}  # transfers in flight
 ALONE = (1, 1_000)  # of these, also what a thread saves
 UNITS = {"p50_s": "s", "p99_s": "s", "max_s": "s", "submit_s": "s", "total_s": "s", "delay_s": "s"}
 UNITS |= {"private_bytes": "B", "pinned_bytes": "B", "first_blocked": "", "corrupted": "blocks"}
-US, MS = 1e6, 1e3
 
 
 def study() -> Study:
@@ -73,10 +73,10 @@ def answer(outcomes: list[Outcome]) -> list[str]:
 
 def _sentence(value: str, size: int, has_thread: bool, rows: list[dict[str, Any]]) -> str:
     most = max(row["in_flight"] for row in rows)
-    p99 = max(row["p99_s"] for row in rows) * US
+    p99 = duration(max(row["p99_s"] for row in rows))
     by = "a thread" if has_thread else "who submits"
     words = f"{value}, handed on by {by}, {size >> 10} KiB each, 1 to {most} in flight"
-    words += f": p99 of a submission is at most {p99:.1f} us"
+    words += f": p99 of a submission is at most {p99}"
     return f"{words}; {_blocking(rows)}; {_cost(most, rows)}{_corruption(rows)}"
 
 
@@ -86,14 +86,13 @@ def _blocking(rows: list[dict[str, Any]]) -> str:
         return "none waits for room"
     worst = max(blocked, key=_longest)
     first = min(row["first_blocked"] for row in blocked)
-    return f"submission {first} waits for room, up to {worst['max_s'] * MS:.0f} ms with {worst['in_flight']} in flight"
+    return f"submission {first} waits for room, up to {duration(worst['max_s'])} with {worst['in_flight']} in flight"
 
 
 def _cost(most: int, rows: list[dict[str, Any]]) -> str:
     last = [row for row in rows if row["in_flight"] == most]
-    delays = [row["delay_s"] * MS for row in last]
-    totals = [row["total_s"] * MS for row in last]
-    return f"{most} take {_range(totals)} ms in all and delay the compute beside them by {_range(delays)} ms"
+    delays, totals = ([row[name] for row in last] for name in ("delay_s", "total_s"))
+    return f"{most} take {between(totals)} in all and delay the compute beside them by {between(delays)}"
 
 
 def _corruption(rows: list[dict[str, Any]]) -> str:
@@ -108,8 +107,3 @@ def _unordered(value: str, rows: list[dict[str, Any]]) -> str:
 
 def _longest(row: dict[str, Any]) -> float:
     return float(row["max_s"])
-
-
-def _range(values: list[float]) -> str:
-    least, most = f"{min(values):.1f}", f"{max(values):.1f}"
-    return least if least == most else f"{least} to {most}"

@@ -17,6 +17,7 @@ from workbench.run.manifest import COMPLETE
 from workbench.run.run import Run
 from workbench.run.store import Store
 from workbench.studies.base import Measure, Outcome, Study, Variant, of_program
+from workbench.studies.telling import between
 from workbench.units import format_bytes
 
 PROGRAM = (sys.executable, "-m", "workbench.studies.pinned_program")
@@ -69,7 +70,7 @@ def _asked(row: dict[str, Any]) -> int:
 
 def _sentence(outcome: Outcome, row: dict[str, Any]) -> str:
     more = row["taken"] / row["asked"]
-    times = f"had in {_ms(outcome, row, 'allocate_s')}, freed in {_ms(outcome, row, 'free_s')}"
+    times = f"had in {_times(outcome, row, 'allocate_s')}, freed in {_times(outcome, row, 'free_s')}"
     copies = ""
     if "to_device_per_s" in row:
         copies = (
@@ -79,10 +80,9 @@ def _sentence(outcome: Outcome, row: dict[str, Any]) -> str:
     return f"{outcome.variant.name} takes {taken} for {asked} ({more:.3f} times), {times}{copies}"
 
 
-def _ms(outcome: Outcome, row: dict[str, Any], name: str) -> str:
-    """The time of every repeat: the least and the most, where there are several."""
-    found = [each[name] * 1000 for run in outcome.runs for each in rows_of(run) if each["asked"] == row["asked"]]
-    return f"{min(found):.1f} ms" if len(found) < 2 else f"{min(found):.1f} to {max(found):.1f} ms"
+def _times(outcome: Outcome, row: dict[str, Any], name: str) -> str:
+    """The time of every repeat."""
+    return between([each[name] for run in outcome.runs for each in rows_of(run) if each["asked"] == row["asked"]])
 
 
 @dataclass(frozen=True)

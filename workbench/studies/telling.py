@@ -44,8 +44,28 @@ def amount(value: float, unit: str) -> str:
     if unit == "B":
         return format_bytes(round(value))
     if unit == "s":
-        return f"{value * 1000:.2f} ms"
-    return f"{value / 1e9:.1f} GB/s" if unit == "B/s" else f"{value:.1f} {unit}"
+        return duration(value)
+    if unit == "B/s":
+        return f"{value / 1e9:.1f} GB/s"
+    return f"{value:.0f} {unit}" if float(value).is_integer() else f"{value:.1f} {unit}"
+
+
+def duration(seconds: float) -> str:
+    """Gives a time in the unit that three digits of it fill."""
+    for factor, unit in ((1e6, "us"), (1e3, "ms")):
+        if abs(seconds) * factor < 999.5:
+            return f"{seconds * factor:.{_decimals(seconds * factor)}f} {unit}"
+    return f"{seconds:.2f} s"
+
+
+def between(values: Sequence[float]) -> str:
+    """Gives the least and the most of some times, or the one that there is."""
+    least, most = duration(min(values)), duration(max(values))
+    return least if least == most else f"{least} to {most}"
+
+
+def _decimals(value: float) -> int:
+    return 2 if abs(value) < 9.995 else 1 if abs(value) < 99.95 else 0
 
 
 def _counts(delta: Delta) -> bool:

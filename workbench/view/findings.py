@@ -6,6 +6,7 @@ import re
 from html import escape
 from typing import TYPE_CHECKING, Any
 
+from workbench.studies.base import HERE
 from workbench.studies.telling import amount
 
 if TYPE_CHECKING:
@@ -13,7 +14,6 @@ if TYPE_CHECKING:
 
 DATA = "application/vnd.workbench.findings+json"
 """The type of the output that programs read."""
-HERE = "<p>Not run here: {}: {}</p>"
 Table = list[list[str]]
 
 
@@ -31,29 +31,36 @@ def html(findings: Findings) -> str:
     """Question, answer, numbers, and what was not run here with the reason."""
     sentences = "".join(f"<li>{escape(sentence)}.</li>" for sentence in findings.answer) or "<li>There is no run.</li>"
     head = f"<p><strong>{escape(findings.study.question)}</strong></p><ul>{sentences}</ul>"
-    left_out = "".join(HERE.format(escape(", ".join(names)), escape(why)) for why, names in _missing(findings).items())
-    return f'<div style="max-width:100%;overflow-x:auto">{head}{_table(_rows(findings))}{left_out}</div>'
+    left_out = "".join(f"<p>Not run here: {escape(reason)}</p>" for reason in not_run(findings))
+    return f'<div style="max-width:100%;overflow-x:auto">{head}{_table(table(findings))}{left_out}</div>'
 
 
-def _missing(findings: Findings) -> dict[str, list[str]]:
-    """The variants of each reason."""
+def not_run(findings: Findings) -> list[str]:
+    """By reason, the variants that were not run here."""
+    here = [outcome for outcome in findings.outcomes if outcome.where == HERE]
     found: dict[str, list[str]] = {}
-    for outcome in findings.outcomes:
+    for outcome in here:
         if outcome.why:
             found.setdefault(outcome.why, []).append(outcome.variant.name)
-    return found
+    all_of_them = f"all {len(here)} variants"
+    return [f"{', '.join(names) if len(names) < len(here) else all_of_them}: {why}" for why, names in found.items()]
 
 
-def _rows(findings: Findings) -> Table:
-    """A row a variant, a column a measure; the other way where there are more measures than variants."""
+def table(findings: Findings) -> Table:
+    """A row a variant, a column a measure; the other way where there are more measures than variants.
+
+    A cell's second line is the spread of the repeats.
+    """
     outcomes = [outcome for outcome in findings.outcomes if outcome.runs]
     numbers = [findings.numbers(outcome) for outcome in outcomes]
     fullest_first = sorted(numbers, key=len, reverse=True)  # in whose order the measures stand
     measures = list(dict.fromkeys(name for one in fullest_first for name in one))
-    rows = [["", "recorded on", *(_said(name) for name in measures)]]
+    places = [_where(outcome) for outcome in outcomes]
+    is_one = len(set(places)) == 1  # then the corner says it, and not every row
+    rows = [[*([places[0]] if is_one else ["", "recorded on"]), *(_said(name) for name in measures)]]
     rows += [
-        [outcome.variant.name, _where(outcome), *(_cell(one.get(name)) for name in measures)]
-        for outcome, one in zip(outcomes, numbers, strict=True)
+        [outcome.variant.name, *([] if is_one else [where]), *(_cell(one.get(name)) for name in measures)]
+        for outcome, where, one in zip(outcomes, places, numbers, strict=True)
     ]
     return [list(column) for column in zip(*rows, strict=True)] if len(measures) > len(outcomes) else rows
 
