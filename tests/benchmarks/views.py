@@ -122,7 +122,7 @@ def _page(run: Run, folder: Path, browser: str) -> list[Row]:
 def _live(folder: Path, quick: bool) -> list[Row]:
     """What a live chart of a generation takes: of the engine, and of the kernel that draws it."""
     command = recorded(program("chart.py", 4 if quick else 150, STEPS, "vllm"), folder)
-    documents = [found_quietly(command, **IMPORTING) for _ in range(1 if quick else 3)]
+    documents = [found_quietly(command, **IMPORTING) for _ in range(1 if quick else 8)]
     seconds = np.array([pair for document in documents for pair in document["pairs"]])  # [pair, with or without]
     cost = (seconds[:, 0] / seconds[:, 1] - 1) * 100
     low, high = interval_of_medians(cost)
