@@ -60,7 +60,11 @@ def evidence(run: Run) -> Evidence | None:
     taken = taken_by_size(run)
     if len(taken) != len(asked):
         return Evidence(setting, CANNOT_TELL, f"{len(taken)} of {len(asked)} sizes were had")
-    each = ", ".join(f"{one.bytes} bytes in {one.allocations} by {one.owner}" for one in taken_by_owner(run))
+    each = ", ".join(f"{_exactly(one.bytes)} in {one.allocations} by {one.owner}" for one in taken_by_owner(run))
     off = [abs(have - taken_bytes(arm, size)) for have, size in zip(taken, asked, strict=True)]
     verdict = OBSERVED if all(each < PAGE for each in off) else NOT_OBSERVED
-    return Evidence(setting, verdict, f"asked {sum(asked)} bytes, taken {each or 'none that is recorded'}")
+    return Evidence(setting, verdict, f"asked {_exactly(sum(asked))}, taken {each or 'none that is recorded'}")
+
+
+def _exactly(size: int) -> str:
+    return f"{format_bytes(size)} ({size} bytes)"
