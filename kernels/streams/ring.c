@@ -235,6 +235,7 @@ WB_PUBLIC void wb_streams_close(struct wb_streams *streams) {
     uint8_t telling = enter(streams);
     abandon(streams);
     leave(streams, telling);
+    pthread_mutex_destroy(&streams->mutex);
     free(streams->shared);
     free(streams);
 }

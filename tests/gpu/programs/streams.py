@@ -37,6 +37,7 @@ def seconds_of_sleeps(streams: list[torch.cuda.Stream]) -> float:
 
 def distinct() -> dict[str, object]:
     """Whether many streams are as many, and run as many kernels at a time."""
+    torch.zeros(1, device="cuda")  # makes the context
     driver = ctypes.CDLL("libcuda.so.1")
     made = [stream_of(driver) for _ in range(MANY)]
     ours: list[torch.cuda.Stream] = [torch.cuda.ExternalStream(stream) for stream in made]  # type: ignore[no-untyped-call]
