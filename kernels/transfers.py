@@ -17,7 +17,7 @@ RING, WORDS = 1 << 16, 4  # transfers, and words of each
 PART = 1024  # of the ring's transfers, which room is made for at a time
 LAP_AT, LAPS = 56, 255  # the bits of a word from here on are the lap that it was written in
 NOT_READY = 600
-TAKEN, UNDER_WAY, ON_DEVICE, FAILED = range(4)  # words of the head, a line that is written to all the time
+TAKEN, ON_DEVICE, FAILED = 0, 2, 3  # words of the head, a line of the cache that is written to all the time
 _LINE = 8  # words; a line of its own says whether the thread sleeps, and after it comes the ring
 
 _Pointer, _U64 = ctypes.c_void_p, ctypes.c_uint64
