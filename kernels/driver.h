@@ -38,6 +38,7 @@ struct wb_driver {
     wb_status (*current_device)(int *device);
     wb_status (*is_capturing)(void *stream, int *status);
     wb_status (*pointer_attribute)(void *value, int attribute, wb_device_ptr pointer);
+    wb_status (*memory_property)(void *property, uint64_t handle);
 };
 extern struct wb_driver wb_driver;
 
@@ -70,9 +71,16 @@ void wb_record_gone(void);
 /* Record virtual memory that has no mapping yet: a reading counts it. */
 void wb_record_unmapped(void);
 
-/* Read a device's used memory: what has changed since the last reading belongs to `owner`, or to nobody (NULL). */
+/* Read a device's used memory: what has changed since the last reading belongs to `owner`, or to nobody (NULL).
+ * `since`: when the call began that changed it. */
 enum { WB_CURRENT_DEVICE = -1, WB_ALL_DEVICES = -2 };
-void wb_measure(const char *owner, int device);
+void wb_measure(const char *owner, int device, uint64_t since);
+
+/* Read it before such a call: what has changed until now is nobody's. Returns when that is. */
+uint64_t wb_measure_before(void);
+
+/* Read it after memory of `owner`'s was given back that another process may use too, or may have left to this one. */
+void wb_measure_outlived(uint32_t owner, int device, size_t bytes);
 
 /* Things met before, by address. Full: everything counts as met. */
 struct wb_met {

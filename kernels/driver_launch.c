@@ -36,8 +36,13 @@ static struct wb_met kernels, graphs;
 
 /* --- kernels -------------------------------------------------------------------------------------------------------- */
 
-static inline void launched(const void *kernel) {
-    if (WB_UNLIKELY(wb_first_met(&kernels, kernel))) wb_measure("modules", WB_CURRENT_DEVICE);
+/* When a kernel's first launch began, 0: it is not the first. */
+static inline uint64_t first_launch(const void *kernel) {
+    return WB_UNLIKELY(wb_first_met(&kernels, kernel)) ? wb_now() : 0;
+}
+
+static inline void launched(uint64_t first) {
+    if (WB_UNLIKELY(first)) wb_measure("modules", WB_CURRENT_DEVICE, first);
 }
 
 #define LAUNCH(suffix)                                                                                               \
@@ -45,24 +50,27 @@ static inline void launched(const void *kernel) {
                    (void *kernel, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x,               \
                     unsigned block_y, unsigned block_z, unsigned shared, void *stream, void **arguments, void **extra)) { \
         WB_NEEDS(cuLaunchKernel##suffix);                                                                            \
+        uint64_t first = first_launch(kernel);                                                                       \
         wb_status status = real_cuLaunchKernel##suffix(kernel, grid_x, grid_y, grid_z, block_x, block_y, block_z,    \
                                                        shared, stream, arguments, extra);                            \
-        launched(kernel);                                                                                            \
+        launched(first);                                                                                             \
         return status;                                                                                               \
     }                                                                                                                \
     WB_DRIVER_HOOK(cuLaunchCooperativeKernel##suffix,                                                                \
                    (void *kernel, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x,               \
                     unsigned block_y, unsigned block_z, unsigned shared, void *stream, void **arguments)) {          \
         WB_NEEDS(cuLaunchCooperativeKernel##suffix);                                                                 \
+        uint64_t first = first_launch(kernel);                                                                       \
         wb_status status = real_cuLaunchCooperativeKernel##suffix(kernel, grid_x, grid_y, grid_z, block_x, block_y,  \
                                                                   block_z, shared, stream, arguments);               \
-        launched(kernel);                                                                                            \
+        launched(first);                                                                                             \
         return status;                                                                                               \
     }                                                                                                                \
     WB_DRIVER_HOOK(cuLaunchKernelEx##suffix, (const void *how, void *kernel, void **arguments, void **extra)) {      \
         WB_NEEDS(cuLaunchKernelEx##suffix);                                                                          \
+        uint64_t first = first_launch(kernel);                                                                       \
         wb_status status = real_cuLaunchKernelEx##suffix(how, kernel, arguments, extra);                             \
-        launched(kernel);                                                                                            \
+        launched(first);                                                                                             \
         return status;                                                                                               \
     }
 LAUNCH()
@@ -71,13 +79,13 @@ LAUNCH(_ptsz)
 /* --- graphs --------------------------------------------------------------------------------------------------------- */
 
 /* What was taken while the graph was captured is not the graph's: read before, too. */
-#define INSTANTIATE(name, parameters, ...)               \
-    WB_DRIVER_HOOK(name, parameters) {                   \
-        WB_NEEDS(name);                                  \
-        wb_measure(NULL, WB_CURRENT_DEVICE);             \
-        wb_status status = real_##name(__VA_ARGS__);     \
-        wb_measure("graphs", WB_CURRENT_DEVICE);         \
-        return status;                                   \
+#define INSTANTIATE(name, parameters, ...)                   \
+    WB_DRIVER_HOOK(name, parameters) {                       \
+        WB_NEEDS(name);                                      \
+        uint64_t since = wb_measure_before();                \
+        wb_status status = real_##name(__VA_ARGS__);         \
+        wb_measure("graphs", WB_CURRENT_DEVICE, since);      \
+        return status;                                       \
     }
 INSTANTIATE(cuGraphInstantiate, (void **made, void *graph, void **node, char *log, size_t room), made, graph, node, log,
             room)
@@ -87,21 +95,20 @@ INSTANTIATE(cuGraphInstantiateWithFlags, (void **made, void *graph, unsigned lon
 INSTANTIATE(cuGraphInstantiateWithParams, (void **made, void *graph, void *options), made, graph, options)
 INSTANTIATE(cuGraphInstantiateWithParams_ptsz, (void **made, void *graph, void *options), made, graph, options)
 
-#define REPLAY(suffix)                                                                     \
-    WB_DRIVER_HOOK(cuGraphLaunch##suffix, (void *graph, void *stream)) {                   \
-        WB_NEEDS(cuGraphLaunch##suffix);                                                   \
-        bool first = wb_first_met(&graphs, graph);                                         \
-        if (WB_UNLIKELY(first)) wb_measure(NULL, WB_CURRENT_DEVICE);                       \
-        wb_status status = real_cuGraphLaunch##suffix(graph, stream);                      \
-        if (WB_UNLIKELY(first)) wb_measure("graphs", WB_CURRENT_DEVICE);                   \
-        return status;                                                                     \
-    }                                                                                      \
-    WB_DRIVER_HOOK(cuGraphUpload##suffix, (void *graph, void *stream)) {                   \
-        WB_NEEDS(cuGraphUpload##suffix);                                                   \
-        wb_measure(NULL, WB_CURRENT_DEVICE);                                               \
-        wb_status status = real_cuGraphUpload##suffix(graph, stream);                      \
-        wb_measure("graphs", WB_CURRENT_DEVICE);                                           \
-        return status;                                                                     \
+#define REPLAY(suffix)                                                                  \
+    WB_DRIVER_HOOK(cuGraphLaunch##suffix, (void *graph, void *stream)) {                \
+        WB_NEEDS(cuGraphLaunch##suffix);                                                \
+        uint64_t first = WB_UNLIKELY(wb_first_met(&graphs, graph)) ? wb_measure_before() : 0; \
+        wb_status status = real_cuGraphLaunch##suffix(graph, stream);                   \
+        if (WB_UNLIKELY(first)) wb_measure("graphs", WB_CURRENT_DEVICE, first);         \
+        return status;                                                                  \
+    }                                                                                   \
+    WB_DRIVER_HOOK(cuGraphUpload##suffix, (void *graph, void *stream)) {                \
+        WB_NEEDS(cuGraphUpload##suffix);                                                \
+        uint64_t since = wb_measure_before();                                           \
+        wb_status status = real_cuGraphUpload##suffix(graph, stream);                   \
+        wb_measure("graphs", WB_CURRENT_DEVICE, since);                                 \
+        return status;                                                                  \
     }
 REPLAY()
 REPLAY(_ptsz)
@@ -109,8 +116,9 @@ REPLAY(_ptsz)
 WB_DRIVER_HOOK(cuGraphExecDestroy, (void *graph)) {
     WB_NEEDS(cuGraphExecDestroy);
     wb_forget(&graphs, graph);
+    uint64_t since = wb_now();
     wb_status status = real_cuGraphExecDestroy(graph);
-    wb_measure("graphs", WB_CURRENT_DEVICE);
+    wb_measure("graphs", WB_CURRENT_DEVICE, since);
     return status;
 }
 

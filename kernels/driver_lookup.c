@@ -38,6 +38,8 @@ static void find_all(void *library) {
     wb_driver.is_capturing = (wb_status(*)(void *, int *))wb_dlsym_beyond(library, "cuStreamIsCapturing");
     wb_driver.pointer_attribute =
         (wb_status(*)(void *, int, wb_device_ptr))wb_dlsym_beyond(library, "cuPointerGetAttribute");
+    wb_driver.memory_property =
+        (wb_status(*)(void *, uint64_t))wb_dlsym_beyond(library, "cuMemGetAllocationPropertiesFromHandle");
 }
 
 bool wb_find_driver(void) {

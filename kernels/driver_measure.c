@@ -66,58 +66,81 @@ static void start_nvml(void) {
 
 /* --- readings ------------------------------------------------------------------------------------------------------- */
 
-static void read_device(const char *owner, int device, uint8_t flags) {
+struct reason { /* for a reading */
+    uint32_t owner;
+    uint8_t flags;
+    uint64_t since; /* when what it is for began */
+    size_t most;    /* bytes that it can have changed by, 0: any */
+};
+
+static void read_device(int device, struct reason reason) {
     struct memory_info memory;
     if (device >= atomic_load(&nvml.count) || !nvml.devices[device]) return;
     if (nvml.memory_info(nvml.devices[device], &memory)) return;
-    struct wb_record event = wb_driver_event(WB_GPU, 0, memory.used);
+    struct wb_record event = wb_driver_event(WB_GPU, reason.since, memory.used);
     event.kind = WB_MEASURE;
     event.device = wb_device_number(device);
-    event.owner = owner ? wb_name(owner) : 0;
-    event.flags = flags;
+    event.asked = reason.most;
+    event.owner = reason.owner;
+    event.flags = reason.flags;
     wb_driver_emit(event);
 }
 
-static void measure(const char *owner, int device, uint8_t flags) {
+static void measure(int device, struct reason reason) {
     if (!wb_records_driver()) return;
     wb_record_unmapped();
     if (device == WB_CURRENT_DEVICE && wb_driver.current_device && wb_driver.current_device(&device)) device = WB_ALL_DEVICES;
-    if (device >= 0) read_device(owner, device, flags);
-    for (int each = 0; device < 0 && each < atomic_load(&nvml.count); each++) read_device(owner, each, flags);
+    if (device >= 0) read_device(device, reason);
+    for (int each = 0; device < 0 && each < atomic_load(&nvml.count); each++) read_device(each, reason);
 }
 
-void wb_measure(const char *owner, int device) { measure(owner, device, owner ? 0 : WB_BASELINE); }
+void wb_measure(const char *owner, int device, uint64_t since) {
+    measure(device, (struct reason){.owner = wb_name(owner), .since = since});
+}
+
+uint64_t wb_measure_before(void) {
+    measure(WB_CURRENT_DEVICE, (struct reason){.flags = WB_BASELINE});
+    return wb_now();
+}
+
+void wb_measure_outlived(uint32_t owner, int device, size_t bytes) {
+    measure(device, (struct reason){.owner = owner, .flags = WB_OUTLIVED, .since = wb_now(), .most = bytes});
+}
 
 /* Once the driver is initialised, which is when it knows the devices. */
-static void first_reading(const char *owner) {
+static void first_reading(struct reason reason) {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
     if (!wb_records_driver() || !wb_find_driver()) return;
     pthread_once(&once, start_nvml);
-    wb_measure(owner, WB_ALL_DEVICES);
+    measure(WB_ALL_DEVICES, reason);
 }
 
 WB_PUBLIC int wb_driver_measures(void) {
     int count = 0;
-    if (wb_find_driver() && wb_driver.device_count(&count) == WB_SUCCESS) first_reading(NULL);
+    if (wb_find_driver() && wb_driver.device_count(&count) == WB_SUCCESS)
+        first_reading((struct reason){.flags = WB_BASELINE});
     return atomic_load(&nvml.count);
 }
 
 WB_DRIVER_HOOK(cuInit, (unsigned flags)) {
     WB_NEEDS(cuInit);
+    uint64_t since = wb_now();
     wb_status status = real_cuInit(flags);
     static _Atomic bool done; /* every library that uses CUDA asks for it */
-    if (status == WB_SUCCESS && !atomic_exchange(&done, true)) first_reading("context"); /* some is taken before it is made */
+    if (status == WB_SUCCESS && !atomic_exchange(&done, true)) /* some is taken before a context is made */
+        first_reading((struct reason){.owner = wb_name("context"), .since = since});
     return status;
 }
 
 /* --- what makes and destroys them ----------------------------------------------------------------------------------- */
 
-#define MEASURED(owner, device, name, parameters, ...)    \
-    WB_DRIVER_HOOK(name, parameters) {                    \
-        WB_NEEDS(name);                                   \
-        wb_status status = real_##name(__VA_ARGS__);      \
-        if (status == WB_SUCCESS) wb_measure(owner, device); \
-        return status;                                    \
+#define MEASURED(owner, device, name, parameters, ...)              \
+    WB_DRIVER_HOOK(name, parameters) {                              \
+        WB_NEEDS(name);                                             \
+        uint64_t since = wb_now();                                  \
+        wb_status status = real_##name(__VA_ARGS__);                \
+        if (status == WB_SUCCESS) wb_measure(owner, device, since); \
+        return status;                                              \
     }
 #define CONTEXT(...) MEASURED("context", __VA_ARGS__)
 #define MODULE(...) MEASURED("modules", WB_CURRENT_DEVICE, __VA_ARGS__)
@@ -133,15 +156,18 @@ CONTEXT(WB_CURRENT_DEVICE, cuCtxSetLimit, (int limit, size_t value), limit, valu
 CONTEXT(WB_CURRENT_DEVICE, cuCtxEnablePeerAccess, (void *context, unsigned flags), context, flags)
 
 /* What goes with a context: what was handed out in it, and its modules, streams and graphs. */
-#define CONTEXT_ENDS(device, name, parameters, ...)           \
-    WB_DRIVER_HOOK(name, parameters) {                        \
-        WB_NEEDS(name);                                       \
-        wb_status status = real_##name(__VA_ARGS__);          \
-        if (status == WB_SUCCESS) {                           \
-            wb_record_gone();                                 \
-            measure("context", device, WB_CONTEXT_ENDED);     \
-        }                                                     \
-        return status;                                        \
+static void context_ended(int device, uint64_t since) {
+    wb_record_gone();
+    measure(device, (struct reason){.owner = wb_name("context"), .flags = WB_CONTEXT_ENDED, .since = since});
+}
+
+#define CONTEXT_ENDS(device, name, parameters, ...)              \
+    WB_DRIVER_HOOK(name, parameters) {                           \
+        WB_NEEDS(name);                                          \
+        uint64_t since = wb_now();                               \
+        wb_status status = real_##name(__VA_ARGS__);             \
+        if (status == WB_SUCCESS) context_ended(device, since);  \
+        return status;                                           \
     }
 CONTEXT_ENDS(device, cuDevicePrimaryCtxRelease, (int device), device)
 CONTEXT_ENDS(device, cuDevicePrimaryCtxRelease_v2, (int device), device)

@@ -1,6 +1,9 @@
 /* Memory that is taken without an address and mapped afterwards: cuMemCreate and its own. The driver keeps it until
  * every handle is released and every mapping is gone, so both are counted here. It is recorded when it is first mapped,
- * under that address, which mostly follows at once; what is not mapped when a device is read goes by its handle. */
+ * under that address, which mostly follows at once; what is not mapped when a device is read goes by its handle.
+ *
+ * It may be handed to another process, which then keeps it, too. It is recorded by who made it, and given back when
+ * that one has done so. Whether it is free by then a reading of the device tells, and one when the other lets go. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <pthread.h>
@@ -24,8 +27,15 @@ struct memory {
     uint32_t owner;
     int handles, mappings;
     int releases; /* that are under way */
-    int16_t device;
-    uint8_t tier;
+    int device;   /* as CUDA numbers it here; -1: the host's memory */
+    bool is_others; /* another process made it, and records it */
+    bool is_shared; /* it is others', or may be by now */
+};
+
+struct gone { /* shared memory that this process has let go of; bytes 0: none */
+    size_t bytes;
+    uint32_t owner;
+    int device;
 };
 
 struct mapping {
@@ -97,10 +107,13 @@ static struct mapping *mapping_in(uint64_t start, uint64_t end, bool goes) {
 
 /* --- what happens to it ------------------------------------------------------------------------------------------- */
 
-static struct wb_record event_of(const struct memory *memory) {
-    struct wb_record event = wb_driver_event(memory->tier, memory->address, memory->bytes);
-    event.device = memory->device;
-    event.owner = memory->owner;
+static int device_of(const struct property *property) {
+    return property->location == ON_DEVICE ? property->location_id : -1;
+}
+
+static struct wb_record event_of(int device, uint64_t address, size_t bytes) {
+    struct wb_record event = wb_driver_event(device >= 0 ? WB_GPU : WB_PINNED, address, bytes);
+    if (device >= 0) event.device = wb_device_number(device);
     return event;
 }
 
@@ -110,40 +123,61 @@ static void record_at(struct memory *memory, uint64_t address) {
     if (before) before->address = 0;
     if (memory->address) wb_driver_emit_free(memory->address);
     memory->address = address;
-    wb_driver_emit(event_of(memory));
+    struct wb_record event = event_of(memory->device, address, memory->bytes);
+    event.owner = memory->owner;
+    wb_driver_emit(event);
 }
 
-static void let_go(struct memory *memory) {
+static void let_go(struct memory *memory, struct gone *gone) {
     if (memory->handles > 0 || memory->mappings > 0) return;
     if (memory->address) wb_driver_emit_free(memory->address);
+    if (memory->is_shared && memory->device >= 0)
+        *gone = (struct gone){gone->bytes + memory->bytes, memory->owner, memory->device};
     drop(&memories, memory);
 }
 
 static void created(handle made, size_t bytes, const struct property *property) {
     struct memory *memory = append(&memories);
     if (!memory) return;
-    bool device = property->location == ON_DEVICE;
-    *memory = (struct memory){.handle = made,
-                              .bytes = bytes,
-                              .owner = wb_owner_of_driver(),
-                              .handles = 1,
-                              .device = device ? wb_device_number(property->location_id) : -1,
-                              .tier = device ? WB_GPU : WB_PINNED};
+    *memory = (struct memory){
+        .handle = made, .bytes = bytes, .owner = wb_owner_of_driver(), .handles = 1, .device = device_of(property)};
 }
 
 static void refused(size_t bytes, const struct property *property) {
-    bool device = property->location == ON_DEVICE;
-    struct wb_record event = wb_driver_event(device ? WB_GPU : WB_PINNED, 0, bytes);
-    if (device) event.device = wb_device_number(property->location_id);
-    wb_driver_took(event, WB_OUT_OF_MEMORY);
+    wb_driver_took(event_of(device_of(property), 0, bytes), WB_OUT_OF_MEMORY);
+}
+
+static void exported(handle of) {
+    struct memory *memory = memory_of(of);
+    if (memory) memory->is_shared = true;
+}
+
+/* How large it is shows when it is mapped. */
+static void imported(handle made) {
+    union {
+        struct property property;
+        char whole[256]; /* larger than that of any driver */
+    } told = {0};
+    struct memory *memory = memory_of(made);
+    if (memory) memory->handles++; /* this process's own */
+    if (memory || !wb_driver.memory_property || wb_driver.memory_property(&told, made) != WB_SUCCESS) return;
+    if (!(memory = append(&memories))) return;
+    *memory = (struct memory){.handle = made,
+                              .owner = wb_owner_of_driver(),
+                              .handles = 1,
+                              .device = device_of(&told.property),
+                              .is_others = true,
+                              .is_shared = true};
 }
 
 static void mapped(uint64_t address, size_t bytes, handle of) {
     struct memory *memory = memory_of(of);
     struct mapping *mapping = memory ? append(&mappings) : NULL;
-    if (!mapping) return; /* another process's memory, or taken before the recording began */
+    if (!mapping) return; /* taken before the recording began */
     *mapping = (struct mapping){.address = address, .bytes = bytes, .handle = of};
-    if (!memory->mappings++ && (!memory->address || memory->address == memory->handle)) record_at(memory, address);
+    bool is_first = !memory->mappings++;
+    if (memory->is_others) memory->bytes += bytes;
+    else if (is_first && (!memory->address || memory->address == memory->handle)) record_at(memory, address);
 }
 
 static void mark(uint64_t address, size_t bytes, bool goes) {
@@ -151,15 +185,17 @@ static void mark(uint64_t address, size_t bytes, bool goes) {
     while ((mapping = mapping_in(address, address + bytes, !goes))) mapping->goes = goes;
 }
 
-static void unmapped(uint64_t address, size_t bytes) {
+static struct gone unmapped(uint64_t address, size_t bytes) {
+    struct gone gone = {0};
     struct mapping *mapping;
     while ((mapping = mapping_in(address, address + bytes, true))) {
         struct memory *memory = memory_of(mapping->handle);
         drop(&mappings, mapping);
         if (!memory) continue;
         memory->mappings--;
-        let_go(memory);
+        let_go(memory, &gone);
     }
+    return gone;
 }
 
 static void releases(handle of) {
@@ -167,20 +203,22 @@ static void releases(handle of) {
     if (memory) memory->releases++;
 }
 
-static void released(handle of, wb_status status) {
+static struct gone released(handle of, wb_status status) {
+    struct gone gone = {0};
     struct memory *memory = released_memory_of(of);
-    if (!memory) return;
+    if (!memory) return gone;
     memory->releases--;
-    if (status != WB_SUCCESS) return;
+    if (status != WB_SUCCESS) return gone;
     memory->handles--;
-    let_go(memory);
+    let_go(memory, &gone);
+    return gone;
 }
 
 void wb_record_unmapped(void) {
     pthread_mutex_lock(&guard);
     struct memory *first = memories.places;
     for (size_t i = 0; i < memories.used; i++)
-        if (!first[i].address) record_at(&first[i], first[i].handle);
+        if (!first[i].address && !first[i].is_others) record_at(&first[i], first[i].handle);
     pthread_mutex_unlock(&guard);
 }
 
@@ -204,6 +242,11 @@ static bool begin(void) {
     if (!atomic_load(&wb_settings.driver)) return false;
     pthread_once(&once, follow_forks);
     return pthread_mutex_lock(&guard) == 0;
+}
+
+/* Where shared memory went, the device says how much of it did. */
+static void read_after(struct gone gone) {
+    if (gone.bytes) wb_measure_outlived(gone.owner, gone.device, gone.bytes);
 }
 
 WB_DRIVER_HOOK(cuMemCreate, (handle * made, size_t bytes, const struct property *property, unsigned long long flags)) {
@@ -234,11 +277,13 @@ WB_DRIVER_HOOK(cuMemUnmap, (wb_device_ptr address, size_t bytes)) {
         end();
     }
     wb_status status = real_cuMemUnmap(address, bytes);
+    struct gone gone = {0};
     if (begin()) {
-        if (status == WB_SUCCESS) unmapped(address, bytes);
+        if (status == WB_SUCCESS) gone = unmapped(address, bytes);
         else mark(address, bytes, false);
         end();
     }
+    read_after(gone);
     return status;
 }
 
@@ -249,10 +294,12 @@ WB_DRIVER_HOOK(cuMemRelease, (handle of)) {
         end();
     }
     wb_status status = real_cuMemRelease(of);
+    struct gone gone = {0};
     if (begin()) {
-        released(of, status);
+        gone = released(of, status);
         end();
     }
+    read_after(gone);
     return status;
 }
 
@@ -267,9 +314,33 @@ WB_DRIVER_HOOK(cuMemRetainAllocationHandle, (handle * made, void *address)) {
     return status;
 }
 
+WB_DRIVER_HOOK(cuMemExportToShareableHandle, (void *made, handle of, int kind, unsigned long long flags)) {
+    WB_NEEDS(cuMemExportToShareableHandle);
+    wb_status status = real_cuMemExportToShareableHandle(made, of, kind, flags);
+    if (status == WB_SUCCESS && begin()) {
+        exported(of);
+        end();
+    }
+    return status;
+}
+
+WB_DRIVER_HOOK(cuMemImportFromShareableHandle, (handle * made, void *from, int kind)) {
+    WB_NEEDS(cuMemImportFromShareableHandle);
+    wb_status status = real_cuMemImportFromShareableHandle(made, from, kind);
+    if (status == WB_SUCCESS && begin()) {
+        imported(*made);
+        end();
+    }
+    return status;
+}
+
 const struct wb_hook wb_virtual_hooks[] = {
-    WB_DRIVER_ENTRY(cuMemCreate),  WB_DRIVER_ENTRY(cuMemMap),
-    WB_DRIVER_ENTRY(cuMemUnmap),   WB_DRIVER_ENTRY(cuMemRelease),
+    WB_DRIVER_ENTRY(cuMemCreate),
+    WB_DRIVER_ENTRY(cuMemMap),
+    WB_DRIVER_ENTRY(cuMemUnmap),
+    WB_DRIVER_ENTRY(cuMemRelease),
     WB_DRIVER_ENTRY(cuMemRetainAllocationHandle),
+    WB_DRIVER_ENTRY(cuMemExportToShareableHandle),
+    WB_DRIVER_ENTRY(cuMemImportFromShareableHandle),
 };
 const size_t wb_virtual_hook_count = WB_COUNT(wb_virtual_hooks);

@@ -61,6 +61,7 @@ enum wb_mapping {
 enum wb_reading {
     WB_BASELINE = 1,  /* what has changed is of nobody */
     WB_CONTEXT_ENDED = 2, /* what has gone is of its owner, and of all else that is measured */
+    WB_OUTLIVED = 4,      /* what is more was given back and is another process's too; what has gone is of such memory */
 };
 
 /* `flags` of allocations of the driver. */

@@ -6,6 +6,7 @@ from typing import Any
 
 from tests.unit.driven import MIB, VIRTUAL, allocations, readings, told
 from workbench.recorder import native
+from workbench.recorder.unrecorded import OUTLIVED
 
 
 def test_a_device_that_uses_as_much_as_before_is_read_all_the_same(recorded: Any) -> None:
@@ -17,6 +18,61 @@ ask(2 * MIB)  # recorded: the stream that goes gives the same back, which only a
 cuda.cuStreamDestroy_v2(stream)
 """)
     assert [each["bytes"] // MIB for each in readings(found) if each["owner"] == "streams"] == [505, 505]
+
+
+def outlived(records: list[dict[str, Any]]) -> list[int]:
+    """Bytes that a reading says may have been outlived, of each such reading."""
+    return [each["asked"] // MIB for each in readings(records) if each["flags"] & OUTLIVED]
+
+
+def test_a_device_is_read_when_shared_memory_is_given_back(recorded: Any) -> None:
+    found = recorded(
+        VIRTUAL
+        + """
+cuda.cuMemMap(word(0x9000), size, word(0), handle, word(0))
+cuda.cuMemExportToShareableHandle(byref(again), handle, 0, word(0))
+cuda.cuMemRelease(handle)
+cuda.cuMemUnmap(word(0x9000), size)
+"""
+    )
+    *_, taken, given, read = found
+    assert (taken["kind"], given["kind"], outlived([read])) == (native.ALLOC, native.FREE, [6])
+    assert (read["owner"], read["device"]) == (taken["owner"], taken["device"])
+
+
+def test_a_device_is_read_when_the_memory_of_another_process_is_let_go_of(recorded: Any) -> None:
+    found = recorded(
+        VIRTUAL
+        + """
+cuda.cuMemRelease(handle)
+cuda.cuMemImportFromShareableHandle(byref(again), ctypes.c_void_p(0x70000), 0)
+cuda.cuMemMap(word(0x9000), size, word(0), again, word(0))
+cuda.cuMemRelease(again)
+cuda.cuStreamCreate(byref(stream), 0)
+cuda.cuMemUnmap(word(0x9000), size)
+cuda.cuStreamDestroy_v2(stream)
+"""
+    )
+    assert allocations(found) == []  # it is recorded by who made it, and its own was never mapped nor read
+    assert [each["owner"] for each in readings(found)[-3:]].count("streams") == 2
+    assert outlived(readings(found)[-3:]) == outlived(found) == [6]
+    assert readings(found)[-2]["flags"] & OUTLIVED
+
+
+def test_memory_that_a_process_imports_of_itself_is_its_own(recorded: Any) -> None:
+    found = recorded(
+        VIRTUAL
+        + """
+cuda.cuMemMap(word(0x9000), size, word(0), handle, word(0))
+cuda.cuMemImportFromShareableHandle(byref(again), ctypes.c_void_p(handle.value), 0)
+cuda.cuMemRelease(handle)
+cuda.cuMemUnmap(word(0x9000), size)
+cuda.cuStreamCreate(byref(stream), 0)
+cuda.cuMemRelease(again)
+"""
+    )
+    assert [each["kind"] for each in found[-3:]] == [native.ALLOC, native.MEASURE, native.FREE]
+    assert outlived(found) == []
 
 
 def test_a_device_has_nvmls_number_where_cuda_has_another(recorded: Any) -> None:

@@ -1,13 +1,17 @@
 from __future__ import annotations
 
 import sys
+import time
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from workbench.errors import RunError
+from workbench.recorder.book import Book
 from workbench.recorder.truth import Devices
+from workbench.run.sealing import read_coded
 
 
 class Refused(Exception):
@@ -47,3 +51,16 @@ def test_a_device_that_falls_silent_ends_the_recording_in_a_line(nvml: Any) -> N
     nvml.refuses.add(1)
     with pytest.raises(RunError, match=r"NVML does not say what GPUs use: Insufficient Permissions"):
         devices.used()
+
+
+def test_an_edge_is_when_the_devices_were_read_and_not_when_it_was_told(nvml: Any, tmp_path: Path) -> None:
+    started = time.monotonic_ns()
+    book = Book(tmp_path, started)
+    told_ns = time.monotonic_ns()
+    book.phase("load", told_ns, "start", (1, 1))
+    answered_ns = time.monotonic_ns()
+    book.close()
+    (edge,) = read_coded(tmp_path, "phases")["start_ns"].to_pylist()
+    assert told_ns < edge + started < answered_ns
+    at_edge = [row for row in read_coded(tmp_path, "totals").to_pylist() if row["time_ns"] == edge]
+    assert [row["bytes"] for row in at_edge] == [10, 11]

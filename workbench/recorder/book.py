@@ -36,6 +36,7 @@ TRY_AGAIN = ("libc10_cuda.so",)  # who frees its cache where the driver has none
 MOST_SHORTAGES = 20  # a program that tries again and again has told enough by then
 
 Teller = tuple[int, int]  # process and thread
+Totals = list[dict[str, Any]]
 
 
 class Book:
@@ -107,21 +108,21 @@ class Book:
         """Take what has come since, write it, and sample the truth."""
         self._take()
         self._flush_events()
-        now = time.monotonic_ns()
+        used, now = self._read_devices()
         resident = self._resident(now)
-        self._write_totals(self._used(now) + resident)
+        self._write_totals(used + resident)
         size = self._in_memory = sum(int(row["bytes"]) for row in resident)
         if abs(size - self._measured) > max(GROWN, self._measured // 10) and now > self._measure_after_ns:
-            self._measure(now)
+            self._measure(used, now)
 
-    def _measure(self, time_ns: int) -> None:
+    def _measure(self, used: Totals, time_ns: int) -> None:
         """Read the truth, and who holds the pages: at phase edges, and where much has changed since."""
         events, resident = self._streams["events"].rows, self._resident(time_ns)
         if time_ns - self._read_until_ns < MOMENT and events == self._measured_events:
-            self._write_totals(self._used(time_ns) + resident)  # one phase ends, the next begins: it was just read
+            self._write_totals(used + resident)  # one phase ends, the next begins: it was just read
             return
         begin = time.monotonic_ns()
-        self._write_totals(self._used(time_ns) + resident + self._pageable(time_ns))
+        self._write_totals(used + resident + self._pageable(time_ns))
         self._measured, self._measured_events = sum(int(row["bytes"]) for row in resident), events
         self._read_until_ns = time.monotonic_ns()
         self._measure_after_ns = self._read_until_ns + max(SECOND, RARELY * (self._read_until_ns - begin))
@@ -239,7 +240,12 @@ class Book:
         self._streams[table].write(batch)
 
     def phase(self, name: str, time_ns: int, edge: str, teller: Teller) -> None:
-        """An edge of a phase: what happened up to it is written, and the truth is read, in which who is gone is not."""
+        """An edge of a phase: what happened up to it is written, and the truth is read, in which who is gone is not.
+
+        On a GPU host an edge is when the devices were read, at once: other processes go on while the teller waits.
+        """
+        used, read_ns = self._read_devices()
+        time_ns = read_ns if used else time_ns
         self._settle(by_ns=time_ns)
         if edge == "start":
             depth = sum(who == teller for who, _ in self._open_phases)
@@ -249,7 +255,7 @@ class Book:
             self._streams["phases"].write_rows([phase])  # who follows the run knows it before it ends
         else:
             self._close_phase(name, time_ns, teller)
-        self._measure(time_ns)
+        self._measure(used, time_ns)
 
     def _close_phase(self, name: str, time_ns: int, teller: Teller) -> None:
         for who, phase in reversed(self._open_phases):
@@ -281,10 +287,13 @@ class Book:
         self._names.flush()
         self._streams[table].write_rows(rows)
 
-    def _used(self, time_ns: int) -> list[dict[str, Any]]:
-        return [self._total(time_ns, 0, "gpu", device, "used", used) for device, used in enumerate(self.devices.used())]
+    def _read_devices(self) -> tuple[Totals, int]:
+        """What is in use on each GPU, and when that was."""
+        used, now = self.devices.used(), time.monotonic_ns()
+        self._unrecorded.see(now, used)
+        return [self._total(now, 0, "gpu", device, "used", size) for device, size in enumerate(used)], now
 
-    def _resident(self, time_ns: int) -> list[dict[str, Any]]:
+    def _resident(self, time_ns: int) -> Totals:
         read = {pid: resident_bytes(pid) for pid in self._pids()}
         return [self._total(time_ns, pid, "pageable", -1, "resident", size) for pid, size in read.items() if size]
 
@@ -292,15 +301,15 @@ class Book:
         """The recorded processes; one that has taken nothing large yet has no ring."""
         return dict.fromkeys(self._greeted) | {process.pid: process for process in self._processes.values()}
 
-    def _pageable(self, time_ns: int) -> list[dict[str, Any]]:
+    def _pageable(self, time_ns: int) -> Totals:
         """The private memory of every recorded process, and who holds it."""
-        rows: list[dict[str, Any]] = []
+        rows: Totals = []
         for pid, process in self._pids().items():
             with suppress(OSError):  # it ended, or ended between two reads
                 rows += self._pageable_of(pid, process, time_ns)
         return rows
 
-    def _pageable_of(self, pid: int, process: Recorded | None, time_ns: int) -> list[dict[str, Any]]:
+    def _pageable_of(self, pid: int, process: Recorded | None, time_ns: int) -> Totals:
         known = [process.live.rows, process.reserved.rows] if process else []
         rows = np.concatenate([self._before.get(pid, none()), *known])  # first: what came since has its place instead
         below = f"below {format_bytes(process.threshold if process else DEFAULT_THRESHOLD)}"
@@ -327,7 +336,7 @@ class Book:
             "bytes": size,
         }
 
-    def _write_totals(self, rows: list[dict[str, Any]]) -> None:
+    def _write_totals(self, rows: Totals) -> None:
         self._names.flush()
         self._streams["totals"].write_rows(rows)
 
@@ -387,7 +396,7 @@ class Book:
 
     def close(self) -> None:
         """End every stream, and let go of the rings."""
-        self._write_totals(self._used(time.monotonic_ns()))
+        self._write_totals(self._read_devices()[0])
         self._names.close()
         for stream in self._streams.values():
             stream.close()

@@ -3,6 +3,9 @@
 The driver takes it on its own account, so it is measured: by how much the device's used memory grew around the
 creation of such a thing, less what was recorded as allocated in between. What grew at another moment is left for the
 ledger to call unexplained.
+
+Memory that one process made and others use stays in use after the first has given it back. That is measured too: around
+its giving back, and around each of the others'.
 """
 
 from __future__ import annotations
@@ -15,7 +18,9 @@ import numpy.typing as npt
 from workbench.recorder.native import ALLOC, DRIVER, FREE, GPU, MEASURE
 from workbench.recorder.rows import ROW, Rows, none
 
-BASELINE, CONTEXT_ENDED = 1, 2  # flags of a reading taken before something is created, after a context ended
+# Flags of a reading: before something is created, after a context ended, after shared memory was let go of; and the
+# scribe's own, which belongs to nobody's call.
+BASELINE, CONTEXT_ENDED, OUTLIVED, TRUTH = 1, 2, 4, 128
 FIRST_ADDRESS = 1 << 56  # above every real one
 
 Key = tuple[int, int, int, int]  # process, device, owner, tag
@@ -28,6 +33,8 @@ class Unrecorded:
         self._waiting: list[tuple[int, Rows]] = []  # of a process: readings, and recorded driver memory
         self._used: dict[int, int] = {}  # by device: used at the last reading, and what was recorded since
         self._held: dict[Key, int] = defaultdict(int)
+        self._outlived: set[Key] = set()
+        self._seen: dict[int, list[tuple[int, int]]] = defaultdict(list)  # by device: when the truth was how much more
 
     def begin(self, device: int, used: int) -> None:
         """Say what was in use on a device before the run."""
@@ -38,6 +45,14 @@ class Unrecorded:
         recorded = events[(events["layer"] == DRIVER) & (events["tier"] == GPU)]
         if len(readings) or len(recorded):
             self._waiting.append((process, np.concatenate([readings, recorded])))
+
+    def see(self, time_ns: int, used: list[int]) -> None:
+        """Take the truth: what a call that is under way then has changed so far."""
+        rows = np.zeros(len(used), ROW)
+        rows["time_ns"], rows["kind"], rows["flags"] = time_ns, MEASURE, TRUTH
+        rows["device"], rows["bytes"] = np.arange(len(used)), used
+        if used:
+            self._waiting.append((0, rows))
 
     def bury(self, process: int, time_ns: int) -> list[tuple[int, Rows]]:
         """The frees of all that a process held, which is gone: nobody reads a device for it any more."""
@@ -73,11 +88,32 @@ class Unrecorded:
             reading, since = rows[place], int(recorded[place]) - before
             size = int(reading["bytes"])
             grown = size - self._used.get(device, size - since) - since
-            self._used[device], before = size, int(recorded[place])
-            made.append((int(process[place]), self._attribute(int(process[place]), reading, grown)))
+            if reading["flags"] & TRUTH:
+                self._seen[device].append((int(reading["time_ns"]), grown))
+                continue
+            left = self._beyond(reading, grown)
+            self._used[device], before = size - left, int(recorded[place])
+            for at, change in self._in_turn(reading, grown - left):
+                made.append((int(process[place]), self._attribute(int(process[place]), at, change)))
         if device in self._used and len(recorded):
             self._used[device] += int(recorded[-1]) - before
         return [(who, rows) for who, rows in made if len(rows)]
+
+    def _beyond(self, reading: np.void, grown: int) -> int:
+        """How much of what has grown a reading can not have to do with."""
+        return max(0, grown - int(reading["asked"])) if reading["flags"] & OUTLIVED else 0
+
+    def _in_turn(self, reading: np.void, grown: int) -> list[tuple[np.void, int]]:
+        """What a call changed, each part at the moment by which it was seen: the truth may have been read meanwhile."""
+        parts, sofar = [], 0
+        for time_ns, then in self._seen.pop(int(reading["device"]), []):
+            then = min(max(then, 0), grown) if grown > 0 else max(min(then, 0), grown)
+            if time_ns >= reading["address"] > 0 and then != sofar:
+                at = reading.copy()
+                at["time_ns"] = time_ns
+                parts.append((at, then - sofar))
+                sofar = then
+        return [*parts, (reading, grown - sofar)]
 
     def _attribute(self, process: int, reading: np.void, grown: int) -> Rows:
         """What `grown` bytes make of the memory of the reading's owner: more for its tag, or less, of any tag."""
@@ -85,7 +121,10 @@ class Unrecorded:
             return none()
         device, owner, tag = int(reading["device"]), int(reading["owner"]), int(reading["tag"])
         if grown > 0:
-            return self._change((process, device, owner, tag), grown, reading)
+            key = process, device, owner, tag
+            if reading["flags"] & OUTLIVED:
+                self._outlived.add(key)
+            return self._change(key, grown, reading)
         made = [none()]
         for key in self._shrinking(process, reading, -grown):
             change = max(grown, -self._held[key])
@@ -95,6 +134,8 @@ class Unrecorded:
 
     def _shrinking(self, process: int, reading: np.void, size: int) -> list[Key]:
         """Whose memory became less by `size`, in turn. What was made in a context goes before it, if that has ended."""
+        if reading["flags"] & OUTLIVED:
+            return [key for key in self._outlived if key[1] == int(reading["device"])]
         here = [key for key in self._held if key[:2] == (process, int(reading["device"])) and self._held[key]]
         mine = [key for key in here if key[2] == int(reading["owner"])]
         if reading["flags"] & CONTEXT_ENDED and size > sum(self._held[key] for key in mine):

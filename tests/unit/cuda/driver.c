@@ -76,6 +76,13 @@ int cuMemMap(ptr address, size_t bytes, size_t offset, ptr of, unsigned long lon
 }
 int cuMemUnmap(ptr address, size_t bytes) { return gives(!address | !bytes); }
 int cuMemRelease(ptr of) { return gives(!of); }
+int cuMemExportToShareableHandle(void *made, ptr of, int kind, unsigned long long flags) {
+    return *(ptr *)made = of, kind | (int)flags;
+}
+int cuMemImportFromShareableHandle(ptr *made, void *from, int kind) { return *made = (ptr)from, kind; }
+int cuMemGetAllocationPropertiesFromHandle(int *property, ptr of) {
+    return memcpy(property, (int[]){1, 0, 1, 0}, 16), !of;
+}
 int cuMemRetainAllocationHandle(ptr *made, void *address) { return *made = (ptr)address - 0x1000, 0; }
 int cuStreamCreate(void **made, unsigned flags) { return test_used += 2 * MIB, *made = &next, flags > 1; }
 int cuStreamSynchronize(void *stream) { return !stream; }
