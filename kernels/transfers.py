@@ -15,10 +15,11 @@ from workbench.errors import WorkbenchError
 DRIVER = "libcuda.so.1"
 RING, WORDS = 1 << 16, 4  # transfers, and words of each
 PART = 1024  # of the ring's transfers, which room is made for at a time
-LAP_AT, LAPS = 56, 255  # the bits of a word from here on are the lap that it was written in
 NOT_READY = 600
-TAKEN, ON_DEVICE, FAILED = 0, 2, 3  # words of the head, a line of the cache that is written to all the time
-_LINE = 8  # words; a line of its own says whether the thread sleeps, and after it comes the ring
+# Words of what is shared: those of a line of the cache that is written to all the time, whether the thread sleeps, which
+# has a line of its own, and the ring.
+TAKEN, ON_DEVICE, FAILED, SLEEPS, FIRST = 0, 2, 3, 8, 16
+END = FIRST + RING * WORDS
 
 _Pointer, _U64 = ctypes.c_void_p, ctypes.c_uint64
 DONE = np.dtype([(name, np.uint64) for name in ("number", "stream", "submitted", "call", "began", "ended", "status")])
@@ -47,8 +48,7 @@ class Transfers:
         self._streams = self._library.wb_streams_open(device, ctypes.byref(given), ctypes.byref(status))
         self.status: int = status.value
         shared = self._library.wb_streams_shared(self._streams)
-        words = memoryview((_U64 * (2 * _LINE + WORDS * RING)).from_address(shared)).cast("B").cast("Q")
-        self.head, self.sleeps, self.ring = words[:_LINE], words[_LINE : 2 * _LINE], words[2 * _LINE :]
+        self.shared = memoryview((_U64 * END).from_address(shared)).cast("B").cast("Q")
 
     def prepare(self, transfers: int, events: int) -> int:
         """Makes what so many need; gives a status."""
@@ -90,7 +90,7 @@ class Transfers:
 
     def close(self) -> None:
         """Ends the thread and destroys all; what is under way must be over, or not matter any more."""
-        self.head = memoryview(bytes(8 * _LINE)).cast("Q")
+        self.shared = memoryview(bytes(8 * FIRST)).cast("Q")
         self._library.wb_streams_close(self._streams)
 
     def _step(self, function: ctypes._NamedFuncPointer, reads: array[int], writes: array[int]) -> int:

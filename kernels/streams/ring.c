@@ -10,23 +10,17 @@
 
 #include "streams.h"
 
-enum { LAP_AT = 56, LAPS = 255 }; // the first lap is 1: a word that nobody has written yet is of none
-enum { AT_A_TIME = 64 };          // entries, before others may have the mutex
-static const uint64_t WORD = ((uint64_t)1 << LAP_AT) - 1;
+enum { AT_A_TIME = 64 }; // entries, before others may have the mutex
 static const uint64_t SPINS_NS = 200000; // the thread stays awake for as long: a step's transfers come one after another
 
 // --- entries
 
-static bool is_there(const _Atomic uint64_t *entry, uint64_t number) {
-    uint64_t lap = number / RING % LAPS + 1;
-    for (int i = 0; i < 3; i++)
-        if (atomic_load_explicit(&entry[i], memory_order_relaxed) >> LAP_AT != lap) return false;
-    return true;
-}
-
 static bool has_more(struct wb_streams *streams) {
     uint64_t number = atomic_load_explicit(&streams->shared->taken, memory_order_relaxed);
-    return is_there(streams->shared->words[number % RING], number);
+    const _Atomic uint64_t *entry = streams->shared->words[number % RING];
+    for (int i = 0; i < 3; i++)
+        if (!atomic_load_explicit(&entry[i], memory_order_relaxed)) return false;
+    return true;
 }
 
 // With the mutex.
@@ -34,7 +28,8 @@ static void drain(struct wb_streams *streams, uint64_t most) {
     struct wb_shared *shared = streams->shared;
     for (; most && has_more(streams); most--) {
         uint64_t number = shared->taken, *entry = (uint64_t *)shared->words[number % RING];
-        uint64_t target = entry[0] & WORD, source = entry[1] & WORD, size = entry[2] & WORD;
+        uint64_t target = entry[0] >> 1, source = entry[1] >> 1, size = entry[2] >> 1;
+        memset(entry, 0, sizeof shared->words[0]);
         accept(streams, number, target, source, size >> 1, (int)(size & 1));
         atomic_store_explicit(&shared->taken, number + 1, memory_order_release);
     }

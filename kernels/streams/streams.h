@@ -125,8 +125,8 @@ struct wb_given {
     uint8_t *(*telling)(void); // the calling thread's byte that says that no hook need record its copies; NULL: none does
 };
 
-// What Python and this share without a lock. A word's top byte is the lap that it was written in, so that what is
-// there of an entry is known without any order among its words.
+// What Python and this share without a lock. A word of an entry is 0 until it is written, and again once it was taken:
+// so what is there is known without any order among its words. The lowest bit of each is 1.
 struct wb_shared {
     _Atomic uint64_t taken;     // entries
     _Atomic uint64_t under_way; // transfers that were taken and are not over

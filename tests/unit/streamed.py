@@ -7,7 +7,7 @@ import pytest
 from tests.simulated_device import CLOCK, SimulatedDevice
 from workbench.mechanisms.streams.transfers import Streams
 from workbench.mechanisms.streams.values import Bounded, PerTransfer, Single, Value
-from workbench.mechanisms.streams.work import Block, Handle, Result, Transfer
+from workbench.mechanisms.streams.work import Block, Result, Transfer
 
 ALL: list[Value] = [Single(), PerTransfer(3, has_thread=False), Bounded(2, 2, has_thread=False)]
 WITH_THREAD: list[Value] = [Single(has_thread=True), PerTransfer(3), Bounded(2, 2)]
@@ -29,7 +29,7 @@ def loads(count: int) -> list[Transfer]:
     return [Transfer(*ends) for ends in zip(on_host(count), on_device(count), strict=True)]
 
 
-def submit_behind_compute(streams: Streams, device: SimulatedDevice, transfers: list[Transfer]) -> list[Handle]:
+def submit_behind_compute(streams: Streams, device: SimulatedDevice, transfers: list[Transfer]) -> list[Transfer]:
     """Submit transfers that wait for a compute which ends when nothing else can go on."""
     with streams.compute(writes=[transfer.target for transfer in transfers]):
         device.launch_long()
@@ -46,7 +46,7 @@ def own(device: SimulatedDevice) -> dict[int, int]:
     return {stream: len(queue) for stream, queue in device.queues.items() if stream > CLOCK and queue}
 
 
-def became(handle: Handle) -> Result:
+def became(transfer: Transfer) -> Result:
     """What became of a transfer that is over."""
-    assert handle.result
-    return handle.result
+    assert transfer.result
+    return transfer.result

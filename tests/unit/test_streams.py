@@ -34,10 +34,10 @@ def test_bytes_go_both_ways(device: SimulatedDevice, value: Value) -> None:
     there, cache, back = on_host(20), on_device(20), [Block(0x2000 + number, 1, False) for number in range(20)]
     device.memory |= {block.address: number for number, block in enumerate(there)}
     with Streams(value, device, COMPUTE) as streams:
-        handles = [streams.submit(Transfer(*ends)) for ends in zip(there, cache, strict=True)]
-        handles += [streams.submit(Transfer(*ends)) for ends in zip(cache, back, strict=True)]
+        submitted = [streams.submit(Transfer(*ends)) for ends in zip(there, cache, strict=True)]
+        submitted += [streams.submit(Transfer(*ends)) for ends in zip(cache, back, strict=True)]
         to_the_end(streams, device)
-    assert all(handle.is_over for handle in handles)
+    assert all(each.is_over for each in submitted)
     assert [device.memory[block.address] for block in back] == list(range(20))
 
 
@@ -70,11 +70,11 @@ def test_with_more_queues_nobody_waits_for_room(device: SimulatedDevice, value: 
 
 def test_a_stream_is_shared_only_while_none_is_idle(device: SimulatedDevice) -> None:
     with Streams(Bounded(3, 2, has_thread=False), device, COMPUTE) as streams:
-        handles = [streams.submit(transfer) for transfer in loads(4)]
-        streams.wait(handles[1])
-        handles.append(streams.submit(Transfer(Block(1, 1, False), Block(2, 1, True))))
-        over = {became(handle).stream for handle in handles if handle.is_over}
-    streams_of = [became(handle).stream for handle in handles]
+        submitted = [streams.submit(transfer) for transfer in loads(4)]
+        streams.wait(submitted[1])
+        submitted.append(streams.submit(Transfer(Block(1, 1, False), Block(2, 1, True))))
+        over = {became(each).stream for each in submitted if each.is_over}
+    streams_of = [became(each).stream for each in submitted]
     assert len(set(streams_of[:3])) == 3
     assert streams_of[3] == streams_of[0]
     assert streams_of[4] in over
@@ -85,23 +85,23 @@ def test_loads_and_stores_never_share(device: SimulatedDevice) -> None:
         with Streams(value, device, COMPUTE) as streams:
             there = [streams.submit(transfer) for transfer in loads(2)]
             back = [streams.submit(Transfer(Block(9, 1, True), Block(at, 1, False))) for at in (5, 6)]
-        assert not {became(handle).stream for handle in there} & {became(handle).stream for handle in back}
+        assert not {became(each).stream for each in there} & {became(each).stream for each in back}
 
 
 def test_a_shared_stream_has_room_again_when_one_of_its_transfers_is_over(device: SimulatedDevice) -> None:
     with Streams(Bounded(1, 2, has_thread=False), device, COMPUTE) as streams:
-        handles = [streams.submit(transfer) for transfer in loads(3)]
-        while not handles[0].is_over:
+        submitted = [streams.submit(transfer) for transfer in loads(3)]
+        while not submitted[0].is_over:
             device.go_on()
             streams.poll()
-        assert not handles[1].is_over
+        assert not submitted[1].is_over
         assert streams.on_device == 2
 
 
 def test_nothing_overtakes_what_is_held_in_its_direction(device: SimulatedDevice) -> None:
     with Streams(PerTransfer(1, has_thread=False), device, COMPUTE) as streams:
         _, held = (streams.submit(transfer) for transfer in loads(2))
-        after_it = streams.submit(Transfer(held.transfer.target, Block(5, 1, False)))
+        after_it = streams.submit(Transfer(held.target, Block(5, 1, False)))
         other = streams.submit(Transfer(Block(6, 1, True), Block(7, 1, False)))
         assert streams.on_device == 1
         to_the_end(streams, device)
@@ -110,10 +110,10 @@ def test_nothing_overtakes_what_is_held_in_its_direction(device: SimulatedDevice
 
 def test_what_is_held_goes_on_in_its_order(device: SimulatedDevice) -> None:
     with Streams(PerTransfer(2, has_thread=False), device, COMPUTE) as streams:
-        handles = [streams.submit(transfer) for transfer in loads(7)]
+        submitted = [streams.submit(transfer) for transfer in loads(7)]
         assert (streams.on_device, streams.under_way) == (2, 7)
         to_the_end(streams, device)
-    begun = [became(handle).submitted_ns for handle in handles]
+    begun = [became(each).submitted_ns for each in submitted]
     assert begun == sorted(begun)
 
 
@@ -158,10 +158,10 @@ def test_compute_waits_on_the_host_only_for_what_the_device_does_not_have(
 def test_every_copy_is_told_with_all_its_times(device: SimulatedDevice, value: Value) -> None:
     told = Notes()
     with Streams(value, device, COMPUTE, probe=told) as streams:
-        handles = [streams.submit(transfer) for transfer in loads(5)]
-        handles.append(streams.submit(Transfer(handles[0].transfer.target, Block(5, 1, False))))
+        submitted = [streams.submit(transfer) for transfer in loads(5)]
+        submitted.append(streams.submit(Transfer(submitted[0].target, Block(5, 1, False))))
         device.run(1000)  # more comes onto streams on which all is over, and nobody has looked
-        handles += [streams.submit(Transfer(*ends)) for ends in zip(on_host(5), on_device(5), strict=True)]
+        submitted += [streams.submit(Transfer(*ends)) for ends in zip(on_host(5), on_device(5), strict=True)]
         to_the_end(streams, device)
     assert told.said["streams"] == {
         "value": value.name,
@@ -172,10 +172,10 @@ def test_every_copy_is_told_with_all_its_times(device: SimulatedDevice, value: V
     }
     assert Counter(copy.direction for copy in told.copies) == {HOST_TO_DEVICE: 10, DEVICE_TO_HOST: 1}
     by_submission = {copy.submitted_ns: copy for copy in told.copies}
-    for handle in handles:
-        copy = by_submission[became(handle).submitted_ns]
-        assert (copy.bytes, copy.stream, copy.device) == (1, became(handle).stream, 0)
-        assert (copy.call_ns, copy.ended_ns) == (became(handle).call_ns, became(handle).ended_ns)
+    for each in submitted:
+        copy = by_submission[became(each).submitted_ns]
+        assert (copy.bytes, copy.stream, copy.device) == (1, became(each).stream, 0)
+        assert (copy.call_ns, copy.ended_ns) == (became(each).call_ns, became(each).ended_ns)
         assert copy.call_ns > 0
         assert copy.submitted_ns - 1000 <= copy.began_ns <= copy.ended_ns + 1000  # a device tells floats of ms
 
@@ -187,10 +187,10 @@ def test_who_submits_to_a_thread_is_not_held_up_by_the_driver(device: SimulatedD
     device.room = 16
     with Streams(Single(has_thread=True), device, COMPUTE) as streams:
         with device.held_up():
-            handles = [streams.submit(transfer) for transfer in loads(100)]
+            submitted = [streams.submit(transfer) for transfer in loads(100)]
             assert streams.on_device == 0
-        for handle in handles:
-            streams.wait(handle)
+        for each in submitted:
+            streams.wait(each)
 
 
 def test_a_thread_that_sleeps_is_woken_by_what_is_submitted(device: SimulatedDevice) -> None:
@@ -210,10 +210,23 @@ def test_more_than_the_ring_holds_can_be_submitted(device: SimulatedDevice) -> N
     with Streams(PerTransfer(limit=1), device, COMPUTE) as streams:
         with device.held_up():
             streams.submit(load)
-        for _ in range(RING + 10):
-            handle = streams.submit(load)
-        streams.wait(handle)
-        assert handle.is_over
+        many = [streams.submit(Transfer(load.source, load.target)) for _ in range(RING + 10)]
+        assert not many[-1].is_over
+        streams.wait(many[-1])
+        assert all(each.is_over for each in many)
+
+
+def test_the_ring_is_gone_round_and_round(device: SimulatedDevice) -> None:
+    some = loads(100)
+    with Streams(Bounded(limit=4, depth=25, has_thread=False), device, COMPUTE) as streams:
+        for number in range(3 * RING // 100):
+            device.memory |= {each.source.address: (number, each.source.address) for each in some}
+            for each in some:
+                streams.submit(each)
+            device.run(1000)
+            while streams.poll():
+                pass
+            assert all(device.memory[each.target.address] == (number, each.source.address) for each in some)
 
 
 def test_a_driver_that_is_none_is_refused_in_one_line() -> None:

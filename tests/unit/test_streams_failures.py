@@ -19,7 +19,7 @@ from workbench.errors import UsageError, WorkbenchError
 from workbench.mechanisms.streams.device import DeviceError
 from workbench.mechanisms.streams.transfers import Streams
 from workbench.mechanisms.streams.values import Bounded, PerTransfer, Single, Value
-from workbench.mechanisms.streams.work import Block, Handle, Transfer, blocks_of
+from workbench.mechanisms.streams.work import Block, Transfer, blocks_of
 
 CALLS = ["make_stream", "make_event", "record", "wait", "copy"]
 
@@ -35,7 +35,7 @@ def test_what_was_lent_to_a_transfer_that_fails_comes_back(
         with streams.compute(reads=[transfers[0].target, transfers[1].target]):
             device.launch_long()
         device.failing[call] = after
-        handles = [streams.submit(transfer) for transfer in transfers]
+        submitted = [streams.submit(transfer) for transfer in transfers]
         errors: list[str] = []
         while not errors and streams.under_way:
             try:
@@ -44,9 +44,9 @@ def test_what_was_lent_to_a_transfer_that_fails_comes_back(
                 errors.append(str(error))
         device.failing.clear()
         assert errors == [f"{call} failed"] or (not errors and (after, call) in {(1, "make_stream"), (1, "wait")})
-        assert all(handle.error is None for handle in handles) == (not errors or call == "make_stream")
+        assert all(each.error is None for each in submitted) == (not errors or call == "make_stream")
         for transfer in transfers:
-            streams.wait(streams.submit(transfer))
+            streams.wait(streams.submit(Transfer(transfer.source, transfer.target)))
 
 
 @EACH_WAY
@@ -71,21 +71,21 @@ def test_a_held_transfer_that_fails_says_so_and_stops_no_other(device: Simulated
     transfers = loads(5)
     device.memory |= {transfer.source.address: number for number, transfer in enumerate(transfers)}
     with Streams(PerTransfer(1, has_thread=False), device, COMPUTE) as streams:
-        handles = [streams.submit(transfer) for transfer in transfers]
+        submitted = [streams.submit(transfer) for transfer in transfers]
         device.failing["copy"] = 1  # of those that are held the second
         with pytest.raises(DeviceError, match="copy failed"):
             to_the_end(streams, device)
         device.failing.clear()
         to_the_end(streams, device)
         with pytest.raises(DeviceError, match="copy failed"):
-            streams.wait(handles[2])
+            streams.wait(submitted[2])
     assert [device.memory.get(transfer.target.address) for transfer in transfers] == [0, 1, None, 3, 4]
 
 
 def test_streams_that_can_not_be_made_hold_nobody_up_forever(device: SimulatedDevice) -> None:
     with Streams(PerTransfer(1, has_thread=False), device, COMPUTE) as streams:
         _, second = (streams.submit(transfer) for transfer in loads(2))
-        store = streams.submit(Transfer(second.transfer.target, Block(5, 1, False)))
+        store = streams.submit(Transfer(second.target, Block(5, 1, False)))
         assert streams.on_device == 1  # the store is behind a load that is held, so it has no stream yet
         device.broken.add("make_stream")
         with pytest.raises(DeviceError, match="make_stream failed"):
@@ -110,12 +110,12 @@ def test_what_a_compute_waits_for_and_fails_is_told_before_it_computes(device: S
 @pytest.mark.parametrize("call", ["query", "synchronise", "elapsed_ms"])
 def test_a_device_that_fails_at_the_end_keeps_no_stream(device: SimulatedDevice, value: Value, call: str) -> None:
     streams = Streams(value, device, COMPUTE)
-    handles = [streams.submit(transfer) for transfer in loads(9)]
+    submitted = [streams.submit(transfer) for transfer in loads(9)]
     device.run(100)
     device.broken.add(call)
     with pytest.raises(DeviceError, match=f"{call} failed"):
         streams.close()
-    assert all(handle.is_over for handle in handles)
+    assert all(each.is_over for each in submitted)
     device.run(1000)
     device.queues = {stream: queue for stream, queue in device.queues.items() if queue or stream == COMPUTE}
 
@@ -153,8 +153,8 @@ def test_a_thousand_streams_are_opened_and_closed(device: SimulatedDevice, value
 
 def test_the_last_transfers_are_waited_for(device: SimulatedDevice) -> None:
     with Streams(Bounded(limit=1, depth=1), device, COMPUTE) as streams:
-        handles = [streams.submit(transfer) for transfer in loads(5)]
-    assert all(handle.is_over and handle.error is None for handle in handles)
+        submitted = [streams.submit(transfer) for transfer in loads(5)]
+    assert all(each.is_over and each.error is None for each in submitted)
 
 
 USES: dict[str, Callable[[Streams], object]] = {
@@ -162,7 +162,7 @@ USES: dict[str, Callable[[Streams], object]] = {
     "poll": lambda streams: streams.poll(),
     "prepare": lambda streams: streams.prepare(1),
     "compute": lambda streams: streams.compute().__enter__(),
-    "wait": lambda streams: streams.wait(Handle(loads(1)[0])),
+    "wait": lambda streams: streams.wait(loads(1)[0]),
 }
 
 
@@ -177,7 +177,7 @@ def test_closed_streams_say_so(device: SimulatedDevice, use: str) -> None:
 
 def test_a_fork_notices_that_the_streams_are_its_parents(device: SimulatedDevice) -> None:
     streams = Streams(PerTransfer(has_thread=False), device, COMPUTE)
-    handle = streams.submit(loads(1)[0])
+    submitted = streams.submit(loads(1)[0])
     steps, queues = device.steps, len(device.queues)
     child = os.fork()
     if not child:
@@ -192,8 +192,23 @@ def test_a_fork_notices_that_the_streams_are_its_parents(device: SimulatedDevice
         said = f"these streams are process {os.getppid()}'s, and this is its fork: CUDA needs a `spawn`"
         os._exit(0 if untouched and messages == {said} else 1)
     assert os.waitpid(child, 0)[1] == 0
-    streams.wait(handle)
+    streams.wait(submitted)
     streams.close()
+
+
+def test_a_transfer_that_is_under_way_is_not_submitted_again(device: SimulatedDevice) -> None:
+    [load] = loads(1)
+    with Streams(Single(), device, COMPUTE) as streams, Streams(Single(), device, COMPUTE) as others:
+        streams.submit(load)
+        for each in (streams, others):
+            with pytest.raises(WorkbenchError, match=r"^this transfer is under way: wait for it, or make another one"):
+                each.submit(load)
+        with pytest.raises(WorkbenchError, match=r"^this transfer was submitted to other streams: wait for it there$"):
+            others.wait(load)
+        assert (streams.under_way, others.under_way) == (1, 0)
+        streams.wait(load)
+        others.wait(others.submit(load))
+        assert load.is_over
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from workbench.errors import UsageError, WorkbenchError, nearest
 from workbench.mechanisms.streams.cuda_device import cuda_streams, current_device
 from workbench.mechanisms.streams.transfers import ORDERED, UNORDERED, Streams
 from workbench.mechanisms.streams.values import VALUES
-from workbench.mechanisms.streams.work import Block, Handle, Transfer, blocks_of
+from workbench.mechanisms.streams.work import Block, Transfer, blocks_of
 from workbench.recorder.recorder import current
 from workbench.studies.kv_streams import NO_THREAD, NOTE
 
@@ -188,26 +188,25 @@ def _round(streams: Streams, memory: Memory, load: Load) -> Round:
     with streams.compute(reads=loaded, writes=stored):
         seen = memory.change()
     submitting = time.perf_counter()
-    calls, handles = _submit(streams, memory.transfers)
+    calls = _submit(streams, memory.transfers)
     submitted = time.perf_counter()
     load.go_on()
     while streams.poll():
         pass
     total_s = time.perf_counter() - start
     compute_s = load.seconds()
-    in_driver = array("q", [handle.result.call_ns for handle in handles if handle.result])
+    in_driver = array("q", [each.result.call_ns for each in memory.transfers if each.result])
     return Round(calls, in_driver, submitted - submitting, total_s, compute_s, memory.corrupted(seen))
 
 
-def _submit(streams: Streams, transfers: list[Transfer]) -> tuple[array[int], list[Handle]]:
-    calls, handles = array("q", bytes(8 * len(transfers))), []
+def _submit(streams: Streams, transfers: list[Transfer]) -> array[int]:
+    calls = array("q", bytes(8 * len(transfers)))
     now, submit = time.perf_counter_ns, streams.submit
     for number, transfer in enumerate(transfers):
         before = now()
-        handle = submit(transfer)
+        submit(transfer)
         calls[number] = now() - before
-        handles.append(handle)
-    return calls, handles
+    return calls
 
 
 def _on_device(transfers: list[Transfer], rest: int) -> list[Block]:

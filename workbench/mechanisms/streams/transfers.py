@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import os
+import weakref
 from array import array
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from workbench.errors import WorkbenchError
 from workbench.kernels.transfers import (
+    END,
     FAILED,
-    LAP_AT,
-    LAPS,
+    FIRST,
     NOT_READY,
     ON_DEVICE,
     PART,
     RING,
+    SLEEPS,
     TAKEN,
     WORDS,
     Given,
@@ -23,18 +25,18 @@ from workbench.kernels.transfers import (
 )
 from workbench.mechanisms.streams.device import Device, DeviceError
 from workbench.mechanisms.streams.values import Value
-from workbench.mechanisms.streams.work import Block, Handle, Result, Transfer
+from workbench.mechanisms.streams.work import Block, Result, Transfer
 from workbench.recorder.probe import Copy, NullProbe, Probe
 
 FACTS = "streams"  # what the facts that a run keeps of it are called
 ORDERED, UNORDERED = "ordered", "unordered"
 
-this_process = os.getpid()  # which costs a call of the system each time
+alive: weakref.WeakSet[Streams] = weakref.WeakSet()
 
 
 def _forked() -> None:
-    global this_process
-    this_process = os.getpid()
+    for streams in alive:
+        streams._end_part()  # so that the child's next submission is looked at, and refused
 
 
 os.register_at_fork(after_in_child=_forked)
@@ -53,13 +55,16 @@ class Streams:
         self.value = value
         self._device = device
         self._probe = probe or NullProbe()
-        self._process = this_process  # 0: closed
-        self._submitted = self._lap = 0
-        self._handles: dict[int, Handle] = {}  # of transfers that are not known to be over, by number
+        self._process = os.getpid()  # 0: closed
+        self._at = self._part_ends = FIRST  # where the next transfer is written
+        self._added: list[Transfer] = []  # since those under way were last numbered
+        self._under_way: dict[int, Transfer] = {}  # by number
+        self._numbered = 0
         self._failed: list[Exception] = []
         given = (compute, device.context, value.limit, value.depth, is_ordered, value.has_thread)
         self._native = Transfers(device.functions, Given(*given, self._probe.telling()))
-        self._head, self._sleeps, self._ring = self._native.head, self._native.sleeps, self._native.ring
+        self._shared = self._native.shared
+        alive.add(self)
         if self._native.status:
             self._abandon()
             raise DeviceError(device.said(self._native.status))
@@ -69,12 +74,12 @@ class Streams:
     @property
     def under_way(self) -> int:
         """How many transfers are not known to be over."""
-        return len(self._handles)
+        return len(self._under_way) + len(self._added)
 
     @property
     def on_device(self) -> int:
         """How many of these the device has; the others are held until there is room, or on their way to it."""
-        return int(self._native.head[ON_DEVICE])
+        return int(self._native.shared[ON_DEVICE])
 
     def prepare(self, transfers: int) -> None:
         """Make what so many loads, and as many stores, at once need: later nothing has to be made while submitting."""
@@ -82,24 +87,21 @@ class Streams:
         on_device = min(transfers, self.value.limit * self.value.depth)
         self._check(self._native.prepare(transfers, 4 * on_device))
 
-    def submit(self, transfer: Transfer) -> Handle:
-        """Have a transfer handed on to the device, or where there is no room for it, held until `poll`."""
-        # Much of what this touches is not in a cache by the time that an engine submits: it touches little.
-        if self._process != this_process:
-            self._refuse_misuse()
-        number = self._submitted
-        if not number % PART:
-            self._begin_part(number)
-        at, lap, ring = number % RING * WORDS, self._lap, self._ring
-        target, source, size_and_way = transfer.words
-        ring[at] = target | lap
-        ring[at + 1] = source | lap
-        ring[at + 2] = size_and_way | lap
-        self._submitted = number + 1
-        handle = self._handles[number] = Handle(transfer)
-        if self._sleeps[0]:
+    def submit(self, transfer: Transfer) -> Transfer:
+        """Have a transfer handed on to the device, or where there is no room for it, held until `poll`; gives it back."""
+        # Hardly any of what this touches is in a cache by the time that an engine submits: it makes and touches little.
+        at, shared = self._at, self._shared
+        if at == self._part_ends:
+            at = self._begin_part()
+        if transfer.is_under_way:
+            raise WorkbenchError("this transfer is under way: wait for it, or make another one of the same blocks")
+        shared[at], shared[at + 1], shared[at + 2] = transfer.words
+        self._at = at + WORDS
+        transfer.is_under_way = True
+        self._added.append(transfer)
+        if shared[SLEEPS]:
             self._native.go_on()
-        return handle
+        return transfer
 
     @contextmanager
     def compute(self, reads: Iterable[Block] = (), writes: Iterable[Block] = ()) -> Iterator[None]:
@@ -128,22 +130,24 @@ class Streams:
         self._raise_failures()
         return self.under_way
 
-    def wait(self, handle: Handle) -> None:
+    def wait(self, transfer: Transfer) -> None:
         """Wait until a transfer is over, and raise what it failed with."""
         self._refuse_misuse()
-        while not handle.is_over:
+        while transfer.is_under_way:
+            if not self.under_way:
+                raise WorkbenchError("this transfer was submitted to other streams: wait for it there")
             self._advance()
-        if handle.error:
-            self._failed = [error for error in self._failed if error is not handle.error]
-            raise handle.error
+        if transfer.error:
+            self._failed = [error for error in self._failed if error is not transfer.error]
+            raise transfer.error
 
     def close(self) -> None:
         """Wait for what is under way, and give every stream and event back. Twice is once."""
-        if self._process != this_process:  # closed before, or a fork's copy: what it has is its parent's
+        if self._process != os.getpid():  # closed before, or a fork's copy: what it has is its parent's
             self._process = 0
             return
         try:
-            while self._handles:
+            while self.under_way:
                 self._advance()
             self._raise_failures()
         finally:
@@ -156,17 +160,24 @@ class Streams:
         self.close()
 
     def _refuse_misuse(self) -> None:
-        if self._process == this_process:
+        if self._process == os.getpid():
             return
         if not self._process:
             raise WorkbenchError("these streams are closed: make new ones")
         raise WorkbenchError(f"these streams are process {self._process}'s, and this is its fork: CUDA needs a `spawn`")
 
-    def _begin_part(self, number: int) -> None:
-        """See to it that the next part of the ring has room."""
-        self._lap = number // RING % LAPS + 1 << LAP_AT
-        if number + PART - self._head[TAKEN] > RING:
+    def _begin_part(self) -> int:
+        """See to it that the next part of the ring has room, and that there may be one; gives where it begins."""
+        self._refuse_misuse()
+        if self._numbered + len(self._added) + PART - self._shared[TAKEN] > RING:
             self._native.make_room()
+        begins = FIRST if self._at == END else self._at
+        self._part_ends = begins + PART * WORDS
+        return begins
+
+    def _end_part(self) -> None:
+        """Have the next transfer looked at more closely."""
+        self._part_ends = self._at
 
     def _advance(self) -> None:
         """Wait for the device to get on, take in all that is over, and hand on all that there is room for."""
@@ -176,14 +187,18 @@ class Streams:
 
     def _collect(self) -> None:
         """Take in what is over."""
+        self._under_way.update(enumerate(self._added, self._numbered))
+        self._numbered += len(self._added)
+        self._added.clear()
         for number, stream, submitted_ns, call_ns, began_ns, ended_ns, status in self._native.collect():
-            handle = self._handles.pop(number)
+            transfer = self._under_way.pop(number)
             error = DeviceError(self._device.said(status)) if status else None
-            handle.result = Result(stream, submitted_ns, call_ns, began_ns, ended_ns, error)
+            transfer.result = Result(stream, submitted_ns, call_ns, began_ns, ended_ns, error)
+            transfer.is_under_way = False
             if error:
                 self._failed.append(error)
             else:
-                self._probe.copy(_told(handle.transfer, handle.result, self._device.number))
+                self._probe.copy(_told(transfer, transfer.result, self._device.number))
 
     def _raise_failures(self) -> None:
         if self._failed:
@@ -193,8 +208,8 @@ class Streams:
 
     def _failure(self) -> int:
         """What failed on the device and is no transfer's, as a status."""
-        status = int(self._head[FAILED])
-        self._head[FAILED] = 0
+        status = int(self._shared[FAILED])
+        self._shared[FAILED] = 0
         return status
 
     def _check(self, status: int) -> None:
@@ -204,10 +219,14 @@ class Streams:
     def _abandon(self) -> None:
         """Give everything back, also where the device failed under it."""
         self._process = 0
-        for handle in self._handles.values():
-            handle.result = Result(error=WorkbenchError("the streams were closed before it was over"))
-        self._handles.clear()
+        self._end_part()
+        for transfer in (*self._under_way.values(), *self._added):
+            transfer.result = Result(error=WorkbenchError("the streams were closed before it was over"))
+            transfer.is_under_way = False
+        self._under_way.clear()
+        self._added.clear()
         self._native.close()
+        self._shared = self._native.shared
 
 
 def _addresses(blocks: Iterable[Block]) -> array[int]:

@@ -34,26 +34,6 @@ def blocks_of(memory: torch.Tensor, size: int) -> list[Block]:
     return [Block(first + at, size, memory.is_cuda, memory) for at in range(0, memory.nbytes, size)]
 
 
-@dataclass(frozen=True, slots=True)
-class Transfer:
-    """A copy of a block into another, between the device and the host: a load or a store."""
-
-    source: Block
-    target: Block
-    direction: int = field(init=False)  # to the device, which is a load, or to the host, which is a store
-    words: tuple[int, int, int] = field(init=False, repr=False)  # as it is submitted
-
-    def __post_init__(self) -> None:
-        """Refuses what is no transfer."""
-        if self.source.bytes != self.target.bytes:
-            raise UsageError(f"a block of {self.source.bytes} bytes does not fit into one of {self.target.bytes}")
-        if self.source.on_device == self.target.on_device:
-            raise UsageError("a transfer has one end on the device and one on the host")
-        object.__setattr__(self, "direction", HOST_TO_DEVICE if self.target.on_device else DEVICE_TO_HOST)
-        words = self.target.address, self.source.address, self.source.bytes << 1 | self.source.on_device
-        object.__setattr__(self, "words", words)
-
-
 class Result(NamedTuple):
     """What became of a transfer. Times are of the one clock."""
 
@@ -65,21 +45,36 @@ class Result(NamedTuple):
     error: Exception | None = None
 
 
-class Handle:
-    """A transfer that was submitted."""
+class Transfer:
+    """A copy of a block into another, between the device and the host: a load or a store.
 
-    __slots__ = ("result", "transfer")
+    It may be submitted again when it is over.
+    """
 
-    def __init__(self, transfer: Transfer) -> None:
-        self.transfer = transfer
-        self.result: Result | None = None  # until it is known to be over
+    __slots__ = ("direction", "is_under_way", "result", "source", "target", "words")
+
+    def __init__(self, source: Block, target: Block) -> None:
+        if source.bytes != target.bytes:
+            raise UsageError(f"a block of {source.bytes} bytes does not fit into one of {target.bytes}")
+        if source.on_device == target.on_device:
+            raise UsageError("a transfer has one end on the device and one on the host")
+        self.source, self.target = source, target
+        self.direction = HOST_TO_DEVICE if target.on_device else DEVICE_TO_HOST
+        self.words = _word(target.address), _word(source.address), _word(source.bytes << 1 | source.on_device)
+        self.is_under_way = False  # it was submitted, and is not known to be over
+        self.result: Result | None = None  # what became of it when it was submitted last
 
     @property
     def is_over(self) -> bool:
-        """Whether it is known to be over, or failed."""
-        return self.result is not None
+        """Whether it was submitted, and is known to be over or to have failed."""
+        return self.result is not None and not self.is_under_way
 
     @property
     def error(self) -> Exception | None:
         """What it failed with."""
-        return self.result.error if self.result else None
+        return self.result.error if self.result and self.is_over else None
+
+
+def _word(value: int) -> int:
+    """As it is submitted: never 0, which is a word that nobody has written."""
+    return value << 1 | 1
