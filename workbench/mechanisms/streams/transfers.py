@@ -88,7 +88,7 @@ class Streams:
         self._check(self._native.prepare(transfers, 4 * on_device))
 
     def submit(self, transfer: Transfer) -> Transfer:
-        """Have a transfer handed on to the device, or where there is no room for it, held until `poll`; gives it back."""
+        """Have a transfer handed on to the device, or if there is no room for it, held until `poll`; gives it back."""
         # Hardly any of what this touches is in a cache by the time that an engine submits: it makes and touches little.
         at, shared = self._at, self._shared
         if at == self._part_ends:
