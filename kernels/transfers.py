@@ -16,8 +16,8 @@ DRIVER = "libcuda.so.1"
 RING, WORDS = 1 << 16, 4  # transfers, and words of each
 PART = 1024  # of the ring's transfers, which room is made for at a time
 NOT_READY = 600
-# Words of what is shared: those of a line of the cache that is written to all the time, whether the thread sleeps, which
-# has a line of its own, and the ring.
+# Words of what is shared: those of a line of the cache that is written to all the time, whether the thread sleeps (in
+# a line of its own), and the first of the ring.
 TAKEN, ON_DEVICE, FAILED, SLEEPS, FIRST = 0, 2, 3, 8, 16
 END = FIRST + RING * WORDS
 
