@@ -171,7 +171,7 @@ class Streams:
         self._refuse_misuse()
         if self._numbered + len(self._added) + PART - self._shared[TAKEN] > RING:
             self._native.make_room()
-        begins = FIRST if self._at == END else self._at
+        begins: int = FIRST if self._at == END else self._at
         self._part_ends = begins + PART * WORDS
         return begins
 
