@@ -11,7 +11,7 @@
 #include "streams.h"
 
 enum { AT_A_TIME = 64 }; // entries, before others may have the mutex
-static const uint64_t SPINS_NS = 200000; // the thread stays awake for as long: a step's transfers come one after another
+static const uint64_t AWAKE_NS = 200000; // for as long after a step, a look or a transfer: more comes soon
 
 // --- entries
 
@@ -74,12 +74,13 @@ static void relax(void) {
     sched_yield();
 }
 
+static bool stays_awake(struct wb_streams *streams) { return now() < atomic_load(&streams->awake_until); }
+
 static bool is_wanted_soon(struct wb_streams *streams) {
-    uint64_t until = now() + SPINS_NS;
     do {
         if (is_wanted(streams)) return true;
         relax();
-    } while (now() < until);
+    } while (stays_awake(streams));
     return false;
 }
 
@@ -89,13 +90,16 @@ static void sleep_until_woken(struct wb_streams *streams) {
     const struct timespec a_little = {.tv_nsec = 1000000};
     atomic_store(&streams->shared->sleeps, 1);
     long can_not = syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0);
-    while (!is_wanted(streams) && atomic_load(&streams->shared->sleeps))
+    while (!is_wanted(streams) && !stays_awake(streams) && atomic_load(&streams->shared->sleeps))
         syscall(SYS_futex, &streams->shared->sleeps, FUTEX_WAIT_PRIVATE, 1, can_not ? &a_little : NULL, NULL, 0);
     atomic_store(&streams->shared->sleeps, 0);
 }
 
+// It is awake for a while from here on, also where it was about to sleep.
 static void wake(struct wb_streams *streams) {
-    if (streams->given.has_thread && atomic_exchange(&streams->shared->sleeps, 0))
+    if (!streams->given.has_thread) return;
+    atomic_store(&streams->awake_until, now() + AWAKE_NS);
+    if (atomic_exchange(&streams->shared->sleeps, 0))
         syscall(SYS_futex, &streams->shared->sleeps, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
 }
 
@@ -108,6 +112,7 @@ static void *hands_on(void *given) {
         drain(streams, AT_A_TIME);
         if (most) look(streams, most);
         leave(streams, telling);
+        atomic_store(&streams->awake_until, now() + AWAKE_NS);
     }
     return NULL;
 }

@@ -166,6 +166,7 @@ struct wb_streams {
     pthread_t thread;
     _Atomic bool ends;
     _Atomic uint64_t look; // for so many that are over
+    _Atomic uint64_t awake_until; // the thread, at least
     struct way ways[WAYS];
     struct events events;
     struct blocks blocks;
