@@ -144,7 +144,10 @@ def test_what_a_call_had_given_back_when_the_truth_was_read_was_gone_then() -> N
 
 
 def let_go(*of_others: tuple[int, int], used: int) -> list[tuple[int, int, int, int]]:
-    """A process gives back 40 that another one has too, and reads `used`; the others read as they let go."""
+    """A process gives back 40 that another one has too, and reads `used`; the others read as they let go.
+
+    What is of NCCL must all be of that process, whoever read.
+    """
     unrecorded = Unrecorded()
     unrecorded.begin(0, 100)
     own = np.concatenate([row(1, ALLOC, 40), row(2, FREE, 40)])
@@ -152,7 +155,9 @@ def let_go(*of_others: tuple[int, int], used: int) -> list[tuple[int, int, int, 
     for time_ns, size in of_others:
         unrecorded.add(OTHER, reading(time_ns, size, MODULES, time_ns, OUTLIVED, most=40), none())
     unrecorded.add(OTHER, row(20, MEASURE, 101, CONTEXT), none())
-    return told(np.concatenate([none(), *(rows for _, rows in unrecorded.settle())]))
+    made = unrecorded.settle()
+    assert {who for who, rows in made if (rows["owner"] == NCCL).any()} <= {PROCESS}
+    return told(np.concatenate([none(), *(rows for _, rows in made)]))
 
 
 def test_memory_that_others_use_stays_its_makers_until_they_let_go() -> None:

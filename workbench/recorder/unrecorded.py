@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from workbench.recorder.native import ALLOC, DRIVER, FREE, GPU, MEASURE
-from workbench.recorder.rows import ROW, Rows, none
+from workbench.recorder.rows import ROW, Rows
 
 # Flags of a reading: before something is created, after a context ended, after shared memory was let go of; and the
 # scribe's own, which belongs to nobody's call.
@@ -94,10 +94,10 @@ class Unrecorded:
             left = self._beyond(reading, grown)
             self._used[device], before = size - left, int(recorded[place])
             for at, change in self._in_turn(reading, grown - left):
-                made.append((int(process[place]), self._attribute(int(process[place]), at, change)))
+                made += self._attribute(int(process[place]), at, change)
         if device in self._used and len(recorded):
             self._used[device] += int(recorded[-1]) - before
-        return [(who, rows) for who, rows in made if len(rows)]
+        return made
 
     def _beyond(self, reading: np.void, grown: int) -> int:
         """How much of what has grown a reading can not have to do with."""
@@ -115,22 +115,22 @@ class Unrecorded:
                 sofar = then
         return [*parts, (reading, grown - sofar)]
 
-    def _attribute(self, process: int, reading: np.void, grown: int) -> Rows:
+    def _attribute(self, process: int, reading: np.void, grown: int) -> list[tuple[int, Rows]]:
         """What `grown` bytes make of the memory of the reading's owner: more for its tag, or less, of any tag."""
         if reading["flags"] & BASELINE or not grown:
-            return none()
+            return []
         device, owner, tag = int(reading["device"]), int(reading["owner"]), int(reading["tag"])
         if grown > 0:
             key = process, device, owner, tag
             if reading["flags"] & OUTLIVED:
                 self._outlived.add(key)
-            return self._change(key, grown, reading)
-        made = [none()]
+            return [(process, self._change(key, grown, reading))]
+        made = []
         for key in self._shrinking(process, reading, -grown):
-            change = max(grown, -self._held[key])
-            made.append(self._change(key, change, reading))
-            grown -= change
-        return np.concatenate(made)
+            if change := max(grown, -self._held[key]):
+                made.append((key[0], self._change(key, change, reading)))
+                grown -= change
+        return made
 
     def _shrinking(self, process: int, reading: np.void, size: int) -> list[Key]:
         """Whose memory became less by `size`, in turn. What was made in a context goes before it, if that has ended."""
