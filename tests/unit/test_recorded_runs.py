@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from workbench.mechanisms.process_group import communicators
 from workbench.run.run import Run
 from workbench.run.store import Store
 
@@ -72,3 +73,31 @@ def test_at_every_phase_edge_at_most_one_percent_is_unexplained(run: Run) -> Non
         assert host.used is not None
         assert abs(device.unexplained or 0) <= 0.01 * device.used
         assert abs(host.unexplained or 0) <= 0.05 * host.used
+
+
+@pytest.mark.parametrize(
+    ("name", "phases"),
+    [
+        ("group-of-two-nccl-lazy", {"all_reduce"}),
+        ("group-of-two-nccl-eager", {"process_group", "all_reduce"}),
+        ("vllm-tensor-2-nccl-lazy", {"init_device"}),
+        ("group-of-two-gloo", set()),
+    ],
+)
+def test_each_of_two_ranks_gives_nccl_as_much(name: str, phases: set[str]) -> None:
+    run = recorded(name)
+    taken: dict[int, int] = {}
+    for one in communicators(run):
+        taken[one.process] = taken.get(one.process, 0) + one.bytes
+    assert list(taken.values()) == ([484 * MIB] * 2 if phases else [])
+    assert {one.phase for one in communicators(run)} == phases
+    assert len(run.manifest.gpus) == 2
+
+
+@pytest.mark.parametrize("name", ["group-of-two-nccl-lazy", "group-of-two-nccl-eager"])
+def test_what_one_rank_gave_back_is_in_use_until_the_other_lets_go(name: str) -> None:
+    run = recorded(name)
+    phases = run.phases()
+    first, second = sorted(phases[phases["name"] == "teardown"]["end_ns"])
+    still, gone = (run.ledger("gpu", int(moment)).by_owner().get("libnccl.so.2", 0) / MIB for moment in (first, second))
+    assert (still, gone) == (484, 0)

@@ -17,7 +17,8 @@ from typing import Any
 from workbench.errors import MechanismError, UsageError, nearest
 from workbench.mechanisms.meeting import Place, meeting
 from workbench.recorder.recorder import tag
-from workbench.run.columns import equals
+from workbench.recorder.unrecorded import FIRST_ADDRESS
+from workbench.run.columns import equals, numbers
 from workbench.run.evidence import CANNOT_TELL, NOT_OBSERVED, OBSERVED, Evidence
 from workbench.run.run import Run
 from workbench.units import format_bytes
@@ -181,6 +182,7 @@ def communicators(run: Run) -> list[Communicator]:
     """Gives what each group's NCCL took of each rank's GPU, in the order in which they were made."""
     events = run.table("events")
     rows = equals(events, "owner", NCCL_OWNER) & equals(events, "tier", "gpu") & equals(events, "kind", "alloc")
+    rows &= numbers(events, "address") < FIRST_ADDRESS  # from there on is what it gave back and another rank still had
     frames = run.table("stacks")
     stacks = dict(zip(frames["stack"].to_pylist(), frames["frames"].to_pylist(), strict=True))
     phases = run.table("phases").to_pylist()
