@@ -140,14 +140,17 @@ class Book:
         rows = process.drain(last)
         if not len(rows):
             return
+        there = np.bincount(rows["kind"], minlength=REFUSED + 1)  # of each kind: mostly changes, and nothing else
         self._tag_mappings(rows)
-        self._write_copies(rows[rows["kind"] == COPY], process.pid)
+        if there[COPY]:
+            self._write_copies(rows[rows["kind"] == COPY], process.pid)
         process.reserve(rows)
         changes = rows[((rows["kind"] == ALLOC) | (rows["kind"] == FREE)) & ~only_addresses(rows)]
         events = process.live.apply(changes)
         self._pending.add(events, process.pid)
         self._unrecorded.add(process.pid, rows[rows["kind"] == MEASURE], events)
-        self._note_refusals(rows[rows["kind"] == REFUSED])
+        if there[REFUSED]:
+            self._note_refusals(rows[rows["kind"] == REFUSED])
 
     def _discover(self) -> None:
         for path in rings(self.folder / SPOOL):
@@ -214,8 +217,6 @@ class Book:
         self._write("events", pa.record_batch(columns, schema=self._streams["events"].schema))
 
     def _write_copies(self, rows: Rows, pid: int) -> None:
-        if not len(rows):
-            return
         times = rows["time_ns"].astype(np.int64) - self._started_ns
         only_submitted, unseen = rows["address"] == 0, rows["thread"] == 0
         columns = [

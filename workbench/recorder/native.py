@@ -267,6 +267,8 @@ class Names:
     def read_new(self) -> list[Definition]:
         """What was defined since the last call; an incomplete last definition stays for the next one."""
         try:
+            if os.stat(self._path).st_size == self._read:
+                return []
             with self._path.open("rb") as file:
                 file.seek(self._read)
                 data = file.read()

@@ -59,7 +59,9 @@ class Recorded:
     def reserve(self, rows: Rows) -> None:
         """Keep track of reserved addresses: what the program puts there later is held, though no event tells of it."""
         ranges = (rows["kind"] == FREE) & (rows["flags"] & RANGE != 0)
-        self.reserved.apply(rows[only_addresses(rows) | ranges])
+        concerned = rows[only_addresses(rows) | ranges]
+        if len(concerned):
+            self.reserved.apply(concerned)
 
     @property
     def lost(self) -> int:
@@ -85,6 +87,8 @@ class Recorded:
         parts = []
         while len(part := self._ring.drain(DRAIN, skip=last)):
             parts.append(part)
+            if len(part) < DRAIN and not last:
+                break  # what came meanwhile is for the next time
         if not parts:
             return none()
         self._define()

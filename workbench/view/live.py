@@ -130,6 +130,8 @@ class Live:
     def look(self) -> bool:
         """Take what is new; whether it is to be told."""
         events, totals, phases = (self._feed.new_coded(table) for table in ("events", "totals", "phases"))
+        if not (events.num_rows or totals.num_rows or phases.num_rows):
+            return False
         if events.num_rows:
             self._add_events(events)
         if totals.num_rows:
