@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
+from workbench.recorder.batches import Batches
 from workbench.recorder.native import ALLOC, COPY, DRIVER, FILE, FREE, GPU, HOST, MEASURE, PAGEABLE, REFUSED, SHARED
 from workbench.recorder.pending import Pending
 from workbench.recorder.recorded import Recorded, Stacks, only_addresses
@@ -48,10 +48,7 @@ class Book:
         self.devices = Devices()
         self._names = Names(folder)
         self._names.id("")  # id 0: a name that nobody gave
-        self._kinds = _codes(self._names, schema.KINDS)
-        self._layers = _codes(self._names, schema.LAYERS)
-        self._tiers = _codes(self._names, schema.TIERS)
-        self._directions = _codes(self._names, schema.DIRECTIONS)
+        self._batches = Batches(self._names, started_ns)
         self._streams = {name: Stream(folder / f"{name}.arrow", table) for name, table in CODED.items()}
         self._stacks = Stacks(self._names)
         self._processes: dict[Path, Recorded] = {}
@@ -143,7 +140,7 @@ class Book:
         there = np.bincount(rows["kind"], minlength=REFUSED + 1)  # of each kind: mostly changes, and nothing else
         self._tag_mappings(rows)
         if there[COPY]:
-            self._write_copies(rows[rows["kind"] == COPY], process.pid)
+            self._write("copies", self._batches.copies(rows[rows["kind"] == COPY], process.pid))
         process.reserve(rows)
         changes = rows[((rows["kind"] == ALLOC) | (rows["kind"] == FREE)) & ~only_addresses(rows)]
         events = process.live.apply(changes)
@@ -198,39 +195,7 @@ class Book:
         rows, processes = self._pending.take()
         if not len(rows):
             return
-        columns = [
-            pa.array(rows["time_ns"].astype(np.int64) - self._started_ns),
-            pa.array(self._kinds[rows["kind"]]),
-            pa.array(self._layers[rows["layer"]]),
-            pa.array(self._tiers[rows["tier"]]),
-            pa.array(rows["owner"].astype(np.int32)),
-            pa.array(rows["tag"].astype(np.int32), mask=rows["tag"] == 0),
-            pa.array(rows["bytes"].astype(np.int64)),
-            pa.array(rows["asked"].astype(np.int64)),
-            pa.array(rows["address"]),
-            pa.array(rows["device"]),
-            pa.array(rows["stream"]),
-            pa.array(processes),
-            pa.array(rows["thread"].astype(np.int32)),
-            pa.array(np.where(rows["kind"] == ALLOC, rows["stack"], 0).astype(np.int32)),
-        ]
-        self._write("events", pa.record_batch(columns, schema=self._streams["events"].schema))
-
-    def _write_copies(self, rows: Rows, pid: int) -> None:
-        times = rows["time_ns"].astype(np.int64) - self._started_ns
-        only_submitted, unseen = rows["address"] == 0, rows["thread"] == 0
-        columns = [
-            pa.array(times),
-            pa.array(rows["thread"].astype(np.int64), mask=unseen),
-            pa.array(rows["asked"].astype(np.int64) - self._started_ns, mask=only_submitted),
-            pa.array(rows["address"].astype(np.int64) - self._started_ns, mask=only_submitted),
-            pa.array(rows["bytes"].astype(np.int64)),
-            pa.array(self._directions[rows["flags"]]),
-            pa.array(rows["device"]),
-            pa.array(rows["stream"]),
-            pa.array(np.full(len(rows), pid, np.int32)),
-        ]
-        self._write("copies", pa.record_batch(columns, schema=self._streams["copies"].schema))
+        self._write("events", self._batches.events(rows, processes))
 
     def _write(self, table: str, batch: pa.RecordBatch) -> None:
         """Append a batch, after the names and stacks that it refers to."""
@@ -403,8 +368,3 @@ class Book:
             stream.close()
         for process in self._processes.values():
             process.close()
-
-
-def _codes(names: Names, words: tuple[str, ...]) -> npt.NDArray[np.int32]:
-    """The names of words that a record numbers from 1."""
-    return np.array([0, *(names.id(word) for word in words)], np.int32)
