@@ -6,6 +6,7 @@ from pathlib import Path
 
 from tests.benchmarks.processes import PYTHON, Document, found
 from tests.benchmarks.rows import Row
+from workbench.studies.kv_streams import IDLE_NS
 
 IN_FLIGHT = (1, 10, 100, 1_000, 10_000, 100_000)
 SIZE = 4096
@@ -51,8 +52,9 @@ def _rows(value: str, found: Found, single: Found) -> list[Row]:
 
 
 def _submitting(value: str, found: Document, single: Document) -> Row:
-    times = {name: found[f"{name}_s"] * US for name in ("p50", "first", "driver_p99", "max")}
+    times = {name: found[f"{name}_s"] * US for name in ("p50", "first", "driver_p99", "idle_p99", "max")}
     parts = f"p99 in the driver {times['driver_p99']:.2f}, median first after compute {times['first']:.2f}"
+    parts += f", p99 of an empty loop of {IDLE_NS / 1000:g} {times['idle_p99']:.2f}"
     spread = f"p50 {times['p50']:.2f}, {parts}, max {times['max']:.0f}"
     what = f"{value}, {found['in_flight']} in flight: p99 of a submit call"
     anchor = ("", None) if value == "single" else ("single", single["p99_s"] * US)

@@ -101,7 +101,7 @@ def test_what_recording_costs_a_gpu_is_told_by_steps_and_by_generations(monkeypa
 def test_streams_are_held_to_their_calls_beside_the_single_one(monkeypatch: pytest.MonkeyPatch) -> None:
     def found(command: list[str]) -> dict[str, object]:
         value, count = command[-3], int(command[-2])
-        times = {f"{name}_s": 9e-6 for name in ("p50", "p99", "first", "driver_p99", "max", "delay")}
+        times = {f"{name}_s": 9e-6 for name in ("p50", "p99", "first", "driver_p99", "idle_p99", "max", "delay")}
         blocked = 1024 if value == "single" and count > 100 else None
         some = {"in_flight": count, "private_bytes": 1 << 20, "pinned_bytes": 1 << 20, "corrupted": 0}
         return times | some | {"first_blocked": blocked}

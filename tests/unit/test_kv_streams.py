@@ -8,8 +8,8 @@ import pytest
 
 from workbench.errors import UsageError
 from workbench.mechanisms.streams.transfers import UNORDERED
-from workbench.studies.kv_streams import NO_THREAD
-from workbench.studies.kv_streams_program import CALLS, _calls, main, read, rounds_of
+from workbench.studies.kv_streams import IDLE_NS, NO_THREAD
+from workbench.studies.kv_streams_program import CALLS, _calls, _idle, main, read, rounds_of
 
 US, MS = 1_000, 1_000_000
 
@@ -28,6 +28,12 @@ def test_calls_are_told_over_all_rounds_and_the_first_that_waits_within_one() ->
     }
     slow_of_itself = _calls([slow], [array("q", [US, US, US, US])])
     assert (slow_of_itself["first_blocked"], slow_of_itself["driver_p99_s"]) == (None, 1e-6)
+
+
+def test_windows_in_which_nothing_is_done_are_as_long_as_a_call_or_longer() -> None:
+    windows = _idle(100)
+    assert len(windows) == 100
+    assert min(windows) >= IDLE_NS
 
 
 def test_few_transfers_are_measured_in_many_rounds() -> None:

@@ -23,7 +23,7 @@ from workbench.mechanisms.streams.transfers import ORDERED, UNORDERED, Streams
 from workbench.mechanisms.streams.values import VALUES
 from workbench.mechanisms.streams.work import Block, Transfer, blocks_of
 from workbench.recorder.recorder import current
-from workbench.studies.kv_streams import NO_THREAD, NOTE
+from workbench.studies.kv_streams import IDLE_NS, NO_THREAD, NOTE
 
 if TYPE_CHECKING:
     import torch
@@ -149,6 +149,7 @@ def measured(asked: Asked) -> dict[str, Any]:
         "rounds": len(rounds),
     }
     found |= _calls([each.calls for each in rounds], [each.in_driver for each in rounds])
+    found["idle_p99_s"] = _quantile(sorted(window for each in rounds for window in each.idle), 99) / 1e9
     found |= {name: median(getattr(each, name) for each in rounds) for name in ("submit_s", "total_s", "compute_s")}
     found |= {"delay_s": found["compute_s"] - alone_s, "corrupted": sum(each.corrupted for each in rounds)}
     return found | {"private_bytes": private_bytes, "pinned_bytes": _pinned_bytes()}
@@ -171,6 +172,7 @@ class Round:
 
     calls: array[int]  # ns of each
     in_driver: array[int]  # ns that the driver took for each, whoever handed it on
+    idle: array[int]  # ns of each window of IDLE_NS, right after the calls
     submit_s: float  # all of them
     total_s: float  # until all are over, the long step included
     compute_s: float
@@ -190,13 +192,14 @@ def _round(streams: Streams, memory: Memory, load: Load) -> Round:
     submitting = time.perf_counter()
     calls = _submit(streams, memory.transfers)
     submitted = time.perf_counter()
+    idle = _idle(min(len(memory.transfers), CALLS))
     load.go_on()
     while streams.poll():
         pass
     total_s = time.perf_counter() - start
     compute_s = load.seconds()
     in_driver = array("q", [each.result.call_ns for each in memory.transfers if each.result])
-    return Round(calls, in_driver, submitted - submitting, total_s, compute_s, memory.corrupted(seen))
+    return Round(calls, in_driver, idle, submitted - submitting, total_s, compute_s, memory.corrupted(seen))
 
 
 def _submit(streams: Streams, transfers: list[Transfer]) -> array[int]:
@@ -209,6 +212,17 @@ def _submit(streams: Streams, transfers: list[Transfer]) -> array[int]:
     return calls
 
 
+def _idle(count: int) -> array[int]:
+    windows = array("q", bytes(8 * count))
+    now = time.perf_counter_ns
+    for number in range(count):
+        before = now()
+        while (passed := now() - before) < IDLE_NS:
+            pass
+        windows[number] = passed
+    return windows
+
+
 def _on_device(transfers: list[Transfer], rest: int) -> list[Block]:
     return [each.target if each.target.on_device else each.source for each in transfers[rest::2]]
 
@@ -216,17 +230,20 @@ def _on_device(transfers: list[Transfer], rest: int) -> list[Block]:
 def _calls(rounds: list[array[int]], in_driver: list[array[int]]) -> dict[str, Any]:
     """What the calls took, and those right after compute; the first of a round that waited for room, from 1."""
     ordered = sorted(call for calls in rounds for call in calls)
-    p50, p99 = (ordered[-(-len(ordered) * part // 100) - 1] for part in (50, 99))
     drivers = sorted(call for calls in in_driver for call in calls)
     blocked = [number for calls in in_driver for number, call in enumerate(calls, 1) if call >= BLOCKED_NS]
     return {
-        "p50_s": p50 / 1e9,
-        "p99_s": p99 / 1e9,
+        "p50_s": _quantile(ordered, 50) / 1e9,
+        "p99_s": _quantile(ordered, 99) / 1e9,
         "max_s": ordered[-1] / 1e9,
         "first_s": median(calls[0] for calls in rounds) / 1e9,
-        "driver_p99_s": drivers[-(-len(drivers) * 99 // 100) - 1] / 1e9,
+        "driver_p99_s": _quantile(drivers, 99) / 1e9,
         "first_blocked": min(blocked, default=None),
     }
+
+
+def _quantile(ordered: list[int], percent: int) -> int:
+    return ordered[-(-len(ordered) * percent // 100) - 1]
 
 
 def _cycles_a_second() -> float:
