@@ -76,22 +76,31 @@ def test_at_every_phase_edge_at_most_one_percent_is_unexplained(run: Run) -> Non
 
 
 @pytest.mark.parametrize(
-    ("name", "phases"),
+    ("name", "each", "phases"),
     [
-        ("group-of-two-nccl-lazy", {"all_reduce"}),
-        ("group-of-two-nccl-eager", {"process_group", "all_reduce"}),
-        ("vllm-tensor-2-nccl-lazy", {"init_device"}),
-        ("group-of-two-gloo", set()),
+        ("group-of-two-nccl-lazy", 484, {"all_reduce"}),
+        ("group-of-two-nccl-eager", 484, {"process_group", "all_reduce"}),
+        ("group-of-two-gloo", 0, set()),
+        ("vllm-tensor-2-nccl-lazy", 484, {"init_device"}),
+        ("vllm-tensor-2-nccl-eager", 2624, {"process_group", "init_device"}),
     ],
 )
-def test_each_of_two_ranks_gives_nccl_as_much(name: str, phases: set[str]) -> None:
+def test_each_of_two_ranks_gives_nccl_as_much(name: str, each: int, phases: set[str]) -> None:
     run = recorded(name)
     taken: dict[int, int] = {}
     for one in communicators(run):
         taken[one.process] = taken.get(one.process, 0) + one.bytes
-    assert list(taken.values()) == ([484 * MIB] * 2 if phases else [])
+    assert list(taken.values()) == ([each * MIB] * 2 if each else [])
     assert {one.phase for one in communicators(run)} == phases
     assert len(run.manifest.gpus) == 2
+
+
+def test_told_its_gpu_vllm_in_two_connects_every_group_of_a_rank() -> None:
+    groups: dict[int, dict[str, int]] = {}
+    for one in communicators(recorded("vllm-tensor-2-nccl-eager")):
+        groups.setdefault(one.process, {})[one.group] = one.bytes // MIB
+    alone = dict.fromkeys(("dcp", "pcp", "pp", "dp"), 388)  # in each of these a rank is by itself
+    assert list(groups.values()) == [{"default": 196, "world": 196, "tp": 392, "NCCL": 288} | alone] * 2
 
 
 @pytest.mark.parametrize("name", ["group-of-two-nccl-lazy", "group-of-two-nccl-eager"])
