@@ -14,7 +14,8 @@ from workbench.recorder.probe import Copy, Step
 
 def generated(engine: Engine, workload: Workload, **known: Any) -> list[Token]:
     """All tokens of a workload, in the order in which they came out."""
-    return list(chain.from_iterable(engine.generate(workload, **known)))
+    pieces = chain.from_iterable(engine.generate(workload, **known))
+    return [token for piece in pieces for token in piece.tokens()]
 
 
 class Notes:

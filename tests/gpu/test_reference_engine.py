@@ -47,8 +47,8 @@ def answers(model: Path, graphs: str, **limits: Any) -> list[list[int]]:
     engine = ReferenceEngine()
     engine.load(config.with_setting("graphs", graphs), NullProbe())
     found: dict[int, list[int]] = {}
-    for token in chain.from_iterable(engine.generate(Workload((*PROMPTS, LONG), max_tokens=48))):
-        found.setdefault(token.request, []).append(token.id)
+    for piece in chain.from_iterable(engine.generate(Workload((*PROMPTS, LONG), max_tokens=48))):
+        found.setdefault(piece.request, []).extend(piece.ids)
     engine.close()
     return [found[request] for request in sorted(found)]
 

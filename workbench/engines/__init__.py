@@ -7,11 +7,11 @@ from importlib import import_module
 from typing import Any, Protocol, cast
 
 from workbench.config import EngineConfig, axes
-from workbench.engines.base import Engine, Token
+from workbench.engines.base import Engine, Piece, Token
 from workbench.engines.host import Host
 from workbench.errors import UsageError, nearest
 
-__all__ = ["Engine", "Host", "Token", "engine", "engines", "refuse", "why_not"]
+__all__ = ["Engine", "Host", "Piece", "Token", "engine", "engines", "refuse", "why_not"]
 
 _PACKAGES = {
     "reference": "workbench.engines.reference",

@@ -16,7 +16,7 @@ from typing import Any, Literal, overload
 
 from workbench.config import EngineConfig, Workload
 from workbench.config.models import resolve
-from workbench.engines import Token, refuse
+from workbench.engines import Piece, Token, refuse
 from workbench.errors import EngineError, UsageError, WorkbenchError
 from workbench.launch.channel import Channel, Message
 from workbench.launch.endings import ending, largest_then
@@ -148,10 +148,10 @@ class Session:
         is_done = False
         try:
             while not is_done:
-                message = self._expect("tokens", "done")
+                message = self._expect("pieces", "done")
                 is_done = message["is"] == "done"
-                for written in message.get("tokens", ()):
-                    yield Token(*written)
+                for written in message.get("pieces", ()):
+                    yield from Piece(*written).tokens()
         except UsageError:
             is_done = True
             raise
@@ -163,7 +163,7 @@ class Session:
     def _cancel(self) -> None:
         """Ends what is being answered; the engine is free for the next workload when this returns."""
         self._say({"do": "cancel"})
-        while self._expect("tokens", "done")["is"] != "done":
+        while self._expect("pieces", "done")["is"] != "done":
             pass
 
     def _say(self, message: Message) -> None:

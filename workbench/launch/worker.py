@@ -25,7 +25,7 @@ from workbench.recorder.probe import Probe
 from workbench.recorder.recorder import Recorder, current
 from workbench.run.manifest import Manifest
 
-TOGETHER_S = 0.005  # tokens that come out within this time are told together
+TOGETHER_S = 0.005  # pieces that come out within this time are told together
 
 
 class Worker:
@@ -76,20 +76,20 @@ class Worker:
         self._channel.send({"is": "done"})
 
     def _tell(self, steps: Any, first: int, requests: int) -> None:
-        """Tells tokens as they come out; keeps the texts in the run."""
+        """Tells pieces as they come out; keeps the texts in the run."""
         texts = [""] * requests
         held: list[tuple[Any, ...]] = []
         told = time.monotonic()
-        for tokens in steps:
-            for token in tokens:
-                texts[token.request - first] += token.text
-                held.append((token.request - first, *token[1:]))
+        for pieces in steps:
+            for piece in pieces:
+                texts[piece.request - first] += piece.text
+                held.append((piece.request - first, *piece[1:]))
             if held and (now := time.monotonic()) - told > TOGETHER_S:
-                self._channel.send({"is": "tokens", "tokens": held})
+                self._channel.send({"is": "pieces", "pieces": held})
                 held, told = [], now
             if self._is_cancelled.is_set():
                 break
-        self._channel.send({"is": "tokens", "tokens": held})
+        self._channel.send({"is": "pieces", "pieces": held})
         self._texts += texts
         if isinstance(self._probe, Recorder):
             self._probe.note("outputs", self._texts)

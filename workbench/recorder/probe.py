@@ -29,7 +29,7 @@ class Step(NamedTuple):
     tokens: int  # that went through the model
     requests: int  # in the batch
     waiting: int  # requests
-    blocks: int  # of the KV cache, in use
+    blocks: int  # of the KV cache, in use while it ran
     all_blocks: int  # that there are
 
 

@@ -11,14 +11,14 @@ import os
 import sys
 from statistics import median
 
-from tests.benchmarks.programs.steps import WARM_UP, step_seconds, tokens
+from tests.benchmarks.programs.steps import WARM_UP, pieces, step_seconds
 from workbench.recorder.probe import NullProbe
 
 
 def main(steps: int, name: str) -> None:
     """Generate and count."""
     counter = ctypes.c_long.in_dll(ctypes.CDLL(os.environ["LD_PRELOAD"]), "workbench_calls")
-    stream = tokens(name, NullProbe(), WARM_UP + steps)
+    stream = pieces(name, NullProbe(), WARM_UP + steps)
     seconds, calls = [], []
     for _ in range(WARM_UP + steps):
         before = counter.value

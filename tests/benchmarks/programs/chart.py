@@ -22,8 +22,8 @@ import numpy.typing as npt
 from jupyter_client.manager import start_new_kernel
 from jupyter_client.provisioning.local_provisioner import LocalProvisioner
 
-from tests.benchmarks.programs.steps import WARM_UP, processor_seconds, scribe_of, step_seconds, tokens
-from workbench.engines.base import Token
+from tests.benchmarks.programs.steps import WARM_UP, pieces, processor_seconds, scribe_of, step_seconds
+from workbench.engines.base import Piece
 from workbench.recorder.recorder import current
 from workbench.recorder.settings import FOLLOWED, SPOOL
 
@@ -86,7 +86,7 @@ class Chart:
 
 
 def windows(
-    chart: Chart, stream: Iterator[Token], pairs: int, steps: int
+    chart: Chart, stream: Iterator[Piece], pairs: int, steps: int
 ) -> tuple[list[list[float]], dict[bool, Taken]]:
     """The seconds of neighbouring windows, with the chart and without; and what both took in all of them."""
     order, took = random.Random(0), []
@@ -104,7 +104,7 @@ def windows(
 
 def main(pairs: int, steps: int, name: str) -> None:
     """Generate, a window with the chart, a window without."""
-    stream = tokens(name, current(), WARM_UP + pairs * steps * 2)
+    stream = pieces(name, current(), WARM_UP + pairs * steps * 2)
     for _ in range(WARM_UP):
         step_seconds(stream)
     chart = Chart()

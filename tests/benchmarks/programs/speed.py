@@ -49,7 +49,7 @@ def through_the_workbench(running: Any) -> Generate:
 
     def generate(requests: int, tokens: int) -> int:
         asked = Workload(prompts_of(requests), max_tokens=tokens, stop_at_end=False)
-        return sum(map(len, running.generate(asked, stream=False)))
+        return sum(len(piece.ids) for pieces in running.generate(asked, stream=False) for piece in pieces)
 
     return generate
 

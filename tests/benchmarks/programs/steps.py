@@ -20,7 +20,7 @@ from pathlib import Path
 
 from workbench.config import EngineConfig, Workload
 from workbench.engines import engine
-from workbench.engines.base import Token
+from workbench.engines.base import Piece
 from workbench.recorder.native import library
 from workbench.recorder.probe import Copy, NullProbe, Probe, Step
 from workbench.recorder.recorder import current
@@ -95,17 +95,17 @@ def scribe_of(run: str) -> int:
     raise SystemExit("the scribe is not there: start this with `workbench record`")
 
 
-def tokens(name: str, probe: Probe, needed: int) -> Iterator[Token]:
-    """As many tokens as are needed, in answers one after the other."""
+def pieces(name: str, probe: Probe, needed: int) -> Iterator[Piece]:
+    """As many pieces, of a token each, as are needed, in answers one after the other."""
     running = engine(name)()
     config = EngineConfig(engine=name).with_setting("limits.max_sequences", "1").with_setting("graphs", "none")
     running.load(config.with_setting("limits.max_length", "1024"), probe)
     prompts = ("Count the stars.",) * (needed // (ANSWER - 2) + 1)
     answers = chain.from_iterable(running.generate(Workload(prompts=prompts, max_tokens=ANSWER, stop_at_end=False)))
-    return (token for token in answers if token.position)  # a prompt takes longer than a step
+    return (piece for piece in answers if piece.position)  # a prompt takes longer than a step
 
 
-def step_seconds(stream: Iterator[Token]) -> float:
+def step_seconds(stream: Iterator[Piece]) -> float:
     """Of one step; a prompt before it is not counted."""
     while True:
         start = time.perf_counter()
@@ -113,7 +113,7 @@ def step_seconds(stream: Iterator[Token]) -> float:
             return time.perf_counter() - start
 
 
-def in_turn(recording: Recording, stream: Iterator[Token], pairs: int) -> list[list[float]]:
+def in_turn(recording: Recording, stream: Iterator[Piece], pairs: int) -> list[list[float]]:
     """The seconds of neighbouring steps, recorded and plain."""
     order, took = random.Random(0), []
     for _ in range(pairs):
@@ -126,7 +126,7 @@ def in_turn(recording: Recording, stream: Iterator[Token], pairs: int) -> list[l
     return took
 
 
-def scribe_share(recording: Recording, stream: Iterator[Token], steps: int) -> float:
+def scribe_share(recording: Recording, stream: Iterator[Piece], steps: int) -> float:
     """What the scribe takes of a core while every step is recorded."""
     begin, cpu = time.perf_counter(), recording.scribe_seconds()
     for _ in range(steps):
@@ -137,7 +137,7 @@ def scribe_share(recording: Recording, stream: Iterator[Token], steps: int) -> f
 def main(pairs: int, name: str) -> None:
     """Generate, and say what the hooks and the scribe took."""
     recording = Recording()
-    stream = tokens(name, recording.switch, WARM_UP + pairs * 4)
+    stream = pieces(name, recording.switch, WARM_UP + pairs * 4)
     for _ in range(WARM_UP):
         step_seconds(stream)
     took = in_turn(recording, stream, pairs)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from workbench.config import EngineConfig, Workload
 from workbench.config.models import resolve
-from workbench.engines.base import Token
+from workbench.engines.base import Piece
 from workbench.engines.reference.batch import Batch, Tables, shortest_first
 from workbench.engines.reference.blocks import BLOCK_SIZE, BlockPool
 from workbench.engines.reference.runner import Runner, runner_of
@@ -57,8 +57,8 @@ class ReferenceEngine:
         self._runner = runner_of(config, folder, shape, self._max_length, self._max_tokens, probe)
         self._pool = BlockPool(self._runner.blocks)
 
-    def generate(self, workload: Workload, first: int = 0, stream: bool = True) -> Iterator[list[Token]]:
-        """Gives the tokens of every step."""
+    def generate(self, workload: Workload, first: int = 0, stream: bool = True) -> Iterator[list[Piece]]:
+        """Gives what comes out, step by step."""
         scheduler = Scheduler(self._pool, self._max_sequences, self._max_tokens)
         tables = Tables(self._max_sequences, -(-self._max_length // BLOCK_SIZE))
         requests = self._arrive(workload, scheduler, first)
@@ -123,7 +123,7 @@ class ReferenceEngine:
         sampler: Sampler,
         requests: dict[int, Request],
         workload: Workload,
-    ) -> list[Token]:
+    ) -> list[Piece]:
         """One forward pass: schedule, run, accept."""
         assert self._runner is not None
         start = time.monotonic_ns()
@@ -132,18 +132,18 @@ class ReferenceEngine:
         logits = self._runner.run(batch)
         chosen = sampler(logits, [chunk.sequence for chunk in chunks]).tolist()
         self._report(start, batch, scheduler)
-        tokens = []
+        pieces = []
         for chunk, token in zip(chunks, chosen, strict=True):
             chunk.sequence.started_ns = chunk.sequence.started_ns or start
             is_last = chunk.is_last
             scheduler.computed(chunk)
             if is_last:
-                tokens.append(self._accept(chunk, token, requests, scheduler, workload))
-        return tokens
+                pieces.append(self._accept(chunk, token, requests, scheduler, workload))
+        return pieces
 
     def _accept(
         self, chunk: Chunk, token: int, requests: dict[int, Request], scheduler: Scheduler, workload: Workload
-    ) -> Token:
+    ) -> Piece:
         """Appends a token to its sequence, and lets go of what is answered."""
         sequence, request = chunk.sequence, requests[chunk.sequence.request]
         sequence.tokens.append(token)
@@ -154,7 +154,7 @@ class ReferenceEngine:
             self._end(sequence, scheduler, end)
         position = sequence.answered - 1
         self._probe.tokens(sequence.request, position)
-        return Token(sequence.request, position, token, text, end)
+        return Piece(sequence.request, position, (token,), text, end)
 
     def _why_ended(self, sequence: Sequence, token: int, request: Request, workload: Workload) -> str | None:
         if request.text.has_stopped or (workload.stop_at_end and token in self._ends):

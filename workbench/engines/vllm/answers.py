@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
-from functools import partial
-from itertools import repeat
 from typing import Any
 
 from workbench.config import Workload
-from workbench.engines.base import Token
+from workbench.engines.base import Piece
 from workbench.engines.vllm.core import Core
 from workbench.engines.vllm.refusal import in_one_line, refused
 from workbench.engines.vllm.sampling import sampling
 from workbench.errors import EngineError
-from workbench.recorder.probe import Probe, Step
+from workbench.recorder.probe import Probe
+
+HELD_NS = 100_000_000  # steps are told of together, after this time
 
 
 @dataclass(slots=True)
@@ -39,10 +39,11 @@ class Answers:
         self._probe = probe
         self._requests = {str(request.number): request for request in requests}  # by what vLLM is told to call them
         self._has_failed = False
+        self._reported_ns = 0
         self._reading: dict[str, Request] = {}  # by vLLM's ids: whose first token has not come out, where none is told
 
-    def tokens(self, workload: Workload, has_text: bool, stream: bool) -> Generator[list[Token]]:
-        """Gives the tokens of every answer; closed early, it cancels what is not answered yet.
+    def pieces(self, workload: Workload, has_text: bool, stream: bool) -> Generator[list[Piece]]:
+        """Gives the pieces of every answer; closed early, it cancels what is not answered yet.
 
         Without `stream` vLLM tells of an answer once, at its end, which costs it less.
         """
@@ -54,6 +55,7 @@ class Answers:
                 while self._requests:
                     yield self._step()
             finally:
+                self._report_steps()
                 self._cancel()
 
     def _ask(self, workload: Workload, has_text: bool) -> None:
@@ -63,21 +65,22 @@ class Answers:
         for (name, request), rule in zip(self._requests.items(), rules, strict=False):
             self._engine.add_request(name, tokens_input(request.prompt), rule)
 
-    def _step(self) -> list[Token]:
+    def _step(self) -> list[Piece]:
         try:
-            outputs = self._engine.step()
+            with self._probe.tag("activations"):
+                outputs = self._engine.step()
         except Exception as error:
             self._has_failed = True  # it is asked for nothing more
             raise refused("in a step", error) from error
         now = time.monotonic_ns()
-        self._report_steps(now)
-        tokens: list[Token] = []
-        for output in outputs:
-            self._tell(output, now, tokens)
-        return tokens
+        has_new = self._core.batches.end(now)
+        if has_new or self._reading or now - self._reported_ns > HELD_NS:
+            self._report_steps()
+            self._reported_ns = now
+        return [self._told(output, now) for output in outputs]
 
-    def _tell(self, output: Any, now: int, tokens: list[Token]) -> None:
-        """Reports what a step added to an answer, before the caller takes the first token of it."""
+    def _told(self, output: Any, now: int) -> Piece:
+        """Reports what a step added to an answer, before the caller takes it."""
         request = self._requests[output.request_id]
         answer = output.outputs[0]
         position, ids = request.answered, answer.token_ids
@@ -86,11 +89,7 @@ class Answers:
         if len(ids) > told:
             self._probe.tokens(request.number, position, len(ids) - told)
         end = self._ended(request, answer.finish_reason, now) if output.finished else None
-        position = position if self._stream else 0
-        last = position + len(ids) - 1
-        if last > position:  # in a stream only where vLLM looked ahead
-            tokens.extend(_without_text(request.number, position, last, ids))
-        tokens.append(Token(request.number, last, ids[-1], answer.text, end))
+        return Piece(request.number, position if self._stream else 0, list(ids), answer.text, end)
 
     def _ended(self, request: Request, why: str, now: int) -> str:
         if why not in ("stop", "length"):
@@ -99,18 +98,14 @@ class Answers:
         self._report(request, why, now)
         return why
 
-    def _report_steps(self, now: int) -> None:
-        core = self._core
-        for start, scheduled in core.batches.finished(core.in_flight()):
-            for new in scheduled.scheduled_new_reqs:
-                self._started(new.req_id, start, new.num_computed_tokens)
-            counts = scheduled.num_scheduled_tokens
+    def _report_steps(self) -> None:
+        for batch in self._core.batches.ended():
+            for new in batch.scheduled.scheduled_new_reqs:
+                self._started(new.req_id, batch.start_ns, new.num_computed_tokens)
             if self._reading:
-                self._note_first_tokens(counts)
-            if tokens := scheduled.total_num_scheduled_tokens:  # else it is only a message to the worker
-                self._probe.step(
-                    Step(start, now, tokens, len(counts), core.waiting(), core.blocks_in_use(), core.blocks)
-                )
+                self._note_first_tokens(batch.scheduled.num_scheduled_tokens)
+            if not batch.is_empty:
+                self._probe.step(batch.step(self._core.blocks))
 
     def _started(self, name: str, start_ns: int, computed: int) -> None:
         request = self._requests.get(name.partition("-")[0])  # vLLM adds letters to the name that it was given
@@ -135,7 +130,8 @@ class Answers:
             self._engine.abort_request(list(self._requests))
             while self._core.in_flight():
                 self._engine.step()
-                self._report_steps(time.monotonic_ns())
+                self._core.batches.end(time.monotonic_ns())
+            self._report_steps()
         for request in self._requests.values():
             self._report(request, "cancelled", time.monotonic_ns())
         self._requests.clear()
@@ -150,9 +146,3 @@ class Answers:
             answer_tokens=request.answered,
             end=end,
         )
-
-
-def _without_text(request: int, position: int, last: int, ids: Iterable[int]) -> Iterator[Token]:
-    """Gives the tokens before the last one; made without Python's own steps, for whole answers come at once."""
-    fields = zip(repeat(request), range(position, last), ids, repeat(""), repeat(None), strict=False)
-    return map(partial(tuple.__new__, Token), fields)

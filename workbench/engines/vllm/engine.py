@@ -14,7 +14,7 @@ from typing import Any
 
 from workbench.config import EngineConfig, Workload
 from workbench.config.models import resolve
-from workbench.engines.base import Token
+from workbench.engines.base import Piece
 from workbench.engines.vllm import groups, starting, support
 from workbench.engines.vllm.answers import Answers, Request
 from workbench.engines.vllm.core import Core
@@ -32,7 +32,7 @@ class VllmEngine:
         self._engine: Any = None  # vllm.LLMEngine
         self._held = ExitStack()
         self._has_begun = False  # to load, so that there may be something to give back
-        self._answering: weakref.ref[Generator[list[Token]]] | None = None
+        self._answering: weakref.ref[Generator[list[Piece]]] | None = None
 
     def load(self, config: EngineConfig, probe: Probe) -> None:
         """Brings vLLM up in this process; its worker reports the phases."""
@@ -66,8 +66,8 @@ class VllmEngine:
             "kv_cache_tokens": core.tokens,
         }
 
-    def generate(self, workload: Workload, first: int = 0, stream: bool = True) -> Iterator[list[Token]]:
-        """Gives the tokens of every step; refuses at once what can not be answered."""
+    def generate(self, workload: Workload, first: int = 0, stream: bool = True) -> Iterator[list[Piece]]:
+        """Gives what comes out, step by step; refuses at once what can not be answered."""
         if self._engine is None:
             raise EngineError("vLLM is not loaded")
         if self._running() is not None:
@@ -78,25 +78,25 @@ class VllmEngine:
             for index, prompt in enumerate(workload.prompts)
         ]
         answers = Answers(self._engine, self._core, self._probe, requests)
-        tokens = answers.tokens(workload, self._has_text, stream)
-        self._answering = weakref.ref(tokens)
-        return tokens
+        pieces = answers.pieces(workload, self._has_text, stream)
+        self._answering = weakref.ref(pieces)
+        return pieces
 
     def close(self) -> None:
         """Shuts vLLM down and leaves its groups of processes."""
         if not self._has_begun:
             return
         atexit.unregister(self.close)
-        if tokens := self._running():
-            tokens.close()
+        if pieces := self._running():
+            pieces.close()
         with self._probe.phase("teardown"):
             self._shut_down()
         self._has_begun = False
 
-    def _running(self) -> Generator[list[Token]] | None:
+    def _running(self) -> Generator[list[Piece]] | None:
         """The answers that somebody still takes, if any."""
-        tokens = self._answering() if self._answering else None
-        return tokens if tokens is not None and inspect.getgeneratorstate(tokens) != inspect.GEN_CLOSED else None
+        pieces = self._answering() if self._answering else None
+        return pieces if pieces is not None and inspect.getgeneratorstate(pieces) != inspect.GEN_CLOSED else None
 
     def _ask_workers(self, method: str) -> list[Any]:
         answers: list[Any] = self._engine.collective_rpc(method)

@@ -58,15 +58,10 @@ class RecordedWorker(_stock_worker()):  # type: ignore[misc]
         outside.claim_mapped_memory()
         probe = current()
         with probe.phase("capture"), probe.tag("graphs"):
-            return super().compile_or_warm_up_model(*given, **named)
-
-    def execute_model(self, *given: Any, **named: Any) -> Any:
-        with current().tag("activations"):
-            return super().execute_model(*given, **named)
-
-    def sample_tokens(self, *given: Any, **named: Any) -> Any:
-        with current().tag("activations"):
-            return super().sample_tokens(*given, **named)
+            found = super().compile_or_warm_up_model(*given, **named)
+        if self.parallel_config.world_size > 1:  # it has a process to itself; else who drives vLLM says what steps are
+            probe.tag("activations").__enter__()
+        return found
 
     def process_group(self) -> dict[str, Any]:
         """Gives this rank's place, and by what its groups' data really go."""
