@@ -11,11 +11,12 @@ import gc
 import json
 import sys
 import time
-from array import array
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from workbench.errors import UsageError, WorkbenchError, nearest
 from workbench.mechanisms.streams.cuda_device import cuda_streams, current_device
@@ -134,11 +135,11 @@ def measured(asked: Asked) -> dict[str, Any]:
         gc.collect()
         gc.freeze()  # as engines do, so that no call waits for a search of what stays
         with probe.phase("first use"):
-            _round(streams, memory, load)  # not counted: streams come to life at their first use
+            _rounds(streams, memory, load, 1)  # not counted: streams come to life at their first use
         with probe.phase("alone"):
             alone_s = median(_compute_alone(load) for _ in range(ALONE))
         with probe.phase("transfers"):
-            rounds = [_round(streams, memory, load) for _ in range(rounds_of(in_flight))]
+            rounds = _rounds(streams, memory, load, rounds_of(in_flight))
         private_bytes = _private_bytes() - before
     found: dict[str, Any] = {
         "value": value.name,
@@ -146,12 +147,10 @@ def measured(asked: Asked) -> dict[str, Any]:
         "in_flight": in_flight,
         "bytes": asked.bytes,
         "ordering": ORDERED if is_ordered else UNORDERED,
-        "rounds": len(rounds),
+        "rounds": len(rounds.calls),
     }
-    found |= _calls([each.calls for each in rounds], [each.in_driver for each in rounds])
-    found["idle_p99_s"] = _quantile(sorted(window for each in rounds for window in each.idle), 99) / 1e9
-    found |= {name: median(getattr(each, name) for each in rounds) for name in ("submit_s", "total_s", "compute_s")}
-    found |= {"delay_s": found["compute_s"] - alone_s, "corrupted": sum(each.corrupted for each in rounds)}
+    found |= rounds.told()
+    found["delay_s"] = found["compute_s"] - alone_s
     return found | {"private_bytes": private_bytes, "pinned_bytes": _pinned_bytes()}
 
 
@@ -166,20 +165,43 @@ def _compute_alone(load: Load) -> float:
     return load.seconds()
 
 
-@dataclass(frozen=True)
-class Round:
-    """What one round found."""
+class Found:
+    """What rounds find, in memory that is there beforehand: for what grows, a call now and then waits for a page."""
 
-    calls: array[int]  # ns of each
-    in_driver: array[int]  # ns that the driver took for each, whoever handed it on
-    idle: array[int]  # ns of each window of IDLE_NS, right after the calls
-    submit_s: float  # all of them
-    total_s: float  # until all are over, the long step included
-    compute_s: float
-    corrupted: int  # blocks
+    def __init__(self, rounds: int, in_flight: int) -> None:
+        self.calls = np.full((rounds, in_flight), 0)  # ns of each
+        self.in_driver = np.full((rounds, in_flight), 0)  # ns that the driver took for each, whoever handed it on
+        self.idle = np.full((rounds, min(in_flight, CALLS)), 0)  # ns of each window of IDLE_NS, right after the calls
+        self.submit_s = np.full(rounds, 0.0)  # all of them
+        self.total_s = np.full(rounds, 0.0)  # until all are over, the long step included
+        self.compute_s = np.full(rounds, 0.0)
+        self.corrupted = np.full(rounds, 0)  # blocks
+
+    def told(self) -> dict[str, Any]:
+        """What the calls took, and those right after compute; the first of a round that waited for room, from 1."""
+        waited = (self.in_driver >= BLOCKED_NS).any(axis=0)
+        times = {
+            "p50_s": _quantile(self.calls, 50) / 1e9,
+            "p99_s": _quantile(self.calls, 99) / 1e9,
+            "max_s": self.calls.max() / 1e9,
+            "first_s": np.median(self.calls[:, 0]) / 1e9,
+            "driver_p99_s": _quantile(self.in_driver, 99) / 1e9,
+            "idle_p99_s": _quantile(self.idle, 99) / 1e9,
+        }
+        times |= {name: np.median(getattr(self, name)) for name in ("submit_s", "total_s", "compute_s")}
+        found: dict[str, Any] = {name: float(seconds) for name, seconds in times.items()}
+        first_blocked = int(waited.argmax()) + 1 if waited.any() else None
+        return found | {"first_blocked": first_blocked, "corrupted": int(self.corrupted.sum())}
 
 
-def _round(streams: Streams, memory: Memory, load: Load) -> Round:
+def _rounds(streams: Streams, memory: Memory, load: Load, count: int) -> Found:
+    found = Found(count, len(memory.transfers))
+    for number in range(count):
+        _round(streams, memory, load, found, number)
+    return found
+
+
+def _round(streams: Streams, memory: Memory, load: Load, found: Found, number: int) -> None:
     import torch
 
     memory.fill()
@@ -190,60 +212,42 @@ def _round(streams: Streams, memory: Memory, load: Load) -> Round:
     with streams.compute(reads=loaded, writes=stored):
         seen = memory.change()
     submitting = time.perf_counter()
-    calls = _submit(streams, memory.transfers)
-    submitted = time.perf_counter()
-    idle = _idle(min(len(memory.transfers), CALLS))
+    _submit(streams, memory.transfers, memoryview(found.calls[number]))
+    found.submit_s[number] = time.perf_counter() - submitting
+    _do_nothing(memoryview(found.idle[number]))
     load.go_on()
     while streams.poll():
         pass
-    total_s = time.perf_counter() - start
-    compute_s = load.seconds()
-    in_driver = array("q", [each.result.call_ns for each in memory.transfers if each.result])
-    return Round(calls, in_driver, idle, submitted - submitting, total_s, compute_s, memory.corrupted(seen))
+    found.total_s[number] = time.perf_counter() - start
+    found.compute_s[number] = load.seconds()
+    found.corrupted[number] = memory.corrupted(seen)
+    for index, each in enumerate(memory.transfers):
+        found.in_driver[number, index] = each.result.call_ns if each.result else 0
 
 
-def _submit(streams: Streams, transfers: list[Transfer]) -> array[int]:
-    calls = array("q", bytes(8 * len(transfers)))
+def _submit(streams: Streams, transfers: list[Transfer], calls: memoryview) -> None:
     now, submit = time.perf_counter_ns, streams.submit
     for number, transfer in enumerate(transfers):
         before = now()
         submit(transfer)
         calls[number] = now() - before
-    return calls
 
 
-def _idle(count: int) -> array[int]:
-    windows = array("q", bytes(8 * count))
+def _do_nothing(windows: memoryview) -> None:
     now = time.perf_counter_ns
-    for number in range(count):
+    for number in range(len(windows)):
         before = now()
         while (passed := now() - before) < IDLE_NS:
             pass
         windows[number] = passed
-    return windows
 
 
 def _on_device(transfers: list[Transfer], rest: int) -> list[Block]:
     return [each.target if each.target.on_device else each.source for each in transfers[rest::2]]
 
 
-def _calls(rounds: list[array[int]], in_driver: list[array[int]]) -> dict[str, Any]:
-    """What the calls took, and those right after compute; the first of a round that waited for room, from 1."""
-    ordered = sorted(call for calls in rounds for call in calls)
-    drivers = sorted(call for calls in in_driver for call in calls)
-    blocked = [number for calls in in_driver for number, call in enumerate(calls, 1) if call >= BLOCKED_NS]
-    return {
-        "p50_s": _quantile(ordered, 50) / 1e9,
-        "p99_s": _quantile(ordered, 99) / 1e9,
-        "max_s": ordered[-1] / 1e9,
-        "first_s": median(calls[0] for calls in rounds) / 1e9,
-        "driver_p99_s": _quantile(drivers, 99) / 1e9,
-        "first_blocked": min(blocked, default=None),
-    }
-
-
-def _quantile(ordered: list[int], percent: int) -> int:
-    return ordered[-(-len(ordered) * percent // 100) - 1]
+def _quantile(times: np.ndarray[Any, np.dtype[np.int64]], percent: int) -> int:
+    return int(np.quantile(times, percent / 100, method="inverted_cdf"))
 
 
 def _cycles_a_second() -> float:
