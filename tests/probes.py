@@ -18,6 +18,20 @@ def generated(engine: Engine, workload: Workload, **known: Any) -> list[Token]:
     return [token for piece in pieces for token in piece.tokens()]
 
 
+class Tag:
+    """One that may be entered again and again."""
+
+    def __init__(self, notes: Notes, name: str) -> None:
+        self._notes, self._name = notes, name
+
+    def __enter__(self) -> None:
+        self._notes.open.append(self._name)
+        self._notes.tags.add(tuple(self._notes.open))
+
+    def __exit__(self, *_: object) -> None:
+        self._notes.open.pop()
+
+
 class Notes:
     """Keeps what it is told."""
 
@@ -29,7 +43,7 @@ class Notes:
         self.steps: list[Step] = []
         self.said: dict[str, dict[str, Any]] = {}
         self.copies: list[Copy] = []
-        self._open: list[str] = []
+        self.open: list[str] = []  # tags
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
@@ -37,12 +51,8 @@ class Notes:
         yield
         self.phases.append(f"end of {name}")
 
-    @contextmanager
-    def tag(self, name: str) -> Iterator[None]:
-        self._open.append(name)
-        self.tags.add(tuple(self._open))
-        yield
-        self._open.pop()
+    def tag(self, name: str) -> Tag:
+        return Tag(self, name)
 
     def tokens(self, request: int, position: int, count: int = 1) -> None:
         self.told.append((request, position, count))

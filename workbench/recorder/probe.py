@@ -40,7 +40,7 @@ class Probe(Protocol):
         """A named interval of the run; at both its edges the ledger is held to the truth."""
 
     def tag(self, name: str) -> AbstractContextManager[None]:
-        """What the memory that this thread asks for inside the block is for."""
+        """What the memory that this thread asks for inside the block is for; it may be entered again and again."""
 
     def tokens(self, request: int, position: int, count: int = 1) -> None:
         """That `count` tokens of a request's output came out now, the first of them at `position`."""

@@ -37,6 +37,7 @@ class Answers:
         self._engine = engine
         self._core = core
         self._probe = probe
+        self._activations = probe.tag("activations")
         self._requests = {str(request.number): request for request in requests}  # by what vLLM is told to call them
         self._has_failed = False
         self._reported_ns = 0
@@ -49,6 +50,7 @@ class Answers:
         """
         self._stream = stream
         with self._probe.phase("generate"):
+            self._core.batches.forget()
             try:
                 with in_one_line("to take the prompts"):
                     self._ask(workload, has_text)
@@ -67,7 +69,7 @@ class Answers:
 
     def _step(self) -> list[Piece]:
         try:
-            with self._probe.tag("activations"):
+            with self._activations:
                 outputs = self._engine.step()
         except Exception as error:
             self._has_failed = True  # it is asked for nothing more
@@ -99,13 +101,13 @@ class Answers:
         return why
 
     def _report_steps(self) -> None:
-        for batch in self._core.batches.ended():
-            for new in batch.scheduled.scheduled_new_reqs:
-                self._started(new.req_id, batch.start_ns, new.num_computed_tokens)
+        for launch, end_ns in self._core.batches.ended():
+            for new in launch.scheduled.scheduled_new_reqs:
+                self._started(new.req_id, launch.start_ns, new.num_computed_tokens)
             if self._reading:
-                self._note_first_tokens(batch.scheduled.num_scheduled_tokens)
-            if not batch.is_empty:
-                self._probe.step(batch.step(self._core.blocks))
+                self._note_first_tokens(launch.scheduled.num_scheduled_tokens)
+            if step := launch.step(end_ns, self._core.blocks):
+                self._probe.step(step)
 
     def _started(self, name: str, start_ns: int, computed: int) -> None:
         request = self._requests.get(name.partition("-")[0])  # vLLM adds letters to the name that it was given

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import time
-from collections import deque
 from collections.abc import Sized
 from typing import Any, NamedTuple
 
@@ -13,39 +12,41 @@ from workbench.recorder.probe import Step
 KEPT = 1000  # batches; more are never in flight, but nobody takes them where vLLM is driven by somebody else
 
 
-Noted = tuple[int, int, int, Any]  # a `Batch` but for its end
+class Launch(NamedTuple):
+    """A forward pass as it was launched."""
 
-
-class Batch(NamedTuple):
-    """One forward pass."""
-
-    end_ns: int  # on the one clock
-    start_ns: int
-    waiting: int  # requests, and
-    free: int  # blocks of the KV cache, as it was launched
+    start_ns: int  # on the one clock
+    waiting: int  # requests
+    free: int  # blocks of the KV cache
     scheduled: Any  # vLLM's SchedulerOutput, which stays as it is
 
     @property
-    def is_empty(self) -> bool:
-        """Whether it is only a message to the workers."""
-        return not self.scheduled.total_num_scheduled_tokens
+    def has_new(self) -> bool:
+        """Whether it is the first of a request."""
+        return bool(self.scheduled.scheduled_new_reqs)
 
-    def step(self, blocks: int) -> Step:
-        """Gives what is reported of it, where there are so many blocks; vLLM's own first one is in use always."""
+    def step(self, end_ns: int, blocks: int) -> Step | None:
+        """Gives what is reported of it; nothing, where it was only a message to the workers.
+
+        Of the blocks vLLM's own first one is in use always.
+        """
         tokens, requests = self.scheduled.total_num_scheduled_tokens, len(self.scheduled.num_scheduled_tokens)
-        return Step(self.start_ns, self.end_ns, tokens, requests, self.waiting, blocks - self.free, blocks)
+        if not tokens:
+            return None
+        return Step(self.start_ns, end_ns, tokens, requests, self.waiting, blocks - self.free, blocks)
 
 
 class Batches:
     """The forward passes that nobody has taken yet, oldest first."""
 
-    # A step of a small model takes two milliseconds, and leaves nothing of ours in any cache: what is done in each
-    # takes ten times as long as in a loop. So a step only notes, and where the numbers have just been used.
+    # A step of a small model takes two milliseconds and leaves nothing of ours in any cache: what is called in each
+    # takes ten times as long as in a loop. So a step notes only, as it begins where the numbers have just been used.
 
     def __init__(self, in_flight: Sized) -> None:
         self._in_flight = in_flight  # those whose outcome nobody has taken yet
-        self._launched: deque[Noted] = deque(maxlen=KEPT)
-        self._ended: list[tuple[int, Noted]] = []  # and when
+        self._launched: list[tuple[int, int, int, Any]] = []  # a `Launch` each
+        self._ends: list[tuple[int, int]] = []  # times, and how many of these had ended by then
+        self._has_new = False
 
     def note(self, executor: Any, scheduler: Any) -> None:
         """Notes what is handed to the workers, wherever they are: every forward pass goes through here."""
@@ -55,21 +56,29 @@ class Batches:
         @functools.wraps(plain)
         def noted(scheduled: Any, *given: Any, **named: Any) -> Any:
             launched.append((now(), requests()[1], free(), scheduled))
+            if scheduled.scheduled_new_reqs:
+                self._has_new = True
+            if len(launched) > KEPT:
+                self.forget()
             return plain(scheduled, *given, **named)
 
         executor.execute_model = noted
 
-    def end(self, now: int) -> bool:
-        """Notes the end of all but those in flight; gives whether one of them was the first of a request."""
-        has_new = False
-        for _ in range(len(self._launched) - len(self._in_flight)):
-            noted = self._launched.popleft()
-            self._ended.append((now, noted))
-            has_new = has_new or bool(noted[-1].scheduled_new_reqs)
-        return has_new
+    def forget(self) -> None:
+        """Leaves out what somebody else has driven vLLM to."""
+        del self._launched[: len(self._launched) - len(self._in_flight)], self._ends[:]
+        self._has_new = False
 
-    def ended(self) -> list[Batch]:
-        """Gives those that have ended, once."""
-        batches = [Batch(end_ns, *noted) for end_ns, noted in self._ended]
-        self._ended.clear()
-        return batches
+    def end(self, now: int) -> bool:
+        """Notes the end of all but those in flight; gives whether a request's first one is among those not taken."""
+        self._ends.append((now, len(self._launched) - len(self._in_flight)))
+        return self._has_new
+
+    def ended(self) -> list[tuple[Launch, int]]:
+        """Gives those that have ended, and when, once."""
+        ended: list[tuple[Launch, int]] = []
+        for end_ns, count in self._ends:
+            ended += ((Launch(*launch), end_ns) for launch in self._launched[len(ended) : count])
+        del self._launched[: len(ended)], self._ends[:]
+        self._has_new = any(Launch(*launch).has_new for launch in self._launched)
+        return ended
