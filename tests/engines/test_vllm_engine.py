@@ -70,6 +70,11 @@ def tokenizer() -> Any:
     return AutoTokenizer.from_pretrained(resolve("smollm2"))
 
 
+def blocks_in_use(engine: VllmEngine) -> int:
+    pool = engine._engine.engine_core.engine_core.scheduler.kv_cache_manager.block_pool
+    return int(pool.num_gpu_blocks - pool.get_num_free_blocks())
+
+
 def by_request(tokens: list[Token]) -> list[list[Token]]:
     answers: defaultdict[int, list[Token]] = defaultdict(list)
     for token in tokens:
@@ -178,6 +183,7 @@ def test_closed_early_it_lets_go_of_everything(engine: VllmEngine, told: Notes) 
     again = by_request(generated(engine, Workload(PROMPTS[:2], max_tokens=2)))
     assert [answer[0].id for answer in again] == [token.ids[0] for token in some[:2]]
     assert told.steps[-1].blocks == 1 + len(again)  # one each, and the one that vLLM keeps for itself
+    assert blocks_in_use(engine) == 1
 
 
 def test_answers_that_are_told_at_their_end_are_the_same(engine: VllmEngine, told: Notes) -> None:

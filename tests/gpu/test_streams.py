@@ -16,7 +16,7 @@ from workbench.launch.programs import record_program
 from workbench.mechanisms.streams.values import VALUES
 from workbench.run.evidence import OBSERVED
 from workbench.run.store import Store
-from workbench.studies.kv_streams import IDLE_NS, NOTE
+from workbench.studies.kv_streams import NOTE
 from workbench.studies.kv_streams_program import rounds_of
 
 torch = pytest.importorskip("torch")
@@ -75,8 +75,7 @@ def test_up_to_a_hundred_thousand_small_transfers_hold_nobody_up(value: str, in_
     assert found["first_blocked"] is None, f"call {found['first_blocked']} waited for room; {told}"
     private, pinned = (found[f"{which}_bytes"] / MIB for which in ("private", "pinned"))
     assert private + pinned <= 1024, f"{private:.0f} MiB private, {pinned:.0f} MiB page-locked; {told}"
-    host_s = found["idle_p99_s"] - IDLE_NS / 1e9  # what it takes of a loop that does nothing for as long
-    assert found["p99_s"] - host_s < 10e-6, told
+    assert found["p99_s"] < 10e-6, told
 
 
 @pytest.mark.parametrize(("value", "queues"), [("per-transfer", "1"), ("bounded", "2"), ("bounded", "32")])

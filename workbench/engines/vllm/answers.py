@@ -50,7 +50,7 @@ class Answers:
         """
         self._stream = stream
         with self._probe.phase("generate"):
-            self._core.batches.forget()
+            self._core.launches.forget()
             try:
                 with in_one_line("to take the prompts"):
                     self._ask(workload, has_text)
@@ -75,7 +75,7 @@ class Answers:
             self._has_failed = True  # it is asked for nothing more
             raise refused("in a step", error) from error
         now = time.monotonic_ns()
-        has_new = self._core.batches.end(now)
+        has_new = self._core.launches.end(now)
         if has_new or self._reading or now - self._reported_ns > HELD_NS:
             self._report_steps()
             self._reported_ns = now
@@ -101,7 +101,7 @@ class Answers:
         return why
 
     def _report_steps(self) -> None:
-        for launch, end_ns in self._core.batches.ended():
+        for launch, end_ns in self._core.launches.ended():
             for new in launch.scheduled.scheduled_new_reqs:
                 self._started(new.req_id, launch.start_ns, new.num_computed_tokens)
             if self._reading:
@@ -132,7 +132,7 @@ class Answers:
             self._engine.abort_request(list(self._requests))
             while self._core.in_flight():
                 self._engine.step()
-                self._core.batches.end(time.monotonic_ns())
+                self._core.launches.end(time.monotonic_ns())
             self._report_steps()
         for request in self._requests.values():
             self._report(request, "cancelled", time.monotonic_ns())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from workbench.engines.vllm.batches import Batches
+from workbench.engines.vllm.launches import Launches
 from workbench.errors import EngineError
 
 
@@ -19,8 +19,8 @@ class Core:
         core = engine.engine_core.engine_core
         # Batches are launched ahead, into a queue, where vLLM schedules asynchronously.
         self._queue = () if core.batch_queue is None else core.batch_queue
-        self.batches = Batches(self._queue)
-        self.batches.note(core.model_executor, core.scheduler)
+        self.launches = Launches(self._queue)
+        self.launches.note(core.model_executor, core.scheduler)
         self.blocks: int = core.scheduler.kv_cache_manager.block_pool.num_gpu_blocks  # of the KV cache
         self.block_size: int = core.vllm_config.cache_config.block_size  # tokens
 

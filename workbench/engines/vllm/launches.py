@@ -36,7 +36,7 @@ class Launch(NamedTuple):
         return Step(self.start_ns, end_ns, tokens, requests, self.waiting, blocks - self.free, blocks)
 
 
-class Batches:
+class Launches:
     """The forward passes that nobody has taken yet, oldest first."""
 
     # A step of a small model takes two milliseconds and leaves nothing of ours in any cache: what is called in each
