@@ -24,7 +24,7 @@ QUIETLY = {"VLLM_LOGGING_LEVEL": "ERROR", "VLLM_USE_FLASHINFER_SAMPLER": "0"}
 WAYS = {"reference": "reference", "vllm": "vllm", "plain-vllm": "vllm"}  # and the engine that goes them
 # Sequences, budget, loads, rounds of answers and of steps; models.
 CPU = ("cpu", 16, "64MiB", [(1, 64), (16, 64)], (25, 120), ("smollm2",))
-CUDA = ("cuda", 256, "4GiB", [(64, 128), (256, 128)], (40, 60), ("smollm2", "qwen3-0.6b"))
+CUDA = ("cuda", 256, "4GiB", [(64, 128), (256, 128)], (40, 100), ("smollm2", "qwen3-0.6b"))
 
 Rounds = dict[str, list[dict[str, float]]]
 

@@ -203,6 +203,15 @@ def test_answers_that_are_told_at_their_end_are_the_same(engine: VllmEngine, tol
     ]
 
 
+def test_who_waits_for_whole_answers_can_cancel_meanwhile(engine: VllmEngine, told: Notes) -> None:
+    answers = engine.generate(Workload(PROMPTS[:SEQUENCES], max_tokens=200, stop_at_end=False), stream=False)
+    assert [next(answers) for _ in range(3)] == [[]] * 3  # before the two hundredth step
+    answers.close()  # type: ignore[attr-defined]
+    assert {request["end"] for request in told.requests} == {"cancelled"}
+    assert sorted(told.told) == [(request, 0, 1) for request in range(SEQUENCES)]  # that prompts were read is known
+    assert blocks_in_use(engine) == 1
+
+
 def test_one_workload_at_a_time(engine: VllmEngine) -> None:
     tokens = engine.generate(Workload(PROMPTS[:1]))
     next(tokens)

@@ -9,9 +9,10 @@ import pytest
 
 from tests.unit.builders import written
 from workbench.compare.evidence import evidence
+from workbench.mechanisms.streams.transfers import UNORDERED
 from workbench.run.evidence import CANNOT_TELL, OBSERVED
 from workbench.studies.base import HERE, Outcome, do, recorded
-from workbench.studies.kv_streams import answer, measure, study
+from workbench.studies.kv_streams import answer, found_in, measure, study
 
 
 def outcome(folder: Path, value: str, in_flight: int, **found: Any) -> Outcome:
@@ -75,5 +76,16 @@ def test_every_variant_comes_with_a_recorded_run_in_which_it_took_effect() -> No
     for variant in study().variants:
         [run] = recorded(study(), variant)
         [found] = evidence(run)
-        alone = "-1-" in variant.name  # no two copies were under way at a time
-        assert found.verdict == (CANNOT_TELL if alone else OBSERVED), f"{variant.name}: {found.why}"
+        is_ordered, is_alone = UNORDERED not in variant.name, "-1-" in variant.name
+        expected = {OBSERVED} if is_ordered else {OBSERVED, CANNOT_TELL}  # what waits for nothing need not pile up
+        assert found.verdict in ({CANNOT_TELL} if is_alone else expected), f"{variant.name}: {found.why}"
+        assert (found_in(run)["corrupted"] == 0) == is_ordered, variant.name
+
+
+def test_in_no_recorded_run_with_a_thread_does_submitting_hold_anybody_up() -> None:
+    runs = [run for variant in study().variants for run in recorded(study(), variant)]
+    handed = [found for found in map(found_in, runs) if found["value"] != "single" and found["has_thread"]]
+    slowest = max(handed, key=lambda found: float(found["p99_s"]))
+    assert {found["in_flight"] for found in handed} == {1, 100, 1_000, 8_000, 10_000, 100_000}
+    assert slowest["p99_s"] < 10e-6, slowest
+    assert not any(found["first_blocked"] for found in handed)

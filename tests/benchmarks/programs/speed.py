@@ -9,6 +9,7 @@ steps one is plain vLLM's, as chance decides. That one says the seconds of every
 
 from __future__ import annotations
 
+import functools
 import json
 import random
 import sys
@@ -98,10 +99,11 @@ def alone(running: Any, config: EngineConfig, stock: Stock) -> Generate:
 
 
 class Marks:
-    """When vLLM's first step began, and when the last that told of an answer ended."""
+    """When vLLM's first step began, and when the last that told of an answer ended; how many there were."""
 
     def __init__(self, engine: Any) -> None:
         self.begun = self.told = 0.0
+        self.steps, self.until = 0, -1  # at that number, a step seems to have told something
         self._step = engine.step
         engine.step = self._marked
 
@@ -109,9 +111,17 @@ class Marks:
         if not self.begun:
             self.begun = time.perf_counter()
         outputs = self._step()
+        self.steps += 1
         if outputs:
             self.told = time.perf_counter()
-        return outputs
+        return Nothing() if self.steps == self.until else outputs
+
+
+class Nothing(list[Any]):
+    """What makes the workbench, which else goes on until something is told, come back from a step."""
+
+    def __bool__(self) -> bool:
+        return True
 
 
 def round_of(generate: Generate, requests: int, tokens: int, marks: Marks | None) -> dict[str, float]:
@@ -125,23 +135,31 @@ def round_of(generate: Generate, requests: int, tokens: int, marks: Marks | None
     return found | ({"before_s": marks.begun - start, "after_s": end - marks.told} if marks else {})
 
 
-def steps_in_turn(running: Any, stock: Stock, requests: int, tokens: int) -> dict[str, list[list[float]]]:
+def steps_in_turn(running: Any, stock: Stock, marks: Marks, requests: int, tokens: int) -> dict[str, list[list[float]]]:
     """Windows of steps in which all requests are answered and none ends, through the workbench and plain."""
     asked = Workload(prompts_of(requests), max_tokens=tokens, stop_at_end=False)
     answers = running.generate(asked, stream=False)
-    for _ in range(WARM_UP):
-        next(answers)
-    steps = {False: lambda: next(answers), True: running._engine.step}
+
+    def through(steps: int) -> None:
+        marks.until = marks.steps + steps
+        while marks.steps < marks.until:
+            next(answers)
+
+    def plain(steps: int) -> None:
+        step = running._engine.step
+        for _ in range(steps):
+            step()
+
+    through(WARM_UP)
     pairs = []
     for _ in range((tokens - 2 * WARM_UP) // (2 * WINDOW)):
         seconds = {}
-        for plain in random.sample((True, False), 2):
-            stock.set(plain)
-            step, start = steps[plain], time.perf_counter()
-            for _ in range(WINDOW):
-                step()
-            seconds[plain] = time.perf_counter() - start
-        pairs.append([seconds[False], seconds[True]])
+        for way in random.sample((through, plain), 2):
+            stock.set(way is plain)
+            start = time.perf_counter()
+            way(WINDOW)
+            seconds[way] = time.perf_counter() - start
+        pairs.append([seconds[through], seconds[plain]])
     stock.set(False)
     answers.close()
     return {"pairs": pairs}
@@ -156,11 +174,12 @@ def main(name: str, model: str, sequences: str, budget: str, *settings: str) -> 
     if name == "vllm":
         stock, marks = Stock(running._engine), Marks(running._engine)
         ways["plain-vllm"] = alone(running, config, stock)
+        in_turn = functools.partial(steps_in_turn, running, stock, marks)
     print("ready", flush=True)
     for line in sys.stdin:
         way, requests, tokens = line.split()
         if way == "steps":
-            document: object = steps_in_turn(running, stock, int(requests), int(tokens))
+            document: object = in_turn(int(requests), int(tokens))
         else:
             document = round_of(ways[way], int(requests), int(tokens), marks)
         print("found", json.dumps(document), flush=True)

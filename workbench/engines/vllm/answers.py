@@ -15,7 +15,7 @@ from workbench.engines.vllm.sampling import sampling
 from workbench.errors import EngineError
 from workbench.recorder.probe import Probe
 
-HELD_NS = 100_000_000  # steps are told of together, after this time
+HELD_NS = 100_000_000  # steps are told of together, after this time at the latest
 
 
 @dataclass(slots=True)
@@ -55,7 +55,7 @@ class Answers:
                 with in_one_line("to take the prompts"):
                     self._ask(workload, has_text)
                 while self._requests:
-                    yield self._step()
+                    yield self._steps()
             finally:
                 self._report_steps()
                 self._cancel()
@@ -67,16 +67,22 @@ class Answers:
         for (name, request), rule in zip(self._requests.items(), rules, strict=False):
             self._engine.add_request(name, tokens_input(request.prompt), rule)
 
-    def _step(self) -> list[Piece]:
+    def _steps(self) -> list[Piece]:
+        """Lets vLLM step until there is something to tell, for so long that a caller can still cancel."""
+        launches = self._core.launches
         try:
             with self._activations:
-                outputs = self._engine.step()
+                while True:
+                    outputs = self._engine.step()
+                    now = time.monotonic_ns()
+                    launches.end(now)
+                    must_report = launches.is_reading or now - self._reported_ns > HELD_NS
+                    if outputs or must_report:
+                        break
         except Exception as error:
             self._has_failed = True  # it is asked for nothing more
             raise refused("in a step", error) from error
-        now = time.monotonic_ns()
-        has_new = self._core.launches.end(now)
-        if has_new or self._reading or now - self._reported_ns > HELD_NS:
+        if must_report:
             self._report_steps()
             self._reported_ns = now
         return [self._told(output, now) for output in outputs]
@@ -101,13 +107,18 @@ class Answers:
         return why
 
     def _report_steps(self) -> None:
-        for launch, end_ns in self._core.launches.ended():
-            for new in launch.scheduled.scheduled_new_reqs:
-                self._started(new.req_id, launch.start_ns, new.num_computed_tokens)
-            if self._reading:
-                self._note_first_tokens(launch.scheduled.num_scheduled_tokens)
+        launches = self._core.launches
+        for launch, end_ns in launches.ended():
+            if launch.scheduled is not None:
+                self._note_read(launch.scheduled, launch.start_ns)
             if step := launch.step(end_ns, self._core.blocks):
                 self._probe.step(step)
+        launches.is_reading |= bool(self._reading)
+
+    def _note_read(self, scheduled: Any, start_ns: int) -> None:
+        for new in scheduled.scheduled_new_reqs:
+            self._started(new.req_id, start_ns, new.num_computed_tokens)
+        self._note_first_tokens(scheduled.num_scheduled_tokens)
 
     def _started(self, name: str, start_ns: int, computed: int) -> None:
         request = self._requests.get(name.partition("-")[0])  # vLLM adds letters to the name that it was given
