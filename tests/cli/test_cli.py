@@ -253,3 +253,15 @@ def test_an_import_that_can_not_be_written_gets_one_line(workbench: Workbench, t
     assert done.returncode == 1
     assert len(done.stderr.splitlines()) == 1
     assert "no run can be written" in done.stderr
+
+
+def test_models_are_listed_and_had_by_name(workbench: Workbench) -> None:
+    known = {row["model"]: row["what"] for row in workbench.json("models", "--json")}
+    assert known["smollm2"] == "real weights"
+    assert {name for name, what in known.items() if "random" in what} >= {"llama-3.2-1b", "qwen3-0.6b", "smollm2-135m"}
+    [had] = workbench.json("models", "qwen3-0.6b", "--json")
+    assert (Path(had["folder"]) / "config.json").is_file()
+    done = workbench("models", "qwen3-0.7b")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "qwen3-0.6b" in done.stderr
+    assert done.stderr.count("\n") == 1

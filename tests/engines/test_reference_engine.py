@@ -271,6 +271,11 @@ def damaged(model: Path, folder: Path, what: str) -> Path:
     weights, config = folder / "model.safetensors", folder / "config.json"
     if what == "cut off":
         weights.write_bytes(weights.read_bytes()[:1000])
+    elif what == "missing":
+        weights.unlink()
+        (folder / "model.safetensors.index.json").write_text("{}")
+    elif what == "another format":
+        weights.rename(folder / "pytorch_model.bin")
     elif what == "another shape":
         config.write_text(config.read_text().replace('"hidden_size": 32', '"hidden_size": 64'))
     elif what == "another family":
@@ -284,6 +289,8 @@ def damaged(model: Path, folder: Path, what: str) -> Path:
     ("what", "says"),
     [
         ("cut off", "the weights in .* can not be read"),
+        ("missing", "has weights, but none as safetensors"),
+        ("another format", "has weights, but none as safetensors"),
         ("another shape", "weight 'model.embed_tokens.weight' is"),
         ("another family", "has no model family 'mamba', only llama, qwen3; use 'vllm'"),
         ("no JSON", "config.json can not be read"),

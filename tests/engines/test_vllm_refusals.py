@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from tests.vllm_alone import reporting_to
 from workbench.config import EngineConfig, FullGraphs, KvBudget, Limits, NoGraphs, Workload
 from workbench.config.models import resolve
 from workbench.engines.host import Host
-from workbench.engines.vllm import support
+from workbench.engines.vllm import starting, support
 from workbench.engines.vllm.engine import VllmEngine
 from workbench.engines.vllm.refusal import LONGEST, reason
 from workbench.errors import EngineError, UsageError
@@ -195,3 +196,12 @@ def test_answers_that_nobody_took_end_with_the_program_and_say_nothing(shape: Pa
     )
     done = subprocess.run([sys.executable, "-c", program, str(shape)], capture_output=True, text=True, check=True)
     assert "Exception ignored" not in done.stderr
+
+
+def test_a_core_in_another_process_is_refused_and_shut_down(shape: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shut = []
+    elsewhere = SimpleNamespace(engine_core=SimpleNamespace(shutdown=lambda: shut.append(True)))
+    monkeypatch.setattr(starting, "start", lambda *_: elsewhere)
+    with pytest.raises(EngineError, match="unset VLLM_ENABLE_V1_MULTIPROCESSING"):
+        load(shape)
+    assert shut == [True]

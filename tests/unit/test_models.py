@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from workbench.config import models
-from workbench.config.models import PackagedModel, resolve
+from workbench.config.models import PackagedModel, has_weights, resolve
 from workbench.errors import EngineError, UsageError, WorkbenchError
 
 GGUF = b"weights"
@@ -112,3 +113,22 @@ def test_what_is_no_model_is_refused(name: str, message: str, tmp_path: Path, mo
         resolve(name)
     assert message in str(refused.value)
     assert isinstance(refused.value, WorkbenchError)
+
+
+def test_a_model_of_the_hub_without_weights_that_can_be_read_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda name, **_: str(tmp_path))
+    with pytest.raises(EngineError, match=r"^'some/model' has no weights as safetensors on the hub"):
+        resolve("some/model")
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    assert resolve("some/model") == tmp_path
+
+
+@pytest.mark.parametrize("name", ["smollm2-135m", "qwen3-0.6b", "llama-3.2-1b"])
+def test_a_shape_has_a_config_and_no_weights(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORKBENCH_HOME", str(tmp_path))
+    folder = resolve(name)
+    assert json.loads((folder / "config.json").read_text())["num_hidden_layers"] > 0
+    assert not has_weights(folder)

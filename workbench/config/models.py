@@ -21,6 +21,7 @@ import platformdirs
 
 from workbench.errors import EngineError, UsageError, nearest
 
+WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "*.bin", "*.pt", "*.gguf")
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 CONVERT = (sys.executable, "-m", "workbench.config.convert_gguf")
 
@@ -54,6 +55,11 @@ def shapes() -> dict[str, str]:
     """Gives the models of which only the shape is known, each with its config.json: they run with random weights."""
     files = importlib.resources.files("workbench.shapes").iterdir()
     return {file.name.removesuffix(".json"): file.read_text() for file in files if file.name.endswith(".json")}
+
+
+def has_weights(folder: Path) -> bool:
+    """Whether a model's folder holds, or should hold, more than its shape: also an index of files that are missing."""
+    return any(any(folder.glob(pattern)) for pattern in WEIGHTS)
 
 
 def resolve(model: str) -> Path:
@@ -113,11 +119,14 @@ def _from_hub(name: str) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     try:
-        return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.model", "*.txt"]))
+        folder = Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.model", "*.txt"]))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         known = ", ".join([*MODELS, *shapes()])
         raise EngineError(f"can not fetch {name!r} from the hub: {reason} (without a hub: {known})") from None
+    if not any(folder.glob("*.safetensors")):  # without any, random ones would be used
+        raise EngineError(f"{name!r} has no weights as safetensors on the hub: name a model that has")
+    return folder
 
 
 def _fetch(name: str, folder: Path) -> None:

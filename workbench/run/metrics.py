@@ -5,12 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from workbench.run.run import Run
 from workbench.run.schema import TIERS
 
 SECOND = 1e9  # nanoseconds
+
+Ints = npt.NDArray[np.int64]
 
 
 def per_request(run: Run) -> pd.DataFrame:
@@ -42,11 +45,21 @@ def _of_tokens(arrived: int, started: float, told: Any) -> tuple[float, float, f
     return (times[0] - arrived) / SECOND, median, late, count / seconds if seconds > 0 else np.nan
 
 
+def _covered(starts: Ints, ends: Ints) -> int:
+    """How much time some spans take together: vLLM launches a step before it takes the last one's outcome."""
+    if not len(starts):
+        return 0
+    order = np.argsort(starts, kind="stable")
+    starts, ends = starts[order], np.maximum.accumulate(ends[order])
+    before = np.concatenate([starts[:1], ends[:-1]])  # till then time is counted already
+    return int(np.maximum(ends - np.maximum(starts, before), 0).sum())
+
+
 def summary(run: Run) -> dict[str, Any]:
     """Gives the whole run's numbers: tokens, tokens_per_s while something was generated, medians, peaks by tier."""
     requests, steps = per_request(run), run.table("steps").to_pandas()
     tokens = int(requests["answer_tokens"].sum())
-    busy = float((steps["end_ns"] - steps["start_ns"]).sum() / SECOND)
+    busy = _covered(steps["start_ns"].to_numpy(), steps["end_ns"].to_numpy()) / SECOND
     peaks = {tier: run.timeline(tier).peak.bytes for tier in TIERS}
     return {
         "tokens": tokens,

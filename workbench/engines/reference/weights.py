@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
+from workbench.config.models import has_weights
 from workbench.engines.reference.shape import Shape
 from workbench.errors import EngineError
 
@@ -49,6 +50,8 @@ def load(folder: Path, shape: Shape, dtype: torch.dtype, device: torch.device) -
     """Gives the weights in a folder, or random ones where it holds none."""
     files = sorted(folder.glob("*.safetensors"))
     if not files:
+        if has_weights(folder):
+            raise EngineError(f"{folder} has weights, but none as safetensors, which is all that this engine reads")
         return _collect(shape, _random(dtype, device))
     with ExitStack() as stack:
         try:
@@ -56,11 +59,6 @@ def load(folder: Path, shape: Shape, dtype: torch.dtype, device: torch.device) -
             return _collect(shape, _stored(opened, folder, dtype))
         except (SafetensorError, OSError) as error:
             raise EngineError(f"the weights in {folder} can not be read: {error}") from None
-
-
-def has_weights(folder: Path) -> bool:
-    """Whether a model's folder holds more than its shape."""
-    return any(folder.glob("*.safetensors"))
 
 
 def _stored(files: list[Any], folder: Path, dtype: torch.dtype) -> Get:

@@ -27,7 +27,6 @@ class Request:
     arrived_ns: int
     started_ns: int | None = None
     answered: int = 0  # tokens
-    unread: int = 0  # tokens of the prompt that are in no batch yet
 
 
 class Answers:
@@ -117,37 +116,56 @@ class Answers:
 
     def _note_read(self, scheduled: Any, start_ns: int) -> None:
         for new in scheduled.scheduled_new_reqs:
-            self._started(new.req_id, start_ns, new.num_computed_tokens)
-        self._note_first_tokens(scheduled.num_scheduled_tokens)
+            self._started(new.req_id, start_ns)
+        self._note_first_tokens(scheduled)
 
-    def _started(self, name: str, start_ns: int, computed: int) -> None:
-        request = self._requests.get(name.partition("-")[0])  # vLLM adds letters to the name that it was given
+    def _named(self, name: str) -> Request | None:
+        """The request that vLLM calls so, unless it is answered: it adds letters to the name that it was given."""
+        return self._requests.get(name.partition("-")[0])
+
+    def _started(self, name: str, start_ns: int) -> None:
+        request = self._named(name)
         if request and request.started_ns is None:
             request.started_ns = start_ns
-            request.unread = len(request.prompt) - computed
             if not self._stream:
                 self._reading[name] = request
 
-    def _note_first_tokens(self, counts: dict[str, int]) -> None:
+    def _note_first_tokens(self, scheduled: Any) -> None:
         """Tells the first token of every request whose prompt was read to its end, which vLLM itself does not tell."""
+        again, counts = scheduled.scheduled_cached_reqs, scheduled.num_scheduled_tokens
+        computed = {new.req_id: new.num_computed_tokens for new in scheduled.scheduled_new_reqs}
+        computed |= zip(again.req_ids, again.num_computed_tokens, strict=True)  # 0 where one was taken its blocks
         for name, request in list(self._reading.items()):
-            request.unread -= counts.get(name, 0)
-            if request.unread <= 0:
+            if computed.get(name, 0) + counts.get(name, 0) >= len(request.prompt):
                 del self._reading[name]
                 request.answered = 1
                 self._probe.tokens(request.number, 0)
 
     def _cancel(self) -> None:
         """Leaves the engine with nothing to do: also batches that it launched ahead of the last answer's end."""
-        if not self._has_failed:
-            self._engine.abort_request(list(self._requests))
-            while self._core.in_flight():
-                self._engine.step()
-                self._core.launches.end(time.monotonic_ns())
-            self._report_steps()
-        for request in self._requests.values():
-            self._report(request, "cancelled", time.monotonic_ns())
-        self._requests.clear()
+        try:
+            if not self._has_failed:
+                self._note_unfinished()
+                with in_one_line("in its last steps"):
+                    self._drain()
+        finally:
+            for request in self._requests.values():
+                self._report(request, "cancelled", time.monotonic_ns())
+            self._requests.clear()
+
+    def _note_unfinished(self) -> None:
+        """Tells the tokens of answers that vLLM will not tell of any more."""
+        for name, count in self._core.answered():
+            if (request := self._named(name)) and count > request.answered:
+                self._probe.tokens(request.number, request.answered, count - request.answered)
+                request.answered = count
+
+    def _drain(self) -> None:
+        self._engine.abort_request(list(self._requests))
+        while self._core.in_flight():
+            self._engine.step()
+            self._core.launches.end(time.monotonic_ns())
+        self._report_steps()
 
     def _report(self, request: Request, end: str, now: int) -> None:
         self._probe.request(

@@ -21,6 +21,7 @@ class Core:
         self._queue = () if core.batch_queue is None else core.batch_queue
         self.launches = Launches(self._queue)
         self.launches.note(core.model_executor, core.scheduler)
+        self._scheduler = core.scheduler
         self.blocks: int = core.scheduler.kv_cache_manager.block_pool.num_gpu_blocks  # of the KV cache
         self.block_size: int = core.vllm_config.cache_config.block_size  # tokens
 
@@ -28,6 +29,10 @@ class Core:
     def tokens(self) -> int:
         """How many tokens' keys and values there is room for: vLLM keeps the first block for itself."""
         return (self.blocks - 1) * self.block_size
+
+    def answered(self) -> list[tuple[str, int]]:
+        """Gives how many tokens each answer has that is not complete, by vLLM's name of its request."""
+        return [(name, request.num_output_tokens) for name, request in self._scheduler.requests.items()]
 
     def in_flight(self) -> int:
         """Gives the number of batches that were launched and whose outcome nobody has taken yet."""

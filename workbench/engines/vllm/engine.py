@@ -123,7 +123,7 @@ class VllmEngine:
     def _shut_down(self) -> None:
         if self._engine is not None:
             self._engine.engine_core.shutdown()
-            del self._core
+            self.__dict__.pop("_core", None)  # there is none where vLLM's could not be looked into
             self._engine = None
         if state := sys.modules.get("vllm.distributed.parallel_state"):  # not where its import has failed
             gc.unfreeze()  # vLLM hides what it made from the collector

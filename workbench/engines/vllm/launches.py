@@ -58,9 +58,9 @@ class Launches:
         @functools.wraps(plain)
         def noted(scheduled: Any, *given: Any, **named: Any) -> Any:
             tokens, counts, kept = scheduled.total_num_scheduled_tokens, scheduled.num_scheduled_tokens, None
+            if len(launched) > KEPT:
+                self.forget()
             if self.is_reading or scheduled.scheduled_new_reqs:
-                if len(launched) > KEPT:
-                    self.forget()
                 self.is_reading, kept = True, scheduled
             launched.append((now(), requests()[1], free(), tokens, len(counts), kept))
             return plain(scheduled, *given, **named)

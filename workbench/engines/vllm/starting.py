@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from workbench.config import EngineConfig
+from workbench.config.models import has_weights
 from workbench.engines.vllm.kv_budget import kv_cache_bytes
 
 WORKER = "workbench.engines.vllm.worker.RecordedWorker"
 MAX_BATCHED_TOKENS = 2048  # where limits.max_batched_tokens says nothing
-WEIGHTS = ("*.safetensors*", "*.bin", "*.pt", "*.gguf")  # also an index of files that are missing
 
 ENVIRONMENT = {
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # the engine core lives in this process
@@ -82,11 +82,6 @@ def arguments(config: EngineConfig, folder: Path) -> dict[str, Any]:
     if config.parallel.tensor > 1:
         chosen |= {"tensor_parallel_size": config.parallel.tensor, "distributed_executor_backend": "mp"}
     return chosen | GRAPHS[config.graphs.name]
-
-
-def has_weights(folder: Path) -> bool:
-    """Whether a model's folder holds, or should hold, more than its shape."""
-    return any(any(folder.glob(pattern)) for pattern in WEIGHTS)
 
 
 def has_tokenizer(folder: Path) -> bool:

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import torch
 from vllm.platforms import current_platform
 
 from workbench.engines.vllm import groups
@@ -33,6 +34,8 @@ class RecordedWorker(_stock_worker()):  # type: ignore[misc]
         self._group: ProcessGroup | None = None
 
     def init_device(self, *given: Any, **named: Any) -> Any:
+        if current_platform.is_cpu():
+            _ask_for_tiles()
         outside.claim_shared_memory(Path(self.distributed_init_method).name)  # where ranks on the CPU exchange data
         name, store = os.environ[groups.VARIABLE].split(" ", 1)
         with current().phase("init_device"), groups.backend(name), groups.named():
@@ -84,6 +87,15 @@ class RecordedWorker(_stock_worker()):  # type: ignore[misc]
             "device": current_platform.get_device_name(),
             "kv_cache_bytes": sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values()),
         }
+
+
+def _ask_for_tiles() -> None:
+    """Has Linux let this process use the processor's AMX, if it has one: vLLM's attention does so unasked, and dies.
+
+    Unless oneDNN has asked before, which depends on the model's shape.
+    """
+    if ask := getattr(torch.cpu, "_init_amx", None):
+        ask()
 
 
 def _tensors(caches: Any) -> list[Any]:
