@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import resource
 from pathlib import Path
 from types import SimpleNamespace
@@ -124,10 +125,17 @@ class Cuda:
         return (0,)
 
     def cudaFreeHost(self, address: int) -> tuple[int]:  # noqa: N802
+        if self.fails == "cudaFreeHost":
+            return (2,)
         del self.locked[address]
         return (0,)
 
-    cudaHostUnregister = cudaFreeHost  # noqa: N815
+    def cudaHostUnregister(self, address: int) -> tuple[int]:  # noqa: N802
+        assert is_mapped(address)
+        if self.fails == "cudaHostUnregister":
+            return (2,)
+        del self.locked[address]
+        return (0,)
 
     def cudaGetLastError(self) -> tuple[int]:  # noqa: N802
         self.forgiven += 1
@@ -139,6 +147,11 @@ class Cuda:
     def cudaPointerGetAttributes(self, address: int) -> tuple[int, Any]:  # noqa: N802
         here = any(start <= address < start + size for start, size in self.locked.items())
         return 0, SimpleNamespace(type=int(here), devicePointer=address)
+
+
+def is_mapped(address: int) -> bool:
+    spans = (line.split()[0].split("-") for line in Path("/proc/self/maps").read_text().splitlines())
+    return any(int(start, 16) <= address < int(end, 16) for start, end in spans)
 
 
 @pytest.fixture
@@ -154,9 +167,35 @@ def test_page_locked_memory_is_given_back_with_its_last_view(have: Any, cuda: Cu
     view = tensor[5:]
     [size] = cuda.locked.values()
     assert size - 10_000 in range(PAGE)
+    [address] = cuda.locked
     del tensor
     assert cuda.locked
     del view
+    assert not cuda.locked
+    assert have is page_locking.allocated or not is_mapped(address)
+
+
+@pytest.mark.parametrize(
+    ("call", "have"), [("cudaFreeHost", page_locking.allocated), ("cudaHostUnregister", page_locking.registered)]
+)
+def test_memory_that_can_not_be_given_back_is_told_of(call: str, have: Any, cuda: Cuda) -> None:
+    buffer = have(10_000)
+    cuda.fails = call
+    with pytest.warns(RuntimeWarning, match=f"9.77 KiB of page-locked memory stay taken: {call} said out of memory"):
+        del buffer
+    assert cuda.forgiven == 1
+
+
+@pytest.mark.parametrize("have", [page_locking.allocated, page_locking.registered])
+def test_a_fork_gives_back_nothing_of_its_parent_s(have: Any, cuda: Cuda) -> None:
+    buffer = have(10_000)
+    if (child := os.fork()) == 0:
+        del buffer
+        os._exit(0 if cuda.locked else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert cuda.locked
+    memoryview(buffer).cast("B")[0] = 7  # still there
+    del buffer
     assert not cuda.locked
 
 
@@ -167,9 +206,12 @@ def test_a_call_that_fails_frees_what_was_mapped_and_says_why(call: str, have: A
     cuda.fails = call
     gc.collect()
     before = mapped_bytes()
-    with pytest.raises(MechanismError, match=rf"^64.00 MiB can not be page-locked: {call} said out of memory"):
+    with pytest.raises(
+        MechanismError, match=rf"^64.00 MiB can not be page-locked: {call} said out of memory"
+    ) as caught:
         have(64 * MIB)
-    assert mapped_bytes() - before < 64 * MIB
+    assert mapped_bytes() - before < 64 * MIB  # also while somebody holds the error
+    del caught
     assert cuda.forgiven == 1
 
 

@@ -175,6 +175,22 @@ def test_closed_streams_say_so(device: SimulatedDevice, use: str) -> None:
         USES[use](streams)
 
 
+@EACH_WAY
+def test_a_transfer_within_a_block_of_compute_is_refused(device: SimulatedDevice, value: Value) -> None:
+    first, second = loads(2)
+    with Streams(value, device, COMPUTE) as streams:
+        streams.wait(streams.submit(first))  # what is submitted next is not looked at closely any more
+        with pytest.raises(
+            WorkbenchError, match=r"^a transfer has no order with the compute around it: submit it after"
+        ):
+            with streams.compute(reads=[second.target]):
+                streams.submit(second)
+        assert not second.is_under_way
+        streams.submit(second)
+        to_the_end(streams, device)
+        assert second.is_over
+
+
 def test_a_fork_notices_that_the_streams_are_its_parents(device: SimulatedDevice) -> None:
     streams = Streams(PerTransfer(has_thread=False), device, COMPUTE)
     submitted = streams.submit(loads(1)[0])

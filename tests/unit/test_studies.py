@@ -13,7 +13,8 @@ from workbench.run.run import Run
 from workbench.run.store import Store
 from workbench.studies import STUDIES, base
 from workbench.studies.base import BEFORE, Findings, Measure, Outcome, Study, Variant, do, named, pairs
-from workbench.studies.telling import difference, texts
+from workbench.studies.telling import apart, difference, texts
+from workbench.view.findings import NOISE, html, table
 
 
 def holding(folder: Path, nccl: int, modules: int, output: str = "x") -> Run:
@@ -120,11 +121,44 @@ def test_repeats_are_in_turn_and_a_failure_ends_only_its_own(tmp_path: Path, mon
     assert order == ["s-a", "s-b", "s-a", "s-b"]
     assert found["answer"] == ["b after a"]
     a, b, c, d = found["variants"]
-    assert b["numbers"]["held"] == {"median": 2 * MIB, "least": 2 * MIB, "most": 2 * MIB, "unit": "B"}
+    numbers = {"median": 2 * MIB, "least": 2 * MIB, "most": 2 * MIB, "unit": "B", "is_noise": False}
+    assert b["numbers"]["held"] == numbers
     assert (len(a["runs"]), c["runs"], c["why"]) == (2, [], "failed: s-c is not to be run")
     assert d["why"] == "it needs a moon"
     with pytest.raises(UsageError, match="at least 1 run"):
         do(study, 0)
+
+
+def test_a_difference_within_the_repeats_is_called_noise(tmp_path: Path) -> None:
+    measured = {"a": [10.0, 14.0], "b": [13.0, 15.0], "c": [20.0, 21.0]}
+
+    def outcome(name: str) -> Outcome:
+        runs = [written(tmp_path, f"{name}-{value}") for value in measured[name]]
+        return Outcome(variant(name, None if name == "a" else "a"), runs)
+
+    def measure(run: Run) -> dict[str, Measure]:
+        return {"time": Measure(float(run.manifest.name.partition("-")[2]), "s")}
+
+    study = Study("s", "?", (), measure, lambda _: [])
+    found = Findings(study, [outcome(name) for name in measured])
+    said = [found.numbers(one)["time"].get("is_noise") for one in found.outcomes]
+    assert said == [None, True, False]  # of what nothing is compared with, nothing is said
+    cells = [row[-1] for row in table(found)[1:]]
+    assert [cell.endswith(", noise") for cell in cells] == [False, True, False]
+    assert NOISE in html(found)
+    assert NOISE not in html(Findings(study, found.outcomes[::2]))
+    assert apart([10.0, 14.0], [13.0, 15.0]) == "within the noise of"
+    assert apart([10.0, 14.0], [20.0, 21.0]) == "8.50 s more than"
+    assert apart([10.0], [9.0]) == "1.00 s less than"  # one run each: noise is not known
+
+
+def test_the_recorded_page_locked_memory_is_told_of_with_its_spread() -> None:
+    found = Findings(study := named("pinned-memory", STUDIES), base._before(study))
+    [alloc] = [sentence for sentence in found.answer if "host-alloc takes" in sentence]
+    assert "host-alloc takes 1.00 GiB for 1.00 GiB (1.000 times), had in 330 ms to 430 ms (406 ms less than" in alloc
+    assert alloc.endswith("copies at 55.5 GB/s to the GPU, 55.3 GB/s to 55.4 GB/s back")
+    [pool] = [sentence for sentence in found.answer if "pinned-pool takes" in sentence]
+    assert "takes 2.00 GiB for 1.00 GiB (1.998 times)" in pool
 
 
 def test_recorded_runs_answer_where_a_host_can_not() -> None:

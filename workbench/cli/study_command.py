@@ -57,7 +57,7 @@ def _list(as_json: bool) -> int:
 
 def _print(findings: Findings) -> None:
     """The question, its answer, what was not run here, and the numbers: a row a variant, a column a measure."""
-    from workbench.view.findings import not_run, table
+    from workbench.view.findings import NOISE, has_noise, not_run, table
 
     say(findings.study.question)
     for sentence in findings.answer:
@@ -68,3 +68,5 @@ def _print(findings: Findings) -> None:
     if rows:
         say()
         print_table([head[0], *(f"{name}>" for name in head[1:])], rows)
+    if has_noise(rows):
+        say(NOISE)

@@ -28,9 +28,10 @@ class HostAllocator(Protocol):
 
 
 class HostMemory:
-    """Some host memory: `tensor` has the bytes that were asked for, `taken` says how many it really is.
+    """Some host memory: `tensor` has the bytes that were asked for, `taken` is how many its arm takes for them.
 
-    `free` lets go of it. What still has a view of the tensor keeps the memory until it ends too.
+    A recorded run's evidence holds that to what was taken. `free` lets go of it. What still has a view of the tensor
+    keeps the memory until it ends too.
     """
 
     def __init__(self, arm: str, tensor: torch.Tensor) -> None:
@@ -90,6 +91,11 @@ class PinnedPool:
         return None if gpus else "page-locked memory needs a GPU, and this machine has none"
 
     def tensor(self, asked: int) -> torch.Tensor:
+        if PinnedPoolExact.is_chosen:
+            raise UsageError("torch's pool rounds no more where pinned-pool-exact was used: take another process")
+        return self._pinned(asked)
+
+    def _pinned(self, asked: int) -> torch.Tensor:
         import torch
 
         try:
@@ -103,6 +109,7 @@ class PinnedPoolExact(PinnedPool):
     """See `HostAllocator`. The option holds for the whole process from the first allocation on."""
 
     name: ClassVar[str] = "pinned-pool-exact"
+    is_chosen = False  # in this process
 
     def why_not(self, gpus: int) -> str | None:
         import torch
@@ -115,7 +122,8 @@ class PinnedPoolExact(PinnedPool):
         import torch
 
         torch._C._accelerator_setAllocatorSettings("pinned_max_round_threshold_mb:0")
-        return super().tensor(asked)
+        PinnedPoolExact.is_chosen = True
+        return self._pinned(asked)
 
 
 class HostAlloc:

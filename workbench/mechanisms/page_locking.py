@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import mmap
 import os
+import warnings
 import weakref
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -30,20 +32,26 @@ def allocated(size: int) -> Any:
     """Gives a buffer of exactly `size` page-locked bytes; they are freed with the last that uses the buffer."""
     runtime = _runtime()
     address = int(_checked("cudaHostAlloc", size, runtime.cudaHostAlloc(size, PORTABLE | MAPPED)))
-    buffer = (ctypes.c_ubyte * size).from_address(address)
-    _when_unused(buffer, runtime.cudaFreeHost, address)
-    return buffer
+    return _buffer(address, size, lambda: _released("cudaFreeHost", size, runtime.cudaFreeHost(address)))
 
 
 def registered(size: int) -> Any:
-    """Gives a mapping of `size` bytes, page-locked; both end with the last that uses it."""
+    """Gives a buffer of `size` bytes in a mapping that is page-locked; both end with the last that uses the buffer."""
     runtime = _runtime()
-    buffer = mapped(size)
-    address = ctypes.addressof(ctypes.c_ubyte.from_buffer(buffer))
+    pages = mapped(size)
+    address = ctypes.addressof(ctypes.c_ubyte.from_buffer(pages))
     whole = -(-size // PAGE) * PAGE  # what is locked is whole pages in any case
-    _checked("cudaHostRegister", size, runtime.cudaHostRegister(address, whole, PORTABLE | MAPPED))
-    _when_unused(buffer, runtime.cudaHostUnregister, address)
-    return buffer
+    try:
+        _checked("cudaHostRegister", size, runtime.cudaHostRegister(address, whole, PORTABLE | MAPPED))
+    except MechanismError:
+        pages.close()  # and not when somebody lets go of the error
+        raise
+
+    def release() -> None:
+        _released("cudaHostUnregister", size, runtime.cudaHostUnregister(address))
+        pages.close()  # only now: another thread may be given the same addresses at once
+
+    return _buffer(address, size, release)
 
 
 def mapped(size: int) -> mmap.mmap:
@@ -67,26 +75,42 @@ def device_address(address: int, last: int) -> int:
     return int(found.devicePointer)
 
 
-def _when_unused(buffer: Any, release: Callable[[int], Any], address: int) -> None:
+def _buffer(address: int, size: int, release: Callable[[], None]) -> Any:
+    """The bytes at an address, which are released after the last use of them."""
+    buffer = (ctypes.c_ubyte * size).from_address(address)
     owner = os.getpid()
 
     def freed() -> None:
         if os.getpid() == owner:  # CUDA can not be used in a fork, and the memory is its parent's
-            release(address)
+            release()
 
     weakref.finalize(buffer, freed).atexit = False  # the end of the process frees it, also where tensors are left
+    return buffer
+
+
+def _released(call: str, size: int, answer: tuple[Any]) -> None:
+    """Says what could not be released: nobody is there to catch an error."""
+    [error] = answer
+    if int(error):
+        said = _said(call, error)
+        warnings.warn(f"{format_bytes(size)} of page-locked memory stay taken: {said}", RuntimeWarning, stacklevel=2)
 
 
 def _checked(call: str, size: int, answer: tuple[Any, ...]) -> Any:
     error, *values = answer
     if int(error):
-        runtime = _runtime()
-        runtime.cudaGetLastError()  # so that torch does not find it at its next call
-        said = f"{call} said {runtime.cudaGetErrorString(error)[1].decode()}"
-        raise MechanismError(f"{format_bytes(size)} can not be page-locked: {why_not_locked(size, said)}")
+        why = why_not_locked(size, _said(call, error))
+        raise MechanismError(f"{format_bytes(size)} can not be page-locked: {why}")
     return values[0] if values else None
 
 
+def _said(call: str, error: Any) -> str:
+    runtime = _runtime()
+    runtime.cudaGetLastError()  # so that torch does not find it at its next call
+    return f"{call} said {runtime.cudaGetErrorString(error)[1].decode()}"
+
+
+@functools.cache
 def _has_bindings() -> bool:
     try:
         return find_spec("cuda.bindings.runtime") is not None

@@ -102,9 +102,17 @@ class Findings:
         return bundle(self)
 
     def numbers(self, outcome: Outcome) -> dict[str, dict[str, Any]]:
-        """The numbers of a variant: the median of its runs, and the least and the most."""
+        """The numbers of a variant: the median of its runs, and the least and the most.
+
+        Where there are repeats, also whether it is noise by what it differs from the variant that it is compared with.
+        """
+        base = next((base for base, one in pairs(self.outcomes) if one is outcome), None)
+        others = self._measured(base) if base else {}
+        return {name: _spread(some, others.get(name, [])) for name, some in self._measured(outcome).items()}
+
+    def _measured(self, outcome: Outcome) -> dict[str, list[Measure]]:
         found = [self.study.measure(run) for run in outcome.runs]
-        return {name: _spread([one[name] for one in found if name in one]) for name in (found[0] if found else {})}
+        return {name: [one[name] for one in found if name in one] for name in (found[0] if found else {})}
 
     def _variant(self, outcome: Outcome) -> dict[str, Any]:
         return {
@@ -211,6 +219,13 @@ def named(name: str, studies: dict[str, Callable[[], Study]]) -> Study:
     return studies[name]()
 
 
-def _spread(measures: list[Measure]) -> dict[str, Any]:
-    values = [one.value for one in measures]
-    return {"median": median(values), "least": min(values), "most": max(values), "unit": measures[0].unit}
+def _spread(measures: list[Measure], others: list[Measure]) -> dict[str, Any]:
+    values, theirs = [one.value for one in measures], [one.value for one in others]
+    found = {"median": median(values), "least": min(values), "most": max(values), "unit": measures[0].unit}
+    return found | ({"is_noise": is_noise(theirs, values)} if theirs and len(values) + len(theirs) > 2 else {})
+
+
+def is_noise(base: Sequence[float], other: Sequence[float]) -> bool:
+    """Whether two variants differ by no more than repeats of one do."""
+    apart = abs(median(other) - median(base))
+    return apart <= max(max(values) - min(values) for values in (base, other))

@@ -74,9 +74,10 @@ def answer(outcomes: list[Outcome]) -> list[str]:
 
 
 def _sentence(value: str, size: int, has_thread: bool, rows: list[dict[str, Any]]) -> str:
-    most = max(row["in_flight"] for row in rows)
-    by = "a thread" if has_thread else "who submits"
-    words = f"{value}, handed on by {by}, {size >> 10} KiB each, 1 to {most} in flight"
+    counts = sorted({row["in_flight"] for row in rows})
+    most, by = counts[-1], "a thread" if has_thread else "who submits"
+    which = f"{counts[0]} to {most}" if len(counts) > 1 else f"{most}"
+    words = f"{value}, handed on by {by}, {size >> 10} KiB each, {which} in flight"
     return f"{words}: {_submission(rows)}; {_blocking(rows)}; {_cost(most, rows)}{_corruption(rows)}"
 
 
@@ -86,7 +87,10 @@ def _submission(rows: list[dict[str, Any]]) -> str:
     for row in rows:
         counts.setdefault(row["in_flight"], []).append(row)
     worst = max(counts.values(), key=lambda some: median(row["p99_s"] for row in some))
-    told = f"p99 of a submission is at most {duration(median(row['p99_s'] for row in worst))}"
+    slowest = [row["p99_s"] for row in worst]
+    told = f"p99 of a submission is at most {duration(median(slowest))}"
+    if len(slowest) > 1:
+        told += f", {between(slowest)} in {len(slowest)} runs"
     if idle := [row["idle_p99_s"] for row in worst if "idle_p99_s" in row]:
         told += f" (of an empty loop of {duration(IDLE_NS / 1e9)}: {duration(median(idle))})"
     return told
@@ -113,8 +117,8 @@ def _corruption(rows: list[dict[str, Any]]) -> str:
 
 
 def _unordered(value: str, rows: list[dict[str, Any]]) -> str:
-    corrupted = min(row["corrupted"] // row["rounds"] for row in rows)
-    return f"{value} without order: of {rows[0]['in_flight']} blocks at least {corrupted} are corrupted"
+    corrupted = min(row["corrupted"] / row["rounds"] for row in rows)  # in the mean of a run's rounds
+    return f"{value} without order: of {rows[0]['in_flight']} blocks {corrupted:.0f} a round are corrupted"
 
 
 def _longest(row: dict[str, Any]) -> float:

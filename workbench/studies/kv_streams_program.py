@@ -126,9 +126,9 @@ def measured(asked: Asked) -> dict[str, Any]:
     current_device()
     probe = current()
     in_flight, value, is_ordered = asked.in_flight, asked.streams, UNORDERED not in asked.options
+    before = _private_bytes()
     with probe.phase("blocks"):
         memory, load = Memory(in_flight, asked.bytes), Load(in_flight)
-    before = _private_bytes()
     with cuda_streams(value, is_ordered=is_ordered, probe=probe) as streams:
         with probe.phase("streams"):
             streams.prepare((in_flight + 1) // 2)
@@ -137,7 +137,7 @@ def measured(asked: Asked) -> dict[str, Any]:
         with probe.phase("first use"):
             _rounds(streams, memory, load, 1)  # not counted: streams come to life at their first use
         with probe.phase("alone"):
-            alone_s = median(_compute_alone(load) for _ in range(ALONE))
+            alone_s = median(_compute_alone(memory, load) for _ in range(ALONE))
         with probe.phase("transfers"):
             rounds = _rounds(streams, memory, load, rounds_of(in_flight))
         private_bytes = _private_bytes() - before
@@ -159,8 +159,9 @@ def rounds_of(in_flight: int) -> int:
     return -(-CALLS // in_flight)
 
 
-def _compute_alone(load: Load) -> float:
+def _compute_alone(memory: Memory, load: Load) -> float:
     load.begin()
+    memory.change()
     load.go_on()
     return load.seconds()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import median
 from typing import Any
 
 from workbench.engines.host import Host
@@ -16,8 +17,8 @@ from workbench.mechanisms.host_rounding import ARMS, free_bytes, taken_bytes
 from workbench.run.manifest import COMPLETE
 from workbench.run.run import Run
 from workbench.run.store import Store
-from workbench.studies.base import Measure, Outcome, Study, Variant, of_program
-from workbench.studies.telling import between
+from workbench.studies.base import Measure, Outcome, Study, Variant, of_program, pairs
+from workbench.studies.telling import apart, between
 from workbench.units import format_bytes
 
 PROGRAM = (sys.executable, "-m", "workbench.studies.pinned_program")
@@ -61,28 +62,27 @@ def measure(run: Run) -> dict[str, Measure]:
 
 def answer(outcomes: list[Outcome]) -> list[str]:
     """Gives a sentence for each arm: what its largest size took, how long that took, and how fast copies were."""
-    return [_sentence(outcome, max(rows, key=_asked)) for outcome in outcomes if (rows := rows_of(outcome.runs[0]))]
+    bases = {id(one): base for base, one in pairs(outcomes)}
+    return [_sentence(outcome, bases.get(id(outcome))) for outcome in outcomes if rows_of(outcome.runs[0])]
 
 
-def _asked(row: dict[str, Any]) -> int:
-    return int(row["asked"])
+def _sentence(outcome: Outcome, base: Outcome | None) -> str:
+    asked = max(int(row["asked"]) for row in rows_of(outcome.runs[0]))
+    had, taken, freed = (_all(outcome, asked, name) for name in ("allocate_s", "taken", "free_s"))
+    much = f"takes {between(taken, 'B')} for {format_bytes(asked)} ({median(taken) / asked:.3f} times)"
+    beside = ""
+    if base:
+        beside = f" ({apart(_all(base, asked, 'allocate_s'), had)} {base.variant.name})"
+    ways = {"to_device_per_s": "to the GPU", "to_host_per_s": "back"}
+    speeds = ", ".join(f"{between(some, 'B/s')} {ways[name]}" for name in ways if (some := _all(outcome, asked, name)))
+    copies = f"; copies at {speeds}" if speeds else ""
+    return f"{outcome.variant.name} {much}, had in {between(had)}{beside}, freed in {between(freed)}{copies}"
 
 
-def _sentence(outcome: Outcome, row: dict[str, Any]) -> str:
-    more = row["taken"] / row["asked"]
-    times = f"had in {_times(outcome, row, 'allocate_s')}, freed in {_times(outcome, row, 'free_s')}"
-    copies = ""
-    if "to_device_per_s" in row:
-        copies = (
-            f"; copies at {row['to_device_per_s'] / 1e9:.1f} GB/s to the GPU, {row['to_host_per_s'] / 1e9:.1f} back"
-        )
-    asked, taken = format_bytes(row["asked"]), format_bytes(row["taken"])
-    return f"{outcome.variant.name} takes {taken} for {asked} ({more:.3f} times), {times}{copies}"
-
-
-def _times(outcome: Outcome, row: dict[str, Any], name: str) -> str:
-    """The time of every repeat."""
-    return between([each[name] for run in outcome.runs for each in rows_of(run) if each["asked"] == row["asked"]])
+def _all(outcome: Outcome, asked: int, name: str) -> list[float]:
+    """A number of every repeat."""
+    rows = (row for run in outcome.runs for row in rows_of(run))
+    return [row[name] for row in rows if row["asked"] == asked and name in row]
 
 
 @dataclass(frozen=True)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from statistics import median
 
 from workbench.compare.ranking import Delta, ranked, whole
 from workbench.run.columns import equals
 from workbench.run.run import Run
-from workbench.studies.base import Outcome
+from workbench.studies.base import Outcome, is_noise
 from workbench.units import format_bytes
 
 MIB = 1 << 20
@@ -58,10 +59,18 @@ def duration(seconds: float) -> str:
     return f"{seconds:.2f} s"
 
 
-def between(values: Sequence[float]) -> str:
-    """Gives the least and the most of some times, or the one that there is."""
-    least, most = duration(min(values)), duration(max(values))
+def between(values: Sequence[float], unit: str = "s") -> str:
+    """Gives the least and the most of some numbers, or the one that there is."""
+    least, most = amount(min(values), unit), amount(max(values), unit)
     return least if least == most else f"{least} to {most}"
+
+
+def apart(base: Sequence[float], other: Sequence[float]) -> str:
+    """Gives by how much a time is another than a variant's, whose name is to follow."""
+    if len(base) + len(other) > 2 and is_noise(base, other):
+        return "within the noise of"
+    difference = median(other) - median(base)
+    return f"{duration(abs(difference))} {'more' if difference > 0 else 'less'} than"
 
 
 def _decimals(value: float) -> int:

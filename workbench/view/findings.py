@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 DATA = "application/vnd.workbench.findings+json"
 """The type of the output that programs read."""
+NOISE = "noise: no further from the variant that it is compared with than repeats of one variant are apart"
 Table = list[list[str]]
 
 
@@ -32,7 +33,14 @@ def html(findings: Findings) -> str:
     sentences = "".join(f"<li>{escape(sentence)}.</li>" for sentence in findings.answer) or "<li>There is no run.</li>"
     head = f"<p><strong>{escape(findings.study.question)}</strong></p><ul>{sentences}</ul>"
     left_out = "".join(f"<p>Not run here: {escape(reason)}</p>" for reason in not_run(findings))
-    return f'<div style="max-width:100%;overflow-x:auto">{head}{_table(table(findings))}{left_out}</div>'
+    rows = table(findings)
+    legend = f"<p><small>{escape(NOISE)}</small></p>" if has_noise(rows) else ""
+    return f'<div style="max-width:100%;overflow-x:auto">{head}{_table(rows)}{legend}{left_out}</div>'
+
+
+def has_noise(rows: Table) -> bool:
+    """Whether a cell of the table says so."""
+    return any(cell.endswith(", noise") for row in rows for cell in row)
 
 
 def not_run(findings: Findings) -> list[str]:
@@ -49,7 +57,7 @@ def not_run(findings: Findings) -> list[str]:
 def table(findings: Findings) -> Table:
     """A row a variant, a column a measure; the other way where there are more measures than variants.
 
-    A cell's second line is the spread of the repeats.
+    A cell's second line is the spread of the repeats, and whether it makes noise of the difference.
     """
     outcomes = [outcome for outcome in findings.outcomes if outcome.runs]
     numbers = [findings.numbers(outcome) for outcome in outcomes]
@@ -80,7 +88,8 @@ def _cell(number: dict[str, Any] | None) -> str:
         return ""
     amounts = (amount(number[name], number["unit"]) for name in ("least", "median", "most"))
     least, median, most = (one.replace(" ", "\N{NO-BREAK SPACE}") for one in amounts)
-    return median if least == most else f"{median}\n{least} to {most}"
+    noise = ", noise" if number.get("is_noise") else ""
+    return median if least == most else f"{median}\n{least} to {most}{noise}"
 
 
 def _table(rows: Table) -> str:

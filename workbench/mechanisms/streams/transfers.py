@@ -45,8 +45,8 @@ os.register_at_fork(after_in_child=_forked)
 class Streams:
     """Transfers of one thread, on streams that a value tells the number of.
 
-    Work that touches the same blocks runs in the order of submission, if the compute is submitted inside `compute`.
-    Without order nothing waits for anything and bytes are corrupted: to show just that.
+    Work that touches the same blocks runs in the order of submission, if the compute is submitted inside `compute` and
+    the transfers outside. Without order nothing waits for anything and bytes are corrupted: to show just that.
     """
 
     def __init__(
@@ -57,6 +57,7 @@ class Streams:
         self._probe = probe or NullProbe()
         self._process = os.getpid()  # 0: closed
         self._at = self._part_ends = FIRST  # where the next transfer is written
+        self._is_computing = False
         self._added: list[Transfer] = []  # since those under way were last numbered
         self._under_way: dict[int, Transfer] = {}  # by number
         self._numbered = 0
@@ -113,10 +114,14 @@ class Streams:
         self._check(status)
         self._collect()
         self._raise_failures()
+        part_ends, self._is_computing = self._part_ends, True
+        self._end_part()  # so that a submission in the block is looked at, and refused
         try:
             yield
         finally:
+            self._is_computing = False
             self._refuse_misuse()
+            self._part_ends = part_ends
             self._check(self._native.end_step(*blocks))
 
     def poll(self, most: int = 256) -> int:
@@ -169,6 +174,8 @@ class Streams:
     def _begin_part(self) -> int:
         """See to it that the next part of the ring has room, and that there may be one; gives where it begins."""
         self._refuse_misuse()
+        if self._is_computing:  # it would come before the block to some, and after it to others
+            raise WorkbenchError("a transfer has no order with the compute around it: submit it after the block")
         if self._numbered + len(self._added) + PART - self._shared[TAKEN] > RING:
             self._native.make_room()
         begins: int = FIRST if self._at == END else self._at
