@@ -75,6 +75,26 @@ def test_at_every_phase_edge_at_most_one_percent_is_unexplained(run: Run) -> Non
         assert abs(host.unexplained or 0) <= 0.05 * host.used
 
 
+ARMS = [
+    ("group-nccl-eager", "group-gloo"),
+    ("vllm-nccl-eager", "vllm-gloo"),
+    ("process-group-reference-nccl-eager", "process-group-reference-gloo"),
+    ("process-group-vllm-nccl-eager", "process-group-vllm-gloo"),
+]
+
+
+@pytest.mark.parametrize("arms", ARMS, ids=lambda arms: arms[0])
+def test_the_items_explain_what_nvml_sees_between_the_arms(arms: tuple[str, str]) -> None:
+    ledgers = [[run.ledger("gpu") for run in STORE.runs() if run.manifest.name == name] for name in arms]
+    assert all(ledgers)
+    for eager, gloo in zip(*ledgers, strict=True):
+        assert eager.used is not None
+        assert gloo.used is not None
+        apart = eager.used - gloo.used
+        assert apart > 380 * MIB
+        assert abs(apart - (eager.explained - gloo.explained)) <= 0.01 * apart
+
+
 @pytest.mark.parametrize(
     ("name", "each", "phases"),
     [

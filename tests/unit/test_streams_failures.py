@@ -180,11 +180,13 @@ def test_a_transfer_within_a_block_of_compute_is_refused(device: SimulatedDevice
     first, second = loads(2)
     with Streams(value, device, COMPUTE) as streams:
         streams.wait(streams.submit(first))  # what is submitted next is not looked at closely any more
-        with pytest.raises(
-            WorkbenchError, match=r"^a transfer has no order with the compute around it: submit it after"
+        with (
+            pytest.raises(
+                WorkbenchError, match=r"^a transfer has no order with the compute around it: submit it after"
+            ),
+            streams.compute(reads=[second.target]),
         ):
-            with streams.compute(reads=[second.target]):
-                streams.submit(second)
+            streams.submit(second)
         assert not second.is_under_way
         streams.submit(second)
         to_the_end(streams, device)
