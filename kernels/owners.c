@@ -12,6 +12,7 @@
 /* Libraries that only pass a request on. */
 static const char *const passing_on[] = {"libstdc++.so", "libc++.so", "libc++abi.so"};
 static const char *const runtime[] = {"libcudart.so", "libcuda.so"};
+static const uintptr_t LONGEST_CALL = 6; /* bytes */
 
 static const char *file_name(const char *path) {
     const char *slash = strrchr(path, '/');
@@ -42,13 +43,16 @@ static bool is_one_of(const char *const *libraries, size_t count, const char *na
 
 static bool passes_on(const char *name) { return is_one_of(passing_on, WB_COUNT(passing_on), name); }
 
-static bool is_code(const struct dl_find_object *object, uintptr_t address) {
+/* Whether a call can stand before this address: not so at the first of a library, which words of the stack often are. */
+static bool is_after_code(const struct dl_find_object *object, uintptr_t address) {
     const ElfW(Ehdr) *file = object->dlfo_map_start;
     if (memcmp(file->e_ident, ELFMAG, SELFMAG) != 0) return false;
     const ElfW(Phdr) *part = (const ElfW(Phdr) *)((const char *)file + file->e_phoff);
-    uintptr_t at = address - object->dlfo_link_map->l_addr;
+    uintptr_t at = address - LONGEST_CALL - object->dlfo_link_map->l_addr;
     for (int i = 0; i < file->e_phnum; i++)
-        if (part[i].p_type == PT_LOAD && part[i].p_flags & PF_X && at - part[i].p_vaddr < part[i].p_memsz) return true;
+        if (part[i].p_type == PT_LOAD && part[i].p_flags & PF_X && part[i].p_memsz > LONGEST_CALL &&
+            at - part[i].p_vaddr < part[i].p_memsz - LONGEST_CALL)
+            return true;
     return false;
 }
 
@@ -78,7 +82,7 @@ static const char *caller_above(const void *code, void *const *frame, struct dl_
     for (end = word + 48; word < end; word++) {
         const char *name = library(*word, found);
         if (!name || passes_on(name) || found->dlfo_map_start == self.dlfo_map_start) continue;
-        if (is_code(found, (uintptr_t)*word) && follows_call(*word)) return name;
+        if (is_after_code(found, (uintptr_t)*word) && follows_call(*word)) return name;
     }
     return NULL;
 }
