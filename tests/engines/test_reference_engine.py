@@ -116,6 +116,24 @@ FAMILIES: dict[str, Any] = {
 }
 
 
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_half_the_bits_change_logits_as_little_as_in_the_library(smollm2: Path, dtype: str) -> None:
+    prompts = [AutoTokenizer.from_pretrained(smollm2).encode(prompt) for prompt in PROMPTS[:8]]
+    engine = loaded(smollm2, dtype=dtype, max_sequences=1, max_length=128)
+    ours = torch.cat([logits_of(engine, tokens) for tokens in prompts]).float()
+    library: Any = {}
+    for bits in (dtype, "float32"):
+        model: Any = AutoModelForCausalLM.from_pretrained(smollm2, dtype=getattr(torch, bits))
+        with torch.inference_mode():
+            library[bits] = torch.cat([model(torch.tensor([tokens])).logits[0] for tokens in prompts]).float()
+    # What all logits of a token are off by together changes nothing.
+    off, theirs = (
+        (found - library["float32"]).sub((found - library["float32"]).mean(1, keepdim=True)).abs().mean()
+        for found in (ours, library[dtype])
+    )
+    assert 0 < off < 1.5 * theirs, (off, theirs)
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_logits_of_every_family_are_the_library_s(family: str, tmp_path: Path) -> None:
     torch.manual_seed(1)

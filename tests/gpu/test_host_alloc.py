@@ -140,3 +140,29 @@ def test_a_thousand_rounds_leave_nothing(exact: str) -> None:
     gc.collect()
     assert len(maps.read_text().splitlines()) <= regions + 10
     assert locked_kib() > free - 512 * 1024  # a thousand MiB would be gone
+
+
+ROUNDS = """
+import gc
+from workbench.mechanisms.host_alloc import allocate, device_view
+for _ in range(1000):
+    memory = allocate({arm!r}, 1 << 20)
+    device_view(memory.tensor)
+    memory.free()
+    del memory
+gc.collect()
+"""
+
+
+@pytest.mark.parametrize("exact", EXACT)
+def test_a_thousand_rounds_leave_nothing_in_the_ledger(exact: str, tmp_path: Path) -> None:
+    if reason := host_alloc.why_not(exact, Host.here().gpus):
+        pytest.skip(reason)
+    (tmp_path / "program.py").write_text(ROUNDS.format(arm=exact))
+    run = record_program([sys.executable, str(tmp_path / "program.py")], store=Store(tmp_path / "runs"))
+    pinned = run.events()[lambda events: (events["tier"] == "pinned") & (events["layer"] == "driver")]
+    sizes = pinned["bytes"].where(pinned["kind"] == "alloc", -pinned["bytes"])
+    assert run.manifest.status == "complete"
+    assert (sizes >= MIB).sum() == 1000
+    assert sizes.cumsum().max() < 2 * MIB + PAGE  # one at a time
+    assert sizes.sum() == 0

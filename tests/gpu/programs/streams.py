@@ -72,7 +72,8 @@ def held() -> dict[str, int]:
     lines = Path("/proc/self/status").read_text().splitlines()
     private = next(int(line.split()[1]) << 10 for line in lines if line.startswith("RssAnon"))
     free, total = torch.cuda.mem_get_info()
-    return {"private": private, "device": total - free, "files": len(os.listdir("/proc/self/fd"))}
+    files, shared = (len(os.listdir(folder)) for folder in ("/proc/self/fd", "/dev/shm"))
+    return {"private": private, "device": total - free, "files": files, "shared": shared}
 
 
 def rounds() -> dict[str, object]:
