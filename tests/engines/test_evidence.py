@@ -72,5 +72,18 @@ def test_graphs_show_in_the_driver_s_memory(value: str, says: str) -> None:
     assert verdict(recorded, f"graphs {value}") == says
 
 
+@pytest.mark.parametrize(
+    ("kind", "says"),
+    [("full", OBSERVED), ("full_decode_only", OBSERVED), ("piecewise", NOT_OBSERVED), ("none", NOT_OBSERVED)],
+)
+def test_graphs_of_another_kind_than_was_asked_for_are_told(kind: str, says: str) -> None:
+    [recorded] = [run for run in Store(RECORDED).runs() if run.manifest.name == "vllm-nccl-lazy"]
+    notes = recorded.manifest.notes | {"engine": {"graphs": kind}}
+    config = EngineConfig().with_setting("graphs", "full").to_dict()
+    recorded.manifest = replace(recorded.manifest, config=config, notes=notes)
+    [graphs] = [one for one in evidence(recorded) if one.setting == "graphs full"]
+    assert (graphs.verdict, f"are {kind} by the engine's word" in graphs.why) == (says, True)
+
+
 def test_no_graphs_are_observed_where_there_is_no_gpu(run: Run) -> None:
     assert verdict(run, "graphs none") == OBSERVED

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 import workbench
-from workbench.config import EngineConfig, Gloo, Limits, Workload
+from workbench.config import EngineConfig, Gloo, KvBudget, Limits, NoGraphs, Workload
 from workbench.errors import EngineError, UsageError
 from workbench.launch.session import Session
 from workbench.run.metrics import per_request, summary
@@ -148,8 +148,17 @@ def test_what_is_refused_costs_no_session(tiny_model: Path, tmp_path: Path) -> N
         session.generate("a")
 
 
-def test_an_engine_that_is_killed_names_phase_and_owners_and_keeps_the_run(tiny_model: Path, tmp_path: Path) -> None:
-    session = Session(config(tiny_model), store=Store(tmp_path)).__enter__()
+@pytest.mark.parametrize("name", ["reference", "vllm"])
+def test_an_engine_that_is_killed_names_phase_and_owners_and_keeps_the_run(
+    name: str, tiny_model: Path, tmp_path: Path
+) -> None:
+    if name == "vllm":
+        pytest.importorskip("vllm")
+        limits = Limits(max_sequences=16, max_length=256, kv_budget=KvBudget.parse("64MiB"))
+        chosen = EngineConfig(engine=name, limits=limits, graphs=NoGraphs())
+    else:
+        chosen = config(tiny_model)
+    session = Session(chosen, store=Store(tmp_path)).__enter__()
     stream = session.generate(("a",) * 2000, stream=True, max_tokens=100, stop_at_end=False)
     since = time.monotonic()
     while time.monotonic() - since < 1.5:

@@ -111,11 +111,12 @@ def test_what_loading_reports(engine: VllmEngine) -> None:
 def test_it_says_what_really_runs(engine: VllmEngine) -> None:
     facts = engine.what_runs()
     assert facts.keys() == {
-        *("vllm", "runner", "attention", "device"),
+        *("vllm", "runner", "attention", "graphs", "device"),
         *("kv_cache_bytes", "block_size", "blocks", "kv_cache_tokens"),
     }
     assert facts["vllm"].startswith("0.")
     assert (facts["runner"], facts["attention"], facts["device"]) == ("V1 CPUModelRunner", "CPU_ATTN", "cpu")
+    assert facts["graphs"] == "none"
 
 
 def test_the_kv_cache_takes_what_it_was_given_to_a_block(engine: VllmEngine) -> None:

@@ -205,3 +205,12 @@ def test_a_core_in_another_process_is_refused_and_shut_down(shape: Path, monkeyp
     with pytest.raises(EngineError, match="unset VLLM_ENABLE_V1_MULTIPROCESSING"):
         load(shape)
     assert shut == [True]
+
+
+def test_ten_thousand_prompts_are_all_answered(shape: Path) -> None:
+    engine = load(shape, max_sequences=256)
+    tokens = generated(engine, Workload(("Hello",) * 10_000, max_tokens=2, stop_at_end=False), stream=False)
+    assert len(tokens) == 2 * 10_000
+    assert {token.request for token in tokens} == set(range(10_000))
+    assert len({token.id for token in tokens if token.position == 0}) == 1
+    engine.close()

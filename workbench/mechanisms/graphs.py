@@ -1,4 +1,4 @@
-"""CUDA graphs: whether any were captured, by the memory that they take."""
+"""CUDA graphs: whether any were captured, by the memory that they take, and of which kind the engine says they are."""
 
 from __future__ import annotations
 
@@ -21,9 +21,12 @@ def evidence(run: Run, chosen: Any) -> Evidence | None:
         return Evidence(setting, CANNOT_TELL if chosen.name != "none" else OBSERVED, "the run's machine has no GPU")
     if chosen.name != "none" and "capture" not in run.table("phases")["name"].to_pylist():
         return Evidence(setting, NOT_OBSERVED, "the run has no phase capture")
-    taken = graph_bytes(run)
-    shows = bool(taken) != (chosen.name == "none")
-    return Evidence(setting, OBSERVED if shows else NOT_OBSERVED, f"graphs took {format_bytes(taken)} of the driver's")
+    taken, kind = graph_bytes(run), run.manifest.notes.get("engine", {}).get("graphs")
+    shows = bool(taken) != (chosen.name == "none") and (kind is None or chosen.name in kind)
+    said = f", and are {kind} by the engine's word" if kind else "; of which kind they are the engine does not say"
+    return Evidence(
+        setting, OBSERVED if shows else NOT_OBSERVED, f"graphs took {format_bytes(taken)} of the driver's{said}"
+    )
 
 
 def graph_bytes(run: Run) -> int:

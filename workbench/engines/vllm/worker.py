@@ -84,6 +84,7 @@ class RecordedWorker(_stock_worker()):  # type: ignore[misc]
         return {
             "runner": f"{'V2' if self.use_v2_model_runner else 'V1'} {type(self.model_runner).__name__}",
             "attention": ", ".join(sorted(backends)),
+            "graphs": self.vllm_config.compilation_config.cudagraph_mode.name.lower(),  # vLLM may take another kind
             "device": current_platform.get_device_name(),
             "kv_cache_bytes": sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values()),
         }
