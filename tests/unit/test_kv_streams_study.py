@@ -53,9 +53,7 @@ def test_of_several_runs_the_median_is_told_beside_that_of_an_empty_loop(tmp_pat
     )
     slow.runs += [run for one in fast for run in one.runs]
     [told] = answer([slow])
-    said = (
-        "p99 of a submission is at most 5.00 us, 4.00 us to 15.0 us in 3 runs (of an empty loop of 2.00 us: 3.00 us);"
-    )
+    said = "p99 of a submission is at most 5.00 us, 4.00 to 15.0 us in 3 runs (of an empty loop of 2.00 us: 3.00 us);"
     assert said in told
 
 

@@ -62,7 +62,10 @@ def duration(seconds: float) -> str:
 def between(values: Sequence[float], unit: str = "s") -> str:
     """Gives the least and the most of some numbers, or the one that there is."""
     least, most = amount(min(values), unit), amount(max(values), unit)
-    return least if least == most else f"{least} to {most}"
+    if least == most:
+        return least
+    number, _, own_unit = least.partition(" ")
+    return f"{number if most.endswith(f' {own_unit}') else least} to {most}"
 
 
 def apart(base: Sequence[float], other: Sequence[float]) -> str:

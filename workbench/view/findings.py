@@ -7,7 +7,7 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 from workbench.studies.base import HERE
-from workbench.studies.telling import amount
+from workbench.studies.telling import amount, between
 
 if TYPE_CHECKING:
     from workbench.studies.base import Findings, Outcome
@@ -40,7 +40,7 @@ def html(findings: Findings) -> str:
 
 def has_noise(rows: Table) -> bool:
     """Whether a cell of the table says so."""
-    return any(cell.endswith(", noise") for row in rows for cell in row)
+    return any(cell.endswith("noise") for row in rows for cell in row)
 
 
 def not_run(findings: Findings) -> list[str]:
@@ -86,10 +86,9 @@ def _cell(number: dict[str, Any] | None) -> str:
     """The median, and below it the least and the most where repeats differ."""
     if number is None:
         return ""
-    amounts = (amount(number[name], number["unit"]) for name in ("least", "median", "most"))
-    least, median, most = (one.replace(" ", "\N{NO-BREAK SPACE}") for one in amounts)
-    noise = ", noise" if number.get("is_noise") else ""
-    return median if least == most else f"{median}\n{least} to {most}{noise}"
+    unit, noise = number["unit"], ", noise" if number.get("is_noise") else ""
+    median, spread = amount(number["median"], unit), between([number["least"], number["most"]], unit)
+    return (median if spread == median else f"{median}\n{spread}{noise}").replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def _table(rows: Table) -> str:
