@@ -44,12 +44,19 @@ def measure(folder: Path, quick: bool, models: tuple[str, ...] = (), ways: tuple
         for requests, tokens in loads:
             what, load = f"{model}, {where}, {requests} x {tokens}", f"{requests} {tokens}"
             found = _rounds(engines, load, rounds, ways)
-            asked = [json.loads(engines["vllm"].ask(f"steps {load}", "found")) for _ in range(turns)]
-            pairs = np.array([pair for document in asked for pair in document["pairs"]])
+            pairs, streamed = (_pairs(engines["vllm"], f"{way} {load}", turns) for way in ("steps", "streamed"))
             rows += [*_speeds(what, found), *_lost(what, requests * tokens, found, pairs)]
+            lost = (streamed[:, 0] / streamed[:, 1] - 1) * 100
+            name = f"taken by the wrapper to hand on every token as it comes, in steps, {what}"
+            rows.append(Row(name, float(np.median(lost)), "%", None, _interval(lost)))
         for engine in engines.values():
             engine.end()
     return rows
+
+
+def _pairs(engine: OnDemand, what: str, turns: int) -> Numbers:
+    documents = [json.loads(engine.ask(what, "found")) for _ in range(turns)]
+    return np.array([pair for document in documents for pair in document["pairs"]])
 
 
 def _rounds(engines: dict[str, OnDemand], load: str, rounds: int, ways: tuple[str, ...]) -> Rounds:

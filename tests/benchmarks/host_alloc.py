@@ -16,7 +16,7 @@ from workbench.run.store import Store
 from workbench.studies.pinned_memory import rows_of
 
 MIB = 1 << 20
-SIZES = (65 * MIB, 257 * MIB, 1025 * MIB)
+SIZES = (MIB, 65 * MIB, 257 * MIB, 1025 * MIB)
 ROUNDS = 5
 BASE = "pinned-pool"
 EXACT = ("host-alloc", "host-register")

@@ -1,4 +1,4 @@
-"""A thousand rounds of a mechanism leave nothing in the ledger of their own recording."""
+"""A thousand rounds of a mechanism leave nothing: no file, no thread, nothing in the ledger of their own recording."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ROUNDS = {
     "host memory": "allocate('pageable', 1 << 20).free()",
 }
 PROGRAM = """
-import gc, workbench
+import gc, glob, os, tempfile, workbench
 from workbench.mechanisms.host_alloc import allocate
 from workbench.mechanisms.process_group import ProcessGroup
 
@@ -26,10 +26,17 @@ def rounds(count):
         {round}
     gc.collect()
 
+def left():
+    found = {{what: len(os.listdir("/proc/self/" + what)) for what in ("fd", "task")}}
+    shared = [name for name in os.listdir("/dev/shm") if str(os.getpid()) in name]
+    return found | {{"shared": shared, "private": glob.glob(tempfile.gettempdir() + "/workbench-group-*")}}
+
 with workbench.phase("first"):
     rounds(10)
+    before = left()
 with workbench.phase("rounds"):
     rounds(1000)
+assert left() == before, (left(), before)
 """
 LEAST = 1024  # bytes of what is recorded: the largest that a group has is 8 KiB
 MOST = 2 << 20  # bytes in all; Python takes a MiB for its small objects at a time
@@ -43,10 +50,14 @@ def held(run: Run, phase: str) -> int:
 
 
 @pytest.mark.parametrize("mechanism", ROUNDS)
-def test_a_thousand_rounds_leave_nothing_in_the_ledger(mechanism: str, store: Store, tmp_path: Path) -> None:
+def test_a_thousand_rounds_leave_nothing(
+    mechanism: str, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
     script = tmp_path / "program.py"
     script.write_text(PROGRAM.format(round=ROUNDS[mechanism]))
     run = workbench.record_program([sys.executable, str(script)], store=store, settings=Settings(threshold=LEAST))
+    assert (run.manifest.status, run.manifest.error) == ("complete", None)
     assert held(run, "rounds") - held(run, "first") < MOST
     per_round = (run.events()["kind"] == "alloc").sum() / 1000
     assert per_round >= 1, "rounds have nothing that is recorded, so that this shows nothing"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
 import socket
@@ -89,7 +90,9 @@ def _at(address: tuple[str, int] | Path, place: Place) -> Iterator[Any]:
     try:
         yield _met(store, place, deadline, address)
     except UsageError:
-        is_ours = place.rank == 0  # else the store may be that of others
+        if place.rank:  # the store may be that of others
+            is_ours = False
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(store))  # at its end it would write into the file, or a new one
         raise
     finally:
         # Every rank removes it: torch makes it anew where a rank says its goodbye in it after another has removed it.

@@ -4,7 +4,8 @@ ENGINE is reference or vllm. For every line of stdin, `WAY REQUESTS TOKENS`, it 
 tokens each, and says in a line of JSON how many tokens a second that were, and the seconds before vLLM's first step and
 after the last that told of an answer. A WAY is reference; or vllm, through the workbench; or plain-vllm: the same vLLM
 with its own worker, asked by its own `LLM.generate`; or steps: through the workbench, but of neighbouring windows of
-steps one is plain vLLM's, as chance decides. That one says the seconds of every pair: through the workbench, plain.
+steps one is plain vLLM's, as chance decides. That one says the seconds of every pair: through the workbench, plain. And
+streamed: steps in which vLLM tells of every token, which plain it is asked for too, and nobody takes.
 """
 
 from __future__ import annotations
@@ -135,10 +136,12 @@ def round_of(generate: Generate, requests: int, tokens: int, marks: Marks | None
     return found | ({"before_s": marks.begun - start, "after_s": end - marks.told} if marks else {})
 
 
-def steps_in_turn(running: Any, stock: Stock, marks: Marks, requests: int, tokens: int) -> dict[str, list[list[float]]]:
+def steps_in_turn(
+    running: Any, stock: Stock, marks: Marks, requests: int, tokens: int, stream: bool
+) -> dict[str, list[list[float]]]:
     """Windows of steps in which all requests are answered and none ends, through the workbench and plain."""
     asked = Workload(prompts_of(requests), max_tokens=tokens, stop_at_end=False)
-    answers = running.generate(asked, stream=False)
+    answers = running.generate(asked, stream=stream)
 
     def through(steps: int) -> None:
         marks.until = marks.steps + steps
@@ -178,8 +181,8 @@ def main(name: str, model: str, sequences: str, budget: str, *settings: str) -> 
     print("ready", flush=True)
     for line in sys.stdin:
         way, requests, tokens = line.split()
-        if way == "steps":
-            document: object = in_turn(int(requests), int(tokens))
+        if way in ("steps", "streamed"):
+            document: object = in_turn(int(requests), int(tokens), way == "streamed")
         else:
             document = round_of(ways[way], int(requests), int(tokens), marks)
         print("found", json.dumps(document), flush=True)
