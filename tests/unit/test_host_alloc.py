@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from workbench.errors import MechanismError, UsageError
 from workbench.mechanisms import host_rounding, page_locking
-from workbench.mechanisms.host_alloc import PinnedPoolExact, allocate, device_view, why_not
+from workbench.mechanisms.host_alloc import PinnedPool, PinnedPoolExact, allocate, device_view, why_not
 from workbench.mechanisms.host_rounding import ARMS, PAGE, free_bytes, taken_bytes, why_not_locked
 from workbench.units import LARGEST
 
@@ -238,6 +238,12 @@ def test_the_unrounded_pool_needs_a_torch_that_has_it(monkeypatch: pytest.Monkey
     assert "torch rounds in any case before 2.13, this is 2.11.0+cu130" in str(PinnedPoolExact().why_not(1))
     monkeypatch.setattr(torch, "__version__", "2.13.0")
     assert PinnedPoolExact().why_not(1) is None
+
+
+def test_a_pool_that_was_told_not_to_round_is_not_called_the_one_that_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(PinnedPoolExact, "is_chosen", True)
+    with pytest.raises(UsageError, match=r"^torch's pool rounds no more where pinned-pool-exact was used"):
+        PinnedPool().tensor(1)
 
 
 def test_without_cuda_s_bindings_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

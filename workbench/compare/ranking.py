@@ -31,14 +31,13 @@ class Delta:
     @property
     def noise(self) -> int | None:
         """The most that runs of one way differ by among themselves; None: one run has nothing to differ from."""
-        if len(self.base) < 2 and len(self.other) < 2:
-            return None
-        return max(max(self.base) - min(self.base), max(self.other) - min(self.other))
+        found = noise(self.base, self.other)
+        return None if found is None else int(found)
 
     @property
     def is_noise(self) -> bool:
         """Whether repeats of the same way differ as much."""
-        return self.noise is not None and abs(self.difference) <= self.noise
+        return is_noise(self.base, self.other)
 
     def document(self) -> dict[str, Any]:
         """The difference as plain data."""
@@ -51,6 +50,19 @@ class Delta:
             "noise": self.noise,
             "is_noise": self.is_noise,
         }
+
+
+def noise(base: Sequence[float], other: Sequence[float]) -> float | None:
+    """Gives the most that repeats of one way differ by among themselves; None: there are none."""
+    if len(base) < 2 and len(other) < 2:
+        return None
+    return max(max(values) - min(values) for values in (base, other))
+
+
+def is_noise(base: Sequence[float], other: Sequence[float]) -> bool:
+    """Whether two ways differ by no more than repeats of one do."""
+    most = noise(base, other)
+    return most is not None and abs(median(other) - median(base)) <= most
 
 
 def ranked(base: Sequence[Run], other: Sequence[Run], tier: str, by: str = "owner") -> list[Delta]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 
+from workbench.compare.ranking import is_noise, noise
 from workbench.config import EngineConfig, Workload
 from workbench.engines import refuse
 from workbench.errors import UsageError, WorkbenchError, nearest
@@ -222,10 +223,4 @@ def named(name: str, studies: dict[str, Callable[[], Study]]) -> Study:
 def _spread(measures: list[Measure], others: list[Measure]) -> dict[str, Any]:
     values, theirs = [one.value for one in measures], [one.value for one in others]
     found = {"median": median(values), "least": min(values), "most": max(values), "unit": measures[0].unit}
-    return found | ({"is_noise": is_noise(theirs, values)} if theirs and len(values) + len(theirs) > 2 else {})
-
-
-def is_noise(base: Sequence[float], other: Sequence[float]) -> bool:
-    """Whether two variants differ by no more than repeats of one do."""
-    apart = abs(median(other) - median(base))
-    return apart <= max(max(values) - min(values) for values in (base, other))
+    return found | ({"is_noise": is_noise(theirs, values)} if theirs and noise(theirs, values) is not None else {})

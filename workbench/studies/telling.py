@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from statistics import median
 
-from workbench.compare.ranking import Delta, ranked, whole
+from workbench.compare.ranking import Delta, is_noise, ranked, whole
 from workbench.run.columns import equals
 from workbench.run.run import Run
-from workbench.studies.base import Outcome, is_noise
+from workbench.studies.base import Outcome
 from workbench.units import format_bytes
 
 MIB = 1 << 20
@@ -70,7 +70,7 @@ def between(values: Sequence[float], unit: str = "s") -> str:
 
 def apart(base: Sequence[float], other: Sequence[float]) -> str:
     """Gives by how much a time is another than a variant's, whose name is to follow."""
-    if len(base) + len(other) > 2 and is_noise(base, other):
+    if is_noise(base, other):
         return "within the noise of"
     difference = median(other) - median(base)
     return f"{duration(abs(difference))} {'more' if difference > 0 else 'less'} than"
