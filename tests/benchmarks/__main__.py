@@ -7,6 +7,7 @@ import sys
 import tempfile
 import time
 import traceback
+from contextlib import nullcontext
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -51,7 +52,8 @@ BENCHMARKS = {
 def main() -> int:
     """Run them, keep what each found, print the table."""
     chosen = _arguments()
-    with tempfile.TemporaryDirectory(prefix="workbench-benchmarks-") as folder:
+    temporary = tempfile.TemporaryDirectory(prefix="workbench-benchmarks-")
+    with nullcontext(chosen.runs) if chosen.runs else temporary as folder:
         rows, failed = run(chosen.names, Path(folder), chosen.quick, chosen.out)
     from tests.benchmarks.rows import show
 
@@ -93,6 +95,7 @@ def _arguments() -> argparse.Namespace:
         "--quick", action="store_true", help="a tenth of the work, to see that it works; nothing is kept"
     )
     parser.add_argument("--out", type=Path, default=ROOT / "data" / "benchmarks", help="where to keep what is found")
+    parser.add_argument("--runs", type=Path, help="where to keep the runs that it is found in, which else are removed")
     chosen = parser.parse_args()
     if wrong := set(chosen.names) - set(names):
         parser.error(f"for {host} there is no benchmark {', '.join(sorted(wrong))}: there are {', '.join(names)}")

@@ -6,8 +6,11 @@ Some of it: python3 tests/benchmarks/engines.py [--wrapper] [MODEL …]. With --
 from __future__ import annotations
 
 import json
+import os
 import random
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from itertools import cycle
 from pathlib import Path
 from statistics import median
 
@@ -30,27 +33,37 @@ Rounds = dict[str, list[dict[str, float]]]
 
 
 def measure(folder: Path, quick: bool, models: tuple[str, ...] = (), ways: tuple[str, ...] = tuple(WAYS)) -> list[Row]:
-    """The rows of every model and load."""
+    """The rows of every model and load; models have a GPU each, at the same time, where there are so many."""
     import torch
 
-    where, sequences, budget, loads, (rounds, turns), known = CUDA if torch.cuda.is_available() else CPU
+    gpus = [str(index) for index in range(torch.cuda.device_count())]
+    if gpus and (chosen := os.environ.get("CUDA_VISIBLE_DEVICES")):
+        gpus = chosen.split(",")
+    models = models or (CUDA if gpus else CPU)[-1]
+    with ThreadPoolExecutor(len(gpus) or 1) as pool:
+        found = pool.map(lambda model, gpu: _rows(model, gpu, quick, ways), models, cycle(gpus or [""]))
+        return [row for rows in found for row in rows]
+
+
+def _rows(model: str, gpu: str, quick: bool, ways: tuple[str, ...]) -> list[Row]:
+    where, sequences, budget, loads, (rounds, turns), _ = CUDA if gpu else CPU
     rounds, turns = (2, 2) if quick else (rounds, turns)
+    there = QUIETLY | ({"CUDA_VISIBLE_DEVICES": gpu} if gpu else {})
+    engines = {
+        name: OnDemand(program("speed.py", name, model, sequences, budget), "ready", **there)
+        for name in dict.fromkeys(WAYS[way] for way in ways)
+    }
     rows: list[Row] = []
-    for model in models or known:
-        engines = {
-            name: OnDemand(program("speed.py", name, model, sequences, budget), "ready", **QUIETLY)
-            for name in dict.fromkeys(WAYS[way] for way in ways)
-        }
-        for requests, tokens in loads:
-            what, load = f"{model}, {where}, {requests} x {tokens}", f"{requests} {tokens}"
-            found = _rounds(engines, load, rounds, ways)
-            pairs, streamed = (_pairs(engines["vllm"], f"{way} {load}", turns) for way in ("steps", "streamed"))
-            rows += [*_speeds(what, found), *_lost(what, requests * tokens, found, pairs)]
-            lost = (streamed[:, 0] / streamed[:, 1] - 1) * 100
-            name = f"taken by the wrapper to hand on every token as it comes, in steps, {what}"
-            rows.append(Row(name, float(np.median(lost)), "%", None, _interval(lost)))
-        for engine in engines.values():
-            engine.end()
+    for requests, tokens in loads:
+        what, load = f"{model}, {where}, {requests} x {tokens}", f"{requests} {tokens}"
+        found = _rounds(engines, load, rounds, ways)
+        pairs, streamed = (_pairs(engines["vllm"], f"{way} {load}", turns) for way in ("steps", "streamed"))
+        rows += [*_speeds(what, found), *_lost(what, requests * tokens, found, pairs)]
+        lost = (streamed[:, 0] / streamed[:, 1] - 1) * 100
+        name = f"taken by the wrapper to hand on every token as it comes, in steps, {what}"
+        rows.append(Row(name, float(np.median(lost)), "%", None, _interval(lost)))
+    for engine in engines.values():
+        engine.end()
     return rows
 
 

@@ -6,17 +6,12 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from tests.benchmarks.processes import PYTHON
 from tests.benchmarks.rows import Row, least_to_most
-from workbench.engines.host import Host
-from workbench.launch.programs import record_program
-from workbench.mechanisms.host_alloc import why_not
-from workbench.mechanisms.host_rounding import ARMS
 from workbench.run.store import Store
-from workbench.studies.pinned_memory import rows_of
+from workbench.studies.base import HERE, do
+from workbench.studies.pinned_memory import SIZES, rows_of, study
 
 MIB = 1 << 20
-SIZES = (MIB, 65 * MIB, 257 * MIB, 1025 * MIB)
 ROUNDS = 5
 BASE = "pinned-pool"
 EXACT = ("host-alloc", "host-register")
@@ -27,14 +22,10 @@ Rounds = dict[str, list[list[dict[str, Any]]]]  # by arm: of each round a row a 
 
 
 def measure(folder: Path, quick: bool) -> list[Row]:
-    """The rows of every arm that this host has."""
-    arms = [arm for arm in ARMS if not why_not(arm, Host.here().gpus)]
-    found: Rounds = {arm: [] for arm in arms}
-    for _ in range(2 if quick else ROUNDS):
-        for arm in arms:
-            command = [PYTHON, "-m", "workbench.studies.pinned_program", arm, *map(str, SIZES)]
-            found[arm].append(rows_of(record_program(command, store=Store(folder))))
-    return [row for place in range(len(SIZES)) for arm in arms for row in _rows(found, arm, place)]
+    """The rows of every arm that this host has: the study's own runs."""
+    outcomes = do(study(), 2 if quick else ROUNDS, Store(folder), lambda _: None).outcomes
+    found = {one.variant.name: [rows_of(run) for run in one.runs] for one in outcomes if one.runs and one.where == HERE}
+    return [row for place in range(len(SIZES)) for arm in found for row in _rows(found, arm, place)]
 
 
 def _rows(found: Rounds, arm: str, place: int) -> list[Row]:
