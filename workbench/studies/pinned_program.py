@@ -19,7 +19,8 @@ from workbench.recorder.recorder import current
 if TYPE_CHECKING:
     import torch
 
-COPIES = 5
+WARM_UP = 1 << 20  # bytes
+COPIES = (5, 50)  # least and most
 MOST_COPIED = 1 << 30  # bytes; more tells nothing more
 
 
@@ -27,9 +28,10 @@ def main(arm: str, sizes: list[int]) -> None:
     """Have and give back each size in turn."""
     import torch
 
+    allocate(arm, WARM_UP).free()  # what an arm needs loaded is not measured, nor what CUDA needs at first
     if torch.cuda.is_available():
-        torch.empty(1, device="cuda")  # the context is not what is measured
-    allocate(arm, 1).free()  # nor is what an arm needs loaded
+        torch.empty(1, device="cuda")
+        torch._C._host_emptyCache()  # torch's pool begins with nothing, as the others do
     current().facts(NOTE, {"arm": arm, "asked": sizes})
     current().facts("measured", {"rows": [_measured(arm, size) for size in sizes]})
 
@@ -57,9 +59,11 @@ def _bandwidth(host: torch.Tensor) -> dict[str, float]:
     import torch
 
     device = torch.empty_like(host, device="cuda")
+    least, most = COPIES
+    copies = max(least, min(most, MOST_COPIED // len(host)))
     found = {}
     for name, source, target in (("to_device", host, device), ("to_host", device, host)):
-        times = [_seconds(source, target) for _ in range(COPIES + 1)][1:]
+        times = [_seconds(source, target) for _ in range(copies + 1)][1:]
         found[f"{name}_per_s"] = len(host) / median(times)
     return found
 
