@@ -1,4 +1,7 @@
-"""The kernels for the CPU, in C with OpenMP: float32 and bfloat16. Their twins are those of the Triton kernels."""
+"""The kernels for the CPU, in C with OpenMP: float32 and bfloat16. Their twins are those of the Triton kernels.
+
+`linear` is for bfloat16 alone, and for processors with tiles (AMX); its twin is torch's.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +16,12 @@ from .layout import BLOCK_SIZE, require_contiguous
 
 KINDS = {torch.float32: 0, torch.bfloat16: 1}
 LARGEST_HEAD = 512
+LEAST_SIDE = 32  # of a matrix that `linear` serves
+MOST_ROWS, MOST_NUMBERS = 128, 1 << 18  # of x: with more rows torch is faster, and a thread's stack holds a copy
 
 _POINTER, _INT, _FLOAT, _KIND = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float, ctypes.c_int
 _ARGUMENTS = {
+    "wb_cpu_linear": [_POINTER] * 4 + [_INT] * 3,
     "wb_cpu_norm": [_POINTER] * 3 + [_INT] * 2 + [_FLOAT, _KIND],
     "wb_cpu_gate": [_POINTER] * 2 + [_INT] * 2 + [_KIND],
     "wb_cpu_rotate_and_store": [_POINTER] * 8 + [_INT] * 4 + [_FLOAT, _KIND],
@@ -35,14 +41,42 @@ def library() -> ctypes.CDLL | None:
     except OSError:
         return None
     for name, arguments in _ARGUMENTS.items():
-        function = getattr(loaded, name)
-        function.argtypes, function.restype = arguments, None
+        if function := getattr(loaded, name, None):  # not every compiler knows tiles
+            function.argtypes, function.restype = arguments, None
     return loaded
+
+
+@cache
+def has_tiles() -> bool:
+    """Whether `linear` is there for this processor."""
+    loaded = library()
+    return loaded is not None and bool(loaded.wb_cpu_has_tiles())
+
+
+def serves_linear(matrix: Tensor) -> bool:
+    """Whether `linear` is there for a matrix."""
+    return matrix.dtype == torch.bfloat16 and min(matrix.shape) >= LEAST_SIDE and has_tiles()
+
+
+def is_few(x: Tensor) -> bool:
+    """Whether x has as few rows as `linear` is for."""
+    return 0 < len(x) <= MOST_ROWS and x.numel() <= MOST_NUMBERS
 
 
 def serves(dtype: torch.dtype, head_size: int) -> bool:
     """Whether the kernels are there for a model of this kind."""
     return dtype in KINDS and head_size <= LARGEST_HEAD and library() is not None
+
+
+def linear(x: Tensor, matrix: Tensor, plus: Tensor | None = None, out: Tensor | None = None) -> Tensor:
+    """Gives x [T, I] @ matrix [O, I].T, and adds plus [T, O]."""
+    out = x.new_empty(len(x), len(matrix)) if out is None else out
+    given = {"x": x, "matrix": matrix, "out": out} | ({} if plus is None else {"plus": plus})
+    require_contiguous(**given)
+    _library().wb_cpu_linear(
+        x.data_ptr(), matrix.data_ptr(), _address(plus), out.data_ptr(), *x.shape, len(matrix)
+    )  # fmt: skip
+    return out
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:

@@ -1,4 +1,4 @@
-"""The operations of the model on the CPU, in plain torch; matrices are packed the way oneDNN reads them fastest."""
+"""The operations of the model on the CPU, in plain torch; matrices in the form that is read fastest."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from workbench.engines.reference.batch import Batch
 from workbench.engines.reference.blocks import BLOCK_SIZE
 from workbench.engines.reference.model import Linear, Turns
 from workbench.engines.reference.weights import Layer
+from workbench.kernels import on_cpu
 
 
 @dataclass(frozen=True)
@@ -139,6 +140,8 @@ def attend_prompt(queries: torch.Tensor, cache: torch.Tensor, prompt: Prompt) ->
 
 def prepared(matrix: torch.Tensor) -> Linear:
     """Gives a matrix in the form that is multiplied with fastest here."""
+    if on_cpu.serves_linear(matrix):
+        return TiledLinear(matrix)
     has_onednn = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
     return PackedLinear(matrix) if has_onednn else PlainLinear(matrix)
 
@@ -149,9 +152,23 @@ class PlainLinear:
     def __init__(self, matrix: torch.Tensor) -> None:
         self._matrix = matrix
 
-    def __call__(self, x: torch.Tensor, plus: torch.Tensor | None = None) -> torch.Tensor:
-        product = F.linear(x, self._matrix)
+    def __call__(
+        self, x: torch.Tensor, plus: torch.Tensor | None = None, out: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        product = torch.mm(x, self._matrix.t(), out=out)
         return product if plus is None else product.add_(plus)
+
+
+class TiledLinear(PlainLinear):
+    """A matrix as it is, which the processor's tiles read for a few rows at the speed of the memory."""
+
+    def __call__(
+        self, x: torch.Tensor, plus: torch.Tensor | None = None, out: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        if not on_cpu.is_few(x):
+            return super().__call__(x, plus, out)
+        product: torch.Tensor = on_cpu.linear(x, self._matrix, plus, out)
+        return product
 
 
 class PackedLinear:
@@ -161,9 +178,11 @@ class PackedLinear:
         self._packed = torch.ops.mkldnn._reorder_linear_weight(matrix.contiguous())
         self._call = torch.ops.mkldnn._linear_pointwise
 
-    def __call__(self, x: torch.Tensor, plus: torch.Tensor | None = None) -> torch.Tensor:
+    def __call__(
+        self, x: torch.Tensor, plus: torch.Tensor | None = None, out: torch.Tensor | None = None
+    ) -> torch.Tensor:
         if plus is None:
             product: torch.Tensor = self._call(x, self._packed, None, "none", [], "")
         else:
             product = self._call.binary(x, plus, self._packed, None, "add")
-        return product
+        return product if out is None else out.copy_(product)

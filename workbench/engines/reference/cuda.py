@@ -9,7 +9,6 @@ import numpy as np
 import torch
 
 from workbench.engines.reference.batch import Batch
-from workbench.engines.reference.cpu import PlainLinear
 from workbench.engines.reference.model import Linear, Turns
 from workbench.engines.reference.weights import Layer
 from workbench.kernels.gate import silu_and_multiply
@@ -103,8 +102,15 @@ class CudaOps:
         return found.view(len(queries), -1)
 
 
-class CudaLinear(PlainLinear):
+class CudaLinear:
     """A matrix for cuBLAS, which adds in the same pass."""
 
-    def __call__(self, x: torch.Tensor, plus: torch.Tensor | None = None) -> torch.Tensor:
-        return super().__call__(x) if plus is None else torch.addmm(plus, x, self._matrix.t())
+    def __init__(self, matrix: torch.Tensor) -> None:
+        self._matrix = matrix.t()
+
+    def __call__(
+        self, x: torch.Tensor, plus: torch.Tensor | None = None, out: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        if plus is None:
+            return torch.mm(x, self._matrix, out=out)
+        return torch.addmm(plus, x, self._matrix, out=out)

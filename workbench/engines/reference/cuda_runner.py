@@ -15,7 +15,7 @@ from workbench.engines.reference.blocks import BLOCK_SIZE
 from workbench.engines.reference.cuda import CudaInputs, CudaOps
 from workbench.engines.reference.kv_budget import count_blocks
 from workbench.engines.reference.model import Model
-from workbench.engines.reference.replay import Capturing, Replays, StepInputs
+from workbench.engines.reference.replay import Capturing, Replays, StepInputs, sizes_up_to
 from workbench.engines.reference.runner import dtype_of, new_caches
 from workbench.engines.reference.shape import Shape
 from workbench.recorder.probe import Probe
@@ -41,7 +41,8 @@ class CudaRunner:
             self._model: Model[CudaInputs] = Model(shape, loaded, self._ops, max_length)
         del loaded
         with probe.phase("profile"):
-            room = self._activation_bytes(max_tokens, max_length) + GRAPHS_ROOM
+            logits_bytes = config.limits.max_sequences * shape.vocabulary * self._dtype.itemsize
+            room = self._activation_bytes(max_tokens, max_length) + GRAPHS_ROOM + logits_bytes
         with probe.phase("kv_cache"), probe.tag("kv_cache"):
             token_bytes = shape.kv_bytes(self._dtype.itemsize)
             self.blocks = count_blocks(config.limits, max_length, token_bytes, self._device, room)
@@ -72,7 +73,9 @@ class CudaRunner:
 
     @torch.inference_mode()
     def _captured(self, kind: str, seats: int) -> Replays:
-        capturing = Capturing(self._model, self._ops, self._caches, self._inputs)
+        logits = torch.empty(seats, self._shape.vocabulary, dtype=self._dtype, device=self._device)
+        capturing = Capturing(self._model, self._ops, self._caches, self._inputs, logits)
+        capturing.warm_up(sizes_up_to(seats))
         return Replays(capturing.whole if kind == "full" else capturing.pieces, seats, self._inputs)
 
     @torch.inference_mode()

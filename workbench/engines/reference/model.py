@@ -22,8 +22,10 @@ from workbench.engines.reference.weights import Layer, Weights
 class Linear(Protocol):
     """A matrix that is ready to be multiplied with."""
 
-    def __call__(self, x: torch.Tensor, plus: torch.Tensor | None = None) -> torch.Tensor:
-        """Gives x @ matrix.T, and adds `plus`."""
+    def __call__(
+        self, x: torch.Tensor, plus: torch.Tensor | None = None, out: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Gives x @ matrix.T, and adds `plus`; in `out`, where that is given."""
 
 
 Inputs = TypeVar("Inputs", contravariant=True)
@@ -106,9 +108,9 @@ class Model(Generic[Inputs]):
         """Gives what comes after the last attention."""
         return self._rest(self.shape.layers - 1, x, attended)
 
-    def logits(self, x: torch.Tensor) -> torch.Tensor:
-        """Gives what the model says comes next: [T, H] -> [T, V]."""
-        return self._head(self.ops.norm(x, self._norm, self.shape.eps))
+    def logits(self, x: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor:
+        """Gives what the model says comes next: [T, H] -> [T, V]; in `out`, where that is given."""
+        return self._head(self.ops.norm(x, self._norm, self.shape.eps), out=out)
 
     def _queries(self, index: int, x: torch.Tensor, inputs: Inputs, caches: torch.Tensor) -> torch.Tensor:
         layer = self._layers[index]

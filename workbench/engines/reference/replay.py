@@ -78,27 +78,33 @@ class Replay(Protocol):
 
 
 class Capturing:
-    """Captures steps of a model; the memory of all graphs comes from one pool, and they are captured on one stream.
+    """Captures steps of a model, all with one pool of memory, one stream, and one place for logits.
 
     cuBLAS keeps 32 MiB for every stream that it was ever used on.
     """
 
-    def __init__(self, model: Model[CudaInputs], ops: CudaOps, caches: torch.Tensor, inputs: StepInputs) -> None:
+    def __init__(
+        self, model: Model[CudaInputs], ops: CudaOps, caches: torch.Tensor, inputs: StepInputs, logits: torch.Tensor
+    ) -> None:
         self._model = model
         self._ops = ops
         self._caches = caches
         self._inputs = inputs
+        self._logits = logits
         self._pool = torch.cuda.graph_pool_handle()
         self._stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
 
+    def warm_up(self, sizes: list[int]) -> None:
+        """Runs steps of all sizes before any is captured: what they take meanwhile would lie beside the pool."""
+        self._stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(self._stream):
+            for size in sizes * WARM_UPS:
+                self._step(size)
+        torch.cuda.current_stream().wait_stream(self._stream)
+
     def whole(self, size: int) -> Replay:
         """Gives a step as one graph."""
-
-        def step() -> torch.Tensor:
-            tokens, inputs = self._inputs.read(size)
-            return self._model.logits(self._model.forward(tokens, inputs, self._caches))
-
-        graph, logits = self._capture(step)
+        graph, logits = self._capture(lambda: self._step(size))
 
         def replay() -> torch.Tensor:
             graph.replay()
@@ -129,7 +135,7 @@ class Capturing:
             between.append(queries)
             x, queries = add(lambda i=index, x=x: model.between(i, x, flat, inputs, caches))  # type: ignore[misc]
         between.append(queries)
-        (logits,) = add(lambda x=x: (model.logits(model.finish(x, flat)),))  # type: ignore[misc]
+        (logits,) = add(lambda x=x: (model.logits(model.finish(x, flat), out=self._logits[:size]),))  # type: ignore[misc]
 
         def replay() -> torch.Tensor:
             for index in range(layers):
@@ -141,12 +147,12 @@ class Capturing:
         replay()  # compiles what attends
         return replay
 
+    def _step(self, size: int) -> torch.Tensor:
+        tokens, inputs = self._inputs.read(size)
+        x = self._model.forward(tokens, inputs, self._caches)
+        return self._model.logits(x, out=self._logits[:size])
+
     def _capture(self, step: Callable[[], T]) -> tuple[torch.cuda.CUDAGraph, T]:
-        self._stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(self._stream):
-            for _ in range(WARM_UPS):
-                step()
-        torch.cuda.current_stream().wait_stream(self._stream)
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, pool=self._pool, stream=self._stream):
             outputs = step()

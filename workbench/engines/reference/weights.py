@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,14 @@ from workbench.errors import EngineError
 
 SEED = 0  # of random weights
 SPREAD = 0.02  # their standard deviation
+ALIGNED = 256  # bytes; every weight begins at a multiple, as cuBLAS likes it
+MOST = 1 << 50  # weights
 
-Get = Callable[[str, tuple[int, ...]], torch.Tensor]
-"""Gives a weight by its name in the checkpoint, of the shape that it must have."""
+Size = tuple[int, ...]
+Place = Callable[[Size], torch.Tensor]
+"""Gives room for a weight."""
+Fill = Callable[[str, torch.Tensor], None]
+"""Writes the weight of a name in the checkpoint into its room."""
 
 
 @dataclass
@@ -52,69 +58,104 @@ def load(folder: Path, shape: Shape, dtype: torch.dtype, device: torch.device) -
     if not files:
         if has_weights(folder):
             raise EngineError(f"{folder} has weights, but none as safetensors, which is all that this engine reads")
-        return _collect(shape, _random(dtype, device))
+        return _collect(shape, _place(shape, dtype, device), _random(device))
     with ExitStack() as stack:
         try:
-            opened = [stack.enter_context(safe_open(file, "pt", device=str(device))) for file in files]
-            return _collect(shape, _stored(opened, folder, dtype))
+            opened = [stack.enter_context(safe_open(file, "pt")) for file in files]
+            return _collect(shape, _place(shape, dtype, device), _stored(opened, folder))
         except (SafetensorError, OSError) as error:
             raise EngineError(f"the weights in {folder} can not be read: {error}") from None
 
 
-def _stored(files: list[Any], folder: Path, dtype: torch.dtype) -> Get:
+class OnePiece:
+    """Room for all weights side by side in one piece of memory."""
+
+    def __init__(self, memory: torch.Tensor) -> None:
+        self._memory = memory
+        self.taken = 0  # numbers
+
+    def __call__(self, size: Size) -> torch.Tensor:
+        start, count = self.taken, prod(size)
+        step = ALIGNED // self._memory.itemsize
+        self.taken += -(-count // step) * step
+        return self._memory[start : start + count].view(size)
+
+
+def _place(shape: Shape, dtype: torch.dtype, device: torch.device) -> Place:
+    """On a GPU torch's allocator would leave room unused beside every few weights, so there they lie in one piece.
+
+    On a CPU each has its own, since a matrix may be given back once it is packed.
+    """
+    if device.type == "cpu":
+        return lambda size: torch.empty(size, dtype=dtype)
+    counted = OnePiece(torch.empty(MOST, dtype=dtype, device="meta"))
+    _collect(shape, counted, lambda *_: None)
+    return OnePiece(torch.empty(counted.taken, dtype=dtype, device=device))
+
+
+def _stored(files: list[Any], folder: Path) -> Fill:
     where = {name: file for file in files for name in file.keys()}  # noqa: SIM118 - it is no mapping
 
-    def get(name: str, size: tuple[int, ...]) -> torch.Tensor:
+    def fill(name: str, room: torch.Tensor) -> None:
         if name not in where:
             raise EngineError(f"{folder} has no weight {name!r}: a file of it is missing, or it is another model")
         weight: torch.Tensor = where[name].get_tensor(name)
-        if tuple(weight.shape) != size:
-            raise EngineError(
-                f"{folder}: weight {name!r} is {tuple(weight.shape)}, but its config.json asks for {size}"
-            )
-        return weight.to(dtype, copy=weight.device.type == "cpu")  # else one weight keeps the whole file in memory
+        if weight.shape != room.shape:
+            found, asked = tuple(weight.shape), tuple(room.shape)
+            raise EngineError(f"{folder}: weight {name!r} is {found}, but its config.json asks for {asked}")
+        room.copy_(weight)
 
-    return get
+    return fill
 
 
-def _random(dtype: torch.dtype, device: torch.device) -> Get:
+def _random(device: torch.device) -> Fill:
     random = torch.Generator(device).manual_seed(SEED)
 
-    def get(name: str, size: tuple[int, ...]) -> torch.Tensor:
+    def fill(name: str, room: torch.Tensor) -> None:
         if name.endswith("norm.weight"):
-            return torch.ones(size, dtype=dtype, device=device)
-        return torch.randn(size, dtype=dtype, device=device, generator=random) * SPREAD
+            room.fill_(1)
+        else:
+            room.normal_(std=SPREAD, generator=random)
 
-    return get
+    return fill
 
 
-def _collect(shape: Shape, get: Get) -> Weights:
-    embedding = get("model.embed_tokens.weight", (shape.vocabulary, shape.hidden))
+def _collect(shape: Shape, place: Place, fill: Fill) -> Weights:
+    def weight(name: str, *size: int) -> torch.Tensor:
+        room = place(size)
+        fill(f"{name}.weight", room)
+        return room
+
+    embedding = weight("model.embed_tokens", shape.vocabulary, shape.hidden)
     return Weights(
         embedding=embedding,
-        layers=[_layer(f"model.layers.{index}.", shape, get) for index in range(shape.layers)],
-        norm=get("model.norm.weight", (shape.hidden,)),
-        head=embedding if shape.is_tied else get("lm_head.weight", (shape.vocabulary, shape.hidden)),
+        layers=[_layer(f"model.layers.{index}.", shape, place, fill) for index in range(shape.layers)],
+        norm=weight("model.norm", shape.hidden),
+        head=embedding if shape.is_tied else weight("lm_head", shape.vocabulary, shape.hidden),
     )
 
 
-def _layer(prefix: str, shape: Shape, get: Get) -> Layer:
+def _layer(prefix: str, shape: Shape, place: Place, fill: Fill) -> Layer:
     queries, keys = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
     hidden, inner = shape.hidden, shape.intermediate
 
-    def matrix(*parts: tuple[str, int]) -> torch.Tensor:
-        return torch.cat([get(f"{prefix}{name}_proj.weight", (rows, hidden)) for name, rows in parts])
+    def weight(name: str, *size: int) -> torch.Tensor:
+        return matrix((name, size[0]), others=size[1:])
 
-    def head_norm(name: str) -> torch.Tensor | None:
-        return get(f"{prefix}self_attn.{name}_norm.weight", (shape.head_dim,)) if shape.has_qk_norm else None
+    def matrix(*parts: tuple[str, int], others: Size = (hidden,)) -> torch.Tensor:
+        rows = [count for _, count in parts]
+        whole = place((sum(rows), *others))
+        for (name, _), part in zip(parts, torch.split(whole, rows), strict=True):
+            fill(f"{prefix}{name}.weight", part)
+        return whole
 
     return Layer(
-        norm=get(f"{prefix}input_layernorm.weight", (hidden,)),
-        qkv=matrix(("self_attn.q", queries), ("self_attn.k", keys), ("self_attn.v", keys)),
-        q_norm=head_norm("q"),
-        k_norm=head_norm("k"),
-        out=get(f"{prefix}self_attn.o_proj.weight", (hidden, queries)),
-        mlp_norm=get(f"{prefix}post_attention_layernorm.weight", (hidden,)),
-        gate_up=matrix(("mlp.gate", inner), ("mlp.up", inner)),
-        down=get(f"{prefix}mlp.down_proj.weight", (hidden, inner)),
+        norm=weight("input_layernorm", hidden),
+        qkv=matrix(("self_attn.q_proj", queries), ("self_attn.k_proj", keys), ("self_attn.v_proj", keys)),
+        q_norm=weight("self_attn.q_norm", shape.head_dim) if shape.has_qk_norm else None,
+        k_norm=weight("self_attn.k_norm", shape.head_dim) if shape.has_qk_norm else None,
+        out=weight("self_attn.o_proj", hidden, queries),
+        mlp_norm=weight("post_attention_layernorm", hidden),
+        gate_up=matrix(("mlp.gate_proj", inner), ("mlp.up_proj", inner)),
+        down=weight("mlp.down_proj", hidden, inner),
     )

@@ -1,0 +1,88 @@
+"""Matrices on the CPU by every way there is: the numbers of float32, whatever the shape, and nothing beyond the end."""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+
+import pytest
+import torch
+from torch.nn import functional as F  # noqa: N812
+from torch.testing import assert_close
+from workbench.kernels import on_cpu
+
+from workbench.engines.reference.cpu import PackedLinear, PlainLinear, TiledLinear, prepared
+
+PAGE = mmap.PAGESIZE
+WAYS = [PlainLinear, PackedLinear, TiledLinear]
+SIDES = [(32, 32), (33, 33), (47, 63), (960, 576), (577, 101), (80, 1536)]  # outputs, numbers of a row
+ROWS = [*range(1, 20), 31, 32, 33, 48, 49, 64, 65, 128]
+
+needs_tiles = pytest.mark.skipif(not on_cpu.has_tiles(), reason="this processor has no tiles (AMX)")
+
+
+def close(found: torch.Tensor, x: torch.Tensor, matrix: torch.Tensor, plus: torch.Tensor | None) -> None:
+    wanted = F.linear(x.float(), matrix.float())
+    wanted = wanted if plus is None else wanted + plus.float()
+    assert_close(found.float(), wanted, rtol=8e-3, atol=4e-3 * float(wanted.abs().max()))
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("rows", [1, 16, 129])
+@pytest.mark.parametrize("has_plus", [False, True])
+def test_every_way_gives_the_same(way: type, rows: int, has_plus: bool) -> None:
+    if way is TiledLinear and not on_cpu.has_tiles():
+        pytest.skip("this processor has no tiles (AMX)")
+    x, matrix = torch.randn(rows, 96).bfloat16(), torch.randn(100, 96).bfloat16()
+    plus = torch.randn(rows, 100).bfloat16() if has_plus else None
+    linear, out = way(matrix), torch.full((rows, 100), torch.nan).bfloat16()
+    close(linear(x, plus), x, matrix, plus)
+    assert linear(x, plus, out) is out
+    close(out, x, matrix, plus)
+
+
+def test_matrices_that_tiles_do_not_serve_are_packed() -> None:
+    for matrix in (torch.ones(64, 64), torch.ones(31, 64).bfloat16(), torch.ones(64, 31).bfloat16()):
+        assert not on_cpu.serves_linear(matrix)
+        assert isinstance(prepared(matrix), PackedLinear)
+
+
+@needs_tiles
+def test_no_copy_is_made_of_a_matrix_that_tiles_serve() -> None:
+    assert isinstance(prepared(torch.ones(64, 64).bfloat16()), TiledLinear)
+
+
+def before_the_end(numbers: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The same numbers, after which comes a page that must not be touched; and all that lies before that page."""
+    pages = -(-numbers.nbytes // PAGE) + 1
+    memory = mmap.mmap(-1, (pages + 1) * PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    whole = torch.frombuffer(memory, dtype=numbers.dtype)[: pages * PAGE // numbers.itemsize]
+    assert ctypes.CDLL(None).mprotect(ctypes.c_void_p(whole.data_ptr() + whole.nbytes), PAGE, 0) == 0
+    last = whole[len(whole) - numbers.numel() :].view(numbers.shape)
+    return last.copy_(numbers), whole
+
+
+@needs_tiles
+@pytest.mark.parametrize("threads", [1, 2, 5])
+@pytest.mark.parametrize("sides", SIDES, ids=str)
+def test_tiles_stay_within_their_memory(sides: tuple[int, int], threads: int) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    outputs, size = sides
+    matrix, _ = before_the_end(torch.randn(sides).bfloat16())
+    for rows in ROWS:
+        x, _ = before_the_end(torch.randn(rows, size).bfloat16())
+        plus, _ = before_the_end(torch.randn(rows, outputs).bfloat16())
+        out, whole = before_the_end(torch.zeros(rows, outputs).bfloat16())
+        ahead = whole[: len(whole) - out.numel()].fill_(7)
+        for each in (None, plus):
+            close(on_cpu.linear(x, matrix, each, out), x, matrix, each)
+            assert bool((ahead == 7).all())
+    torch.set_num_threads(before)
+
+
+@needs_tiles
+def test_gaps_are_refused() -> None:
+    gaps, matrix = torch.ones(2, 128).bfloat16()[:, ::2], torch.ones(64, 64).bfloat16()
+    with pytest.raises(ValueError, match=r"x of shape .* is not contiguous"):
+        on_cpu.linear(gaps, matrix)
