@@ -62,24 +62,22 @@ def test_gpu_events_are_told_beside_the_call_and_blocks_beside_torchs_history(mo
 
 
 def test_arms_of_host_memory_are_held_to_the_pool_and_to_the_fastest() -> None:
-    def round_of(taken: int, allocate: float, speed: float) -> list[dict[str, float]]:
-        return [
-            {
-                "taken": size + taken,
-                "allocate_s": allocate,
-                "free_s": 0.1,
-                "to_device_per_s": speed,
-                "to_host_per_s": 1.0,
-            }
-            for size in host_alloc.SIZES
-        ]
+    def round_of(taken: int, allocate: float) -> list[dict[str, float]]:
+        return [{"taken": size + taken, "allocate_s": allocate, "free_s": 0.1} for size in host_alloc.SIZES]
 
-    found = {"pinned-pool": [round_of(1 << 20, 0.2, 50e9)], "host-alloc": [round_of(4096, 0.1, 48e9)]}
-    beyond, allocate, _, to_device, to_host = host_alloc._rows(found, "host-alloc", 0)
-    assert [row.held for row in (beyond, allocate, to_device, to_host)] == [True, True, False, True]
-    assert (allocate.anchor, allocate.ratio) == ("pinned-pool", 0.5)
+    runs = {"pinned-pool": [round_of(1 << 20, 0.2)], "host-alloc": [round_of(4096, 0.1)]}
+    beyond, allocate, _ = host_alloc._memory(runs, "host-alloc", 0)
+    assert (beyond.held, allocate.held, allocate.anchor, allocate.ratio) == (True, True, "pinned-pool", 0.5)
+    assert [row.held for row in host_alloc._memory(runs, "pinned-pool", 0)] == [None] * 3
+    copies = {
+        "pinned-pool": {"to_device_per_s": [49e9, 50e9, 51e9], "to_host_per_s": [1.0]},
+        "host-alloc": {"to_device_per_s": [48e9, 48e9, 52e9], "to_host_per_s": [1.0]},
+    }
+    to_device, to_host = host_alloc._copies(copies, "host-alloc", 1 << 20)
+    assert (to_device.held, to_host.held) == (False, True)
     assert to_device.ratio == pytest.approx(50 / 48)
-    assert [row.held for row in host_alloc._rows(found, "pinned-pool", 0)] == [None] * 5
+    assert [row.held for row in host_alloc._copies(copies, "pinned-pool", 1 << 20)] == [None] * 2
+    assert host_alloc._copies(copies, "pinned-pool-exact", 1 << 20) == []  # it is for a whole process
 
 
 class Vllm:

@@ -58,17 +58,22 @@ def _bandwidth(host: torch.Tensor) -> dict[str, float]:
     """Bytes a second each way, the median of some copies; the first one of each way is not counted."""
     import torch
 
-    device = torch.empty_like(host, device="cuda")
     least, most = COPIES
     copies = max(least, min(most, MOST_COPIED // len(host)))
     found = {}
-    for name, source, target in (("to_device", host, device), ("to_host", device, host)):
-        times = [_seconds(source, target) for _ in range(copies + 1)][1:]
-        found[f"{name}_per_s"] = len(host) / median(times)
+    for name, way in ways(host, torch.empty_like(host, device="cuda")).items():
+        times = [seconds_of_copy(*way) for _ in range(copies + 1)][1:]
+        found[name] = len(host) / median(times)
     return found
 
 
-def _seconds(source: torch.Tensor, target: torch.Tensor) -> float:
+def ways(host: torch.Tensor, device: torch.Tensor) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+    """Gives source and target of each way, by the name of its number."""
+    return {"to_device_per_s": (host, device), "to_host_per_s": (device, host)}
+
+
+def seconds_of_copy(source: torch.Tensor, target: torch.Tensor) -> float:
+    """Gives how long one copy takes by the device's own clock."""
     import torch
 
     start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
