@@ -4,6 +4,7 @@
 #include <elf.h>
 #include <link.h>
 #include <string.h>
+#include <sys/uio.h>
 #include <unistd.h>
 #include <unwind.h>
 
@@ -12,7 +13,7 @@
 /* Libraries that only pass a request on. */
 static const char *const passing_on[] = {"libstdc++.so", "libc++.so", "libc++abi.so"};
 static const char *const runtime[] = {"libcudart.so", "libcuda.so"};
-static const uintptr_t LONGEST_CALL = 6; /* bytes */
+static const uintptr_t LONGEST_CALL = 6, LEAST_PAGE = 4096; /* bytes */
 
 static const char *file_name(const char *path) {
     const char *slash = strrchr(path, '/');
@@ -72,14 +73,27 @@ static bool follows_call(const uint8_t *code) {
 #endif
 }
 
+static bool is_there(const void *address) {
+    char byte;
+    struct iovec here = {&byte, 1}, there = {(void *)address, 1};
+    return process_vm_readv(getpid(), &here, 1, &there, 1, 0) == 1;
+}
+
+/* So many words further, or where the stack ends before: that of a fiber may, and nothing lies behind it. */
+static void *const *words_on(void *const *word, size_t count) {
+    uintptr_t next = ((uintptr_t)word | (LEAST_PAGE - 1)) + 1;
+    bool all = (uintptr_t)(word + count) <= next || is_there((const void *)next);
+    return all ? word + count : (void *const *)next;
+}
+
 /* The name of the library that called the one that passes on: that of the next return address up the stack. The frames
  * between are those of operator new, a few words each, so the search is short. */
 static const char *caller_above(const void *code, void *const *frame, struct dl_find_object *found) {
     struct dl_find_object self;
-    void *const *word = frame, *const *end = frame + 64;
+    void *const *word = frame, *const *last = words_on(frame, 64 + 48);
     if (_dl_find_object((void *)caller_above, &self)) return NULL;
-    while (word < end && *word != code) word++;
-    for (end = word + 48; word < end; word++) {
+    while (word < last && word < frame + 64 && *word != code) word++;
+    for (void *const *end = word + 48; word < last && word < end; word++) {
         const char *name = library(*word, found);
         if (!name || passes_on(name) || found->dlfo_map_start == self.dlfo_map_start) continue;
         if (is_after_code(found, (uintptr_t)*word) && follows_call(*word)) return name;

@@ -12,6 +12,7 @@ import pytest
 from tests.benchmarks import __main__ as benchmarks
 from tests.benchmarks import gpu_hooks, gpu_overhead, host_alloc, streams
 from tests.benchmarks.rows import Row
+from workbench.studies.pinned_memory import SIZES
 
 
 @pytest.mark.parametrize("name", benchmarks.BENCHMARKS)
@@ -63,7 +64,7 @@ def test_gpu_events_are_told_beside_the_call_and_blocks_beside_torchs_history(mo
 
 def test_arms_of_host_memory_are_held_to_the_pool_and_to_the_fastest() -> None:
     def round_of(taken: int, allocate: float) -> list[dict[str, float]]:
-        return [{"taken": size + taken, "allocate_s": allocate, "free_s": 0.1} for size in host_alloc.SIZES]
+        return [{"taken": size + taken, "allocate_s": allocate, "free_s": 0.1} for size in SIZES]
 
     runs = {"pinned-pool": [round_of(1 << 20, 0.2)], "host-alloc": [round_of(4096, 0.1)]}
     beyond, allocate, _ = host_alloc._memory(runs, "host-alloc", 0)

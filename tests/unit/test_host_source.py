@@ -49,6 +49,13 @@ def test_nothing_below_the_threshold_is_recorded(tmp_path: Path) -> None:
     assert lines([event for event in allocs if event.owner == "family"]) == large
 
 
+def test_a_stack_that_ends_soon_is_not_read_beyond(tmp_path: Path) -> None:
+    run([built("fiber", tmp_path)], tmp_path / "spool")
+    [process] = read(tmp_path / "spool")
+    [event] = [event for event in process.events if event.asked == 345678]
+    assert event.owner == "libstdc++.so.6"  # nobody called it
+
+
 def test_mappings_say_their_kind(tmp_path: Path) -> None:
     script = """
 import mmap, tempfile

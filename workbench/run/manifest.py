@@ -10,6 +10,7 @@ import re
 import secrets
 import stat
 import time
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import UnionType
@@ -72,8 +73,10 @@ class Manifest:
 
     @property
     def machine(self) -> str:
-        """Where and when the run was made, such as `NVIDIA H200, 2026-11-21`."""
-        device = ", ".join(gpu["name"] for gpu in self.gpus) or f"{self.host.get('cores')} cores, no GPU"
+        """Where and when the run was made, such as `2 NVIDIA H200, 2026-11-27`."""
+        counts = Counter(gpu["name"] for gpu in self.gpus)
+        names = (name if count == 1 else f"{count} {name}" for name, count in counts.items())
+        device = ", ".join(names) or f"{self.host.get('cores')} cores, no GPU"
         return f"{device}, {self.started[:10]}"
 
     @classmethod
