@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tests.benchmarks.programs.speed import prompts_of
 from tests.benchmarks.rows import Row
+from workbench.recorder.book import BEFORE
 
 CPU = ("pageable", 16, "64MiB", 64)
 CUDA = ("gpu", 64, "4GiB", 128)  # tier, requests, budget, tokens
@@ -39,7 +40,7 @@ def _recorded(
     asked = Workload(prompts_of(requests), max_tokens=tokens, stop_at_end=False)
     run = generate(config, asked, name=f"{MODEL}-{engine}", store=Store(folder)).run
     ledger = run.ledger(tier) if tier == "pageable" else run.ledger(tier, run.timeline(tier).peak.time_ns)
-    return {(entry.owner, entry.tag): entry.bytes for entry in ledger.entries}
+    return {(entry.owner, entry.tag): entry.bytes for entry in ledger.entries if entry.owner != BEFORE}
 
 
 def _rows(tier: str, ledgers: dict[str, dict[tuple[str, str | None], int]]) -> Iterator[Row]:
