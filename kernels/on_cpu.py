@@ -1,11 +1,12 @@
 """The kernels for the CPU, in C with OpenMP: float32 and bfloat16. Their twins are those of the Triton kernels.
 
-`linear` is for bfloat16 alone, and for processors with tiles (AMX); its twin is torch's.
+`TiledLinear` is for bfloat16 alone, and for processors with tiles (AMX); its twin is torch's.
 """
 
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -16,12 +17,10 @@ from .layout import BLOCK_SIZE, require_contiguous
 
 KINDS = {torch.float32: 0, torch.bfloat16: 1}
 LARGEST_HEAD = 512
-LEAST_SIDE = 32  # of a matrix that `linear` serves
-MOST_ROWS, MOST_NUMBERS = 128, 1 << 18  # of x: with more rows torch is faster, and a thread's stack holds a copy
+LEAST_SIDE = 32  # of a matrix for tiles
 
 _POINTER, _INT, _FLOAT, _KIND = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float, ctypes.c_int
 _ARGUMENTS = {
-    "wb_cpu_linear": [_POINTER] * 4 + [_INT] * 3,
     "wb_cpu_norm": [_POINTER] * 3 + [_INT] * 2 + [_FLOAT, _KIND],
     "wb_cpu_gate": [_POINTER] * 2 + [_INT] * 2 + [_KIND],
     "wb_cpu_rotate_and_store": [_POINTER] * 8 + [_INT] * 4 + [_FLOAT, _KIND],
@@ -41,26 +40,29 @@ def library() -> ctypes.CDLL | None:
     except OSError:
         return None
     for name, arguments in _ARGUMENTS.items():
-        if function := getattr(loaded, name, None):  # not every compiler knows tiles
-            function.argtypes, function.restype = arguments, None
+        function = getattr(loaded, name)
+        function.argtypes, function.restype = arguments, None
     return loaded
 
 
 @cache
-def has_tiles() -> bool:
-    """Whether `linear` is there for this processor."""
+def _tiles() -> Callable[..., int] | None:
+    """Gives the kernel with tiles; none where the processor has no tiles, or what compiled the kernels knew none."""
     loaded = library()
-    return loaded is not None and bool(loaded.wb_cpu_has_tiles())
+    if loaded is None or not loaded.wb_cpu_has_tiles():
+        return None
+    loaded.wb_cpu_linear.argtypes = [_POINTER] * 4 + [_INT] * 3
+    return loaded.wb_cpu_linear
 
 
-def serves_linear(matrix: Tensor) -> bool:
-    """Whether `linear` is there for a matrix."""
+def has_tiles() -> bool:
+    """Whether this processor has them."""
+    return _tiles() is not None
+
+
+def has_tiles_for(matrix: Tensor) -> bool:
+    """Whether tiles are there for a matrix."""
     return matrix.dtype == torch.bfloat16 and min(matrix.shape) >= LEAST_SIDE and has_tiles()
-
-
-def is_few(x: Tensor) -> bool:
-    """Whether x has as few rows as `linear` is for."""
-    return 0 < len(x) <= MOST_ROWS and x.numel() <= MOST_NUMBERS
 
 
 def serves(dtype: torch.dtype, head_size: int) -> bool:
@@ -68,15 +70,29 @@ def serves(dtype: torch.dtype, head_size: int) -> bool:
     return dtype in KINDS and head_size <= LARGEST_HEAD and library() is not None
 
 
-def linear(x: Tensor, matrix: Tensor, plus: Tensor | None = None, out: Tensor | None = None) -> Tensor:
-    """Gives x [T, I] @ matrix [O, I].T, and adds plus [T, O]."""
-    out = x.new_empty(len(x), len(matrix)) if out is None else out
-    given = {"x": x, "matrix": matrix, "out": out} | ({} if plus is None else {"plus": plus})
-    require_contiguous(**given)
-    _library().wb_cpu_linear(
-        x.data_ptr(), matrix.data_ptr(), _address(plus), out.data_ptr(), *x.shape, len(matrix)
-    )  # fmt: skip
-    return out
+class TiledLinear:
+    """A matrix [O, I] as it is, which the processor's tiles read: for a few rows as fast as the memory gives it."""
+
+    def __init__(self, matrix: Tensor) -> None:
+        """Keeps the matrix, of which `has_tiles_for` was asked."""
+        require_contiguous(matrix=matrix)
+        kernel = _tiles()
+        assert kernel is not None
+        self._kernel, self._matrix, self._address = kernel, matrix, matrix.data_ptr()
+        self._outputs, self._size = matrix.shape
+
+    def __call__(self, x: Tensor, plus: Tensor | None = None, out: Tensor | None = None) -> Tensor:
+        """Gives x [T, I] @ matrix.T, and adds plus [T, O]; in `out`, where that is given. T is at least 1."""
+        rows, size = x.shape
+        if size != self._size or x.dtype is not torch.bfloat16 or not x.is_contiguous():
+            require_contiguous(x=x)
+            raise ValueError(f"x {tuple(x.shape)}, {x.dtype}, does not fit a matrix {tuple(self._matrix.shape)}")
+        if out is None:
+            out = x.new_empty(rows, self._outputs)
+        where = (x.data_ptr(), self._address, _address(plus), out.data_ptr())
+        if not self._kernel(*where, rows, size, self._outputs):
+            raise MemoryError(f"no memory for a copy of x {tuple(x.shape)}")
+        return out
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:

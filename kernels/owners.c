@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <elf.h>
+#include <errno.h>
 #include <link.h>
 #include <string.h>
 #include <sys/uio.h>
@@ -73,10 +74,14 @@ static bool follows_call(const uint8_t *code) {
 #endif
 }
 
+/* Where the system does not let us ask: no. */
 static bool is_there(const void *address) {
     char byte;
     struct iovec here = {&byte, 1}, there = {(void *)address, 1};
-    return process_vm_readv(getpid(), &here, 1, &there, 1, 0) == 1;
+    int before = errno; /* the program's own */
+    bool answer = process_vm_readv(getpid(), &here, 1, &there, 1, 0) == 1;
+    errno = before;
+    return answer;
 }
 
 /* So many words further, or where the stack ends before: that of a fiber may, and nothing lies behind it. */

@@ -1,4 +1,4 @@
-// A matrix times a few rows, in bfloat16, by the processor's tiles (AMX): y = x matrix^T (+ plus), summed in float.
+// Rows times a matrix, in bfloat16, by the processor's tiles (AMX): y = x matrix^T (+ plus), summed in float.
 //
 // With few rows the time goes into reading the matrix: it is read once and as it lies, 16 of its rows to a tile, and
 // what is brought into the order of tiles is x. Nothing is padded: a block that would go beyond the last output, row or
@@ -8,6 +8,7 @@
 #if defined(__x86_64__) && __GNUC__ >= 12
 #include <immintrin.h>
 #include <omp.h>
+#include <stdlib.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -52,18 +53,16 @@ TILES_INLINED void transpose(__m512i rows[SIDE]) {
     }
 }
 
-// Packs a group of rows for tiles: [steps, 16, width] pairs of numbers.
-TILES_INLINED void pack(int64_t group, uint32_t *packed, const struct product *p) {
-    for (int64_t step = 0; step < p->steps; step++) {
-        const uint16_t *from = p->x + row_of(group, p) * p->size + number_of(step, p);
-        __mmask32 is_new = 0xffffffff << (step * DEPTH - number_of(step, p));  // nothing is counted twice
-        __m512i pairs[SIDE];
-        for (int64_t i = 0; i < SIDE; i++)
-            pairs[i] = i < p->width ? _mm512_maskz_loadu_epi16(is_new, from + i * p->size) : _mm512_setzero_si512();
-        transpose(pairs);
-        for (int64_t i = 0; i < SIDE; i++, packed += p->width)
-            _mm512_mask_storeu_epi32(packed, (1u << p->width) - 1, pairs[i]);
-    }
+// Packs a step of a group of rows for a tile: [16, width] pairs of numbers.
+TILES_INLINED void pack(int64_t group, int64_t step, uint32_t *packed, const struct product *p) {
+    const uint16_t *from = p->x + row_of(group, p) * p->size + number_of(step, p);
+    __mmask32 is_new = 0xffffffff << (step * DEPTH - number_of(step, p));  // nothing is counted twice
+    __m512i pairs[SIDE];
+    for (int64_t i = 0; i < SIDE; i++)
+        pairs[i] = i < p->width ? _mm512_maskz_loadu_epi16(is_new, from + i * p->size) : _mm512_setzero_si512();
+    transpose(pairs);
+    for (int64_t i = 0; i < SIDE; i++, packed += p->width)
+        _mm512_mask_storeu_epi32(packed, (1u << p->width) - 1, pairs[i]);
 }
 
 // Tiles 0 to 3 are sums, 4 and 5 of the matrix, 6 and 7 of x.
@@ -134,11 +133,16 @@ TILES_INLINED void multiply(const uint32_t *packed, int64_t group, int64_t outpu
     for (int i = 0; i < 2 + 2 * twice; i++) put_sums(sums[i], group + i / 2, output + i % 2 * SIDE, p);
 }
 
-WITH_TILES static void multiply_blocks(int64_t first, int64_t end, const struct product *p) {
-    uint32_t packed[p->groups * p->steps * SIDE * p->width] __attribute__((aligned(64)));
-    for (int64_t step = 0; step < AHEAD; step++) fetch(p->matrix + first * OUTPUTS * p->size + step * DEPTH, p->size);
-    for (int64_t group = 0; group < p->groups; group++) pack(group, packed + group * p->steps * SIDE * p->width, p);
-    WRITTEN(packed);
+WITH_TILES static void pack_steps(int64_t first, int64_t end, uint32_t *packed, const struct product *p) {
+    for (int64_t i = first; i < end; i++) pack(i / p->steps, i % p->steps, packed + i * SIDE * p->width, p);
+}
+
+WITH_TILES static void fetch_first(int64_t block, const struct product *p) {
+    const uint16_t *from = p->matrix + least(block * OUTPUTS, p->outputs - OUTPUTS) * p->size;
+    for (int64_t step = 0; step < least(AHEAD, p->steps); step++) fetch(from + step * DEPTH, p->size);
+}
+
+WITH_TILES static void multiply_blocks(int64_t first, int64_t end, const uint32_t *packed, const struct product *p) {
     configure(p->width);
     for (int64_t block = first; block < end; block++) {
         int64_t output = least(block * OUTPUTS, p->outputs - OUTPUTS), group = 0;
@@ -156,20 +160,29 @@ int wb_cpu_has_tiles(void) {
            __builtin_cpu_supports("avx512vl") && !syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, TILES);
 }
 
-// x [rows, size], matrix [outputs, size], plus and y [rows, outputs]. At least 32 numbers and outputs; rows * size * 2
-// bytes have to fit on a thread's stack.
-void wb_cpu_linear(const void *x, const void *matrix, const void *plus, void *y, int64_t rows, int64_t size,
-                   int64_t outputs) {
+// x [rows, size], matrix [outputs, size], plus and y [rows, outputs]; at least a row, and 32 numbers and outputs. Gives
+// whether there was memory for a copy of x.
+int wb_cpu_linear(const void *x, const void *matrix, const void *plus, void *y, int64_t rows, int64_t size,
+                  int64_t outputs) {
     struct product product = {
         .x = x, .matrix = matrix, .plus = plus, .y = y, .rows = rows, .size = size, .outputs = outputs,
         .width = least(rows, SIDE), .groups = (rows + SIDE - 1) / SIDE, .steps = (size + DEPTH - 1) / DEPTH,
     };
-    int64_t blocks = (outputs + OUTPUTS - 1) / OUTPUTS;
+    int64_t blocks = (outputs + OUTPUTS - 1) / OUTPUTS, tiles = product.groups * product.steps;
+    uint32_t *packed = aligned_alloc(64, (size_t)(tiles * SIDE * SIDE) * sizeof *packed);
+    if (!packed) return 0;
 #pragma omp parallel if (outputs * size > TOO_LITTLE)
     {
         int64_t thread = omp_get_thread_num(), threads = omp_get_num_threads();
-        multiply_blocks(blocks * thread / threads, blocks * (thread + 1) / threads, &product);
+        int64_t first = blocks * thread / threads, end = blocks * (thread + 1) / threads;
+        fetch_first(first, &product);
+        pack_steps(tiles * thread / threads, tiles * (thread + 1) / threads, packed, &product);
+        WRITTEN(packed);
+#pragma omp barrier
+        multiply_blocks(first, end, packed, &product);
     }
+    free(packed);
+    return 1;
 }
 
 #else

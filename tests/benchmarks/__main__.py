@@ -7,7 +7,8 @@ import sys
 import tempfile
 import time
 import traceback
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -52,15 +53,25 @@ BENCHMARKS = {
 def main() -> int:
     """Run them, keep what each found, print the table."""
     chosen = _arguments()
-    temporary = tempfile.TemporaryDirectory(prefix="workbench-benchmarks-")
-    with nullcontext(chosen.runs) if chosen.runs else temporary as folder:
-        rows, failed = run(chosen.names, Path(folder), chosen.quick, chosen.out)
+    with _folder(chosen.runs) as folder:
+        rows, failed = run(chosen.names, folder, chosen.quick, chosen.out)
     from tests.benchmarks.rows import show
 
     show(rows)
     if failed:
         print(f"failed, see above: {', '.join(failed)}", file=sys.stderr)
     return 1 if failed else 0
+
+
+@contextmanager
+def _folder(runs: Path | None) -> Iterator[Path]:
+    """Where benchmarks leave their runs: a folder that was asked for, or one that is removed."""
+    if runs:
+        runs.mkdir(parents=True)
+        yield runs
+        return
+    with tempfile.TemporaryDirectory(prefix="workbench-benchmarks-") as folder:
+        yield Path(folder)
 
 
 def run(names: list[str], folder: Path, quick: bool, out: Path) -> tuple[list[Row], list[str]]:
@@ -95,8 +106,12 @@ def _arguments() -> argparse.Namespace:
         "--quick", action="store_true", help="a tenth of the work, to see that it works; nothing is kept"
     )
     parser.add_argument("--out", type=Path, default=ROOT / "data" / "benchmarks", help="where to keep what is found")
-    parser.add_argument("--runs", type=Path, help="where to keep the runs that it is found in, which else are removed")
+    parser.add_argument(
+        "--runs", type=Path, help="a new folder for the runs that it is found in, which else are removed"
+    )
     chosen = parser.parse_args()
+    if chosen.runs and chosen.runs.exists():
+        parser.error(f"{chosen.runs} is there already: name a new folder for the runs")
     if wrong := set(chosen.names) - set(names):
         parser.error(f"for {host} there is no benchmark {', '.join(sorted(wrong))}: there are {', '.join(names)}")
     chosen.names = chosen.names or names

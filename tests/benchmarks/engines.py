@@ -10,7 +10,7 @@ import os
 import random
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from itertools import cycle
+from itertools import chain
 from pathlib import Path
 from statistics import median
 
@@ -33,16 +33,22 @@ Rounds = dict[str, list[dict[str, float]]]
 
 
 def measure(folder: Path, quick: bool, models: tuple[str, ...] = (), ways: tuple[str, ...] = tuple(WAYS)) -> list[Row]:
-    """The rows of every model and load; models have a GPU each, at the same time, where there are so many."""
+    """The rows of every model and load; where there are several GPUs, each has its share of the models."""
     import torch
 
     gpus = [str(index) for index in range(torch.cuda.device_count())]
     if gpus and (chosen := os.environ.get("CUDA_VISIBLE_DEVICES")):
-        gpus = chosen.split(",")
+        gpus = chosen.split(",")[: len(gpus)]
     models = models or (CUDA if gpus else CPU)[-1]
-    with ThreadPoolExecutor(len(gpus) or 1) as pool:
-        found = pool.map(lambda model, gpu: _rows(model, gpu, quick, ways), models, cycle(gpus or [""]))
-        return [row for rows in found for row in rows]
+
+    places = gpus or [""]
+
+    def share(place: int) -> list[Row]:
+        mine = models[place :: len(places)]
+        return [row for model in mine for row in _rows(model, places[place], quick, ways)]
+
+    with ThreadPoolExecutor() as pool:
+        return list(chain.from_iterable(pool.map(share, range(len(places)))))
 
 
 def _rows(model: str, gpu: str, quick: bool, ways: tuple[str, ...]) -> list[Row]:

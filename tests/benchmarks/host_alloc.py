@@ -29,10 +29,11 @@ def measure(folder: Path, quick: bool) -> list[Row]:
     """The rows of every arm that this host has: the study's own runs, and copies beside each other."""
     outcomes = do(study(), 2 if quick else ROUNDS, Store(folder), lambda _: None).outcomes
     runs = {one.variant.name: [rows_of(run) for run in one.runs] for one in outcomes if one.runs and one.where == HERE}
-    copies: list[Copies] = json.loads(subprocess.check_output(program("pinned_copies.py", *SIZES)))
+    sizes = [row["asked"] for row in runs[BASE][0]]  # those that this host has room for
+    copies: list[Copies] = json.loads(subprocess.check_output(program("pinned_copies.py", *sizes)))
     return [
         row
-        for place, size in enumerate(SIZES)
+        for place, size in enumerate(sizes)
         for arm in runs
         for row in (*_memory(runs, arm, place), *_copies(copies[place], arm, size))
     ]

@@ -10,13 +10,14 @@ import torch
 from torch.nn import functional as F  # noqa: N812
 from torch.testing import assert_close
 from workbench.kernels import on_cpu
+from workbench.kernels.on_cpu import TiledLinear
 
-from workbench.engines.reference.cpu import PackedLinear, PlainLinear, TiledLinear, prepared
+from workbench.engines.reference.cpu import PackedLinear, PlainLinear, prepared
 
 PAGE = mmap.PAGESIZE
 WAYS = [PlainLinear, PackedLinear, TiledLinear]
 SIDES = [(32, 32), (33, 33), (47, 63), (960, 576), (577, 101), (80, 1536)]  # outputs, numbers of a row
-ROWS = [*range(1, 20), 31, 32, 33, 48, 49, 64, 65, 128]
+ROWS = [*range(1, 20), 31, 32, 33, 48, 49, 64, 65, 300]
 
 needs_tiles = pytest.mark.skipif(not on_cpu.has_tiles(), reason="this processor has no tiles (AMX)")
 
@@ -28,7 +29,7 @@ def close(found: torch.Tensor, x: torch.Tensor, matrix: torch.Tensor, plus: torc
 
 
 @pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("rows", [1, 16, 129])
+@pytest.mark.parametrize("rows", [1, 16, 300])
 @pytest.mark.parametrize("has_plus", [False, True])
 def test_every_way_gives_the_same(way: type, rows: int, has_plus: bool) -> None:
     if way is TiledLinear and not on_cpu.has_tiles():
@@ -43,7 +44,7 @@ def test_every_way_gives_the_same(way: type, rows: int, has_plus: bool) -> None:
 
 def test_matrices_that_tiles_do_not_serve_are_packed() -> None:
     for matrix in (torch.ones(64, 64), torch.ones(31, 64).bfloat16(), torch.ones(64, 31).bfloat16()):
-        assert not on_cpu.serves_linear(matrix)
+        assert not on_cpu.has_tiles_for(matrix)
         assert isinstance(prepared(matrix), PackedLinear)
 
 
@@ -76,13 +77,16 @@ def test_tiles_stay_within_their_memory(sides: tuple[int, int], threads: int) ->
         out, whole = before_the_end(torch.zeros(rows, outputs).bfloat16())
         ahead = whole[: len(whole) - out.numel()].fill_(7)
         for each in (None, plus):
-            close(on_cpu.linear(x, matrix, each, out), x, matrix, each)
+            close(TiledLinear(matrix)(x, each, out), x, matrix, each)
             assert bool((ahead == 7).all())
     torch.set_num_threads(before)
 
 
 @needs_tiles
-def test_gaps_are_refused() -> None:
-    gaps, matrix = torch.ones(2, 128).bfloat16()[:, ::2], torch.ones(64, 64).bfloat16()
+def test_what_does_not_fit_is_refused() -> None:
+    linear = TiledLinear(torch.ones(64, 64).bfloat16())
     with pytest.raises(ValueError, match=r"x of shape .* is not contiguous"):
-        on_cpu.linear(gaps, matrix)
+        linear(torch.ones(2, 128).bfloat16()[:, ::2])
+    for x in (torch.ones(2, 64), torch.ones(2, 32).bfloat16()):
+        with pytest.raises(ValueError, match=r"does not fit a matrix \(64, 64\)"):
+            linear(x)

@@ -1,7 +1,7 @@
 """Copies from and to host memory of every arm, in turn in one process: pinned_copies.py BYTES …
 
-Where a process finds its pages differs by more than arms do. Says in JSON the bytes a second of every copy, by size and
-arm; less the arm that is for a whole process.
+Where memory lies differs by more than arms do, so every round has memory of its own. Says in JSON the bytes a second of
+every copy, by size, arm and way; less the arm that is for a whole process.
 """
 
 from __future__ import annotations
@@ -17,21 +17,22 @@ from workbench.mechanisms.host_alloc import allocate, why_not
 from workbench.mechanisms.host_rounding import ARMS
 from workbench.studies.pinned_program import MOST_COPIED, seconds_of_copy, ways
 
-ROUNDS = 20
+ROUNDS = 10
 
 
 def speeds(size: int) -> dict[str, dict[str, list[float]]]:
-    """Of every arm and way; the first round is not counted."""
+    """Of every arm and way; the first copy of a round is not counted."""
     arms = [arm for arm in ARMS if arm != "pinned-pool-exact" and not why_not(arm, Host.here().gpus)]
     device = torch.empty(size, dtype=torch.uint8, device="cuda")
-    copies = {arm: ways(allocate(arm, size).tensor, device) for arm in arms}
-    found: dict[str, dict[str, list[float]]] = {arm: {way: [] for way in copies[arm]} for arm in arms}
-    for number in range(1 + ROUNDS):
+    found: dict[str, dict[str, list[float]]] = {arm: {} for arm in arms}
+    for _ in range(ROUNDS):
+        hosts = {arm: allocate(arm, size) for arm in arms}
         for arm in random.sample(arms, len(arms)):
-            for way, pair in copies[arm].items():
-                seconds = seconds_of_copy(*pair)
-                if number:
-                    found[arm][way].append(size / seconds)
+            for way, pair in ways(hosts[arm].tensor, device).items():
+                seconds_of_copy(*pair)
+                found[arm].setdefault(way, []).append(size / seconds_of_copy(*pair))
+        del hosts
+        torch._C._host_emptyCache()
     return found
 
 

@@ -1,6 +1,7 @@
 /* A fiber is nothing but operator new: it asks for memory with hardly anything of its stack in use, nothing behind it. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
+#include <errno.h>
 #include <stddef.h>
 #include <sys/mman.h>
 #include <ucontext.h>
@@ -17,6 +18,7 @@ int main(void) {
     there.uc_stack.ss_size = STACK;
     there.uc_link = &here;
     makecontext(&there, (void (*)(void))dlsym(library, "_Znwm"), 1, 345678);
+    errno = 0;
     swapcontext(&here, &there);
-    return 0;
+    return errno;
 }

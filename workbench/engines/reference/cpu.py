@@ -140,8 +140,9 @@ def attend_prompt(queries: torch.Tensor, cache: torch.Tensor, prompt: Prompt) ->
 
 def prepared(matrix: torch.Tensor) -> Linear:
     """Gives a matrix in the form that is multiplied with fastest here."""
-    if on_cpu.serves_linear(matrix):
-        return TiledLinear(matrix)
+    if on_cpu.has_tiles_for(matrix):
+        tiled: Linear = on_cpu.TiledLinear(matrix)
+        return tiled
     has_onednn = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
     return PackedLinear(matrix) if has_onednn else PlainLinear(matrix)
 
@@ -157,18 +158,6 @@ class PlainLinear:
     ) -> torch.Tensor:
         product = torch.mm(x, self._matrix.t(), out=out)
         return product if plus is None else product.add_(plus)
-
-
-class TiledLinear(PlainLinear):
-    """A matrix as it is, which the processor's tiles read for a few rows at the speed of the memory."""
-
-    def __call__(
-        self, x: torch.Tensor, plus: torch.Tensor | None = None, out: torch.Tensor | None = None
-    ) -> torch.Tensor:
-        if not on_cpu.is_few(x):
-            return super().__call__(x, plus, out)
-        product: torch.Tensor = on_cpu.linear(x, self._matrix, plus, out)
-        return product
 
 
 class PackedLinear:

@@ -40,14 +40,15 @@ class CudaRunner:
             loaded = weights.load(folder, shape, self._dtype, self._device)
             self._model: Model[CudaInputs] = Model(shape, loaded, self._ops, max_length)
         del loaded
+        kind = "full" if config.graphs.name == "stock" else config.graphs.name
         with probe.phase("profile"):
             logits_bytes = config.limits.max_sequences * shape.vocabulary * self._dtype.itemsize
-            room = self._activation_bytes(max_tokens, max_length) + GRAPHS_ROOM + logits_bytes
+            places = 1 if kind == "none" else 2  # for logits: graphs have their own
+            room = self._activation_bytes(max_tokens, max_length) + GRAPHS_ROOM + places * logits_bytes
         with probe.phase("kv_cache"), probe.tag("kv_cache"):
             token_bytes = shape.kv_bytes(self._dtype.itemsize)
             self.blocks = count_blocks(config.limits, max_length, token_bytes, self._device, room)
             self._caches = new_caches(shape, self.blocks, self._dtype, self._device)
-        kind = "full" if config.graphs.name == "stock" else config.graphs.name
         seats, most_blocks = config.limits.max_sequences, -(-max_length // BLOCK_SIZE)
         if kind != "none":
             with probe.phase("capture"), probe.tag("graphs"):

@@ -35,7 +35,7 @@ class Ops(Protocol[Inputs]):
     """The operations of the chain, as a kind of device does them; `Inputs` is what it makes of a batch."""
 
     def linear(self, matrix: torch.Tensor) -> Linear:
-        """Makes a matrix ready; the matrix itself is not needed any more."""
+        """Makes a matrix ready, as it is or as a copy of its own."""
 
     def norm(self, x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
         """Gives the root-mean-square norm of every row."""

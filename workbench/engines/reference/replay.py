@@ -80,7 +80,7 @@ class Replay(Protocol):
 class Capturing:
     """Captures steps of a model, all with one pool of memory, one stream, and one place for logits.
 
-    cuBLAS keeps 32 MiB for every stream that it was ever used on.
+    cuBLAS keeps 32 MiB for every stream that it was ever used on. Graphs of a stream share them: none may end alone.
     """
 
     def __init__(

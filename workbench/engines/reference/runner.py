@@ -61,6 +61,7 @@ class CpuRunner:
             self._caches = new_caches(shape, self.blocks, dtype, device)
         facts = {"device": "cpu", "dtype": str(dtype).removeprefix("torch."), "graphs": "none"}
         facts["kernels"] = "native" if has_kernels else "torch"
+        facts["matrices"] = "tiles" if dtype == torch.bfloat16 and on_cpu.has_tiles() else "torch"
         probe.facts(
             "engine", facts | {"block_size": BLOCK_SIZE, "blocks": self.blocks, "kv_cache_bytes": self._caches.nbytes}
         )
