@@ -59,6 +59,7 @@ class Scribe:
         self.folder = folder
         self.manifest = Manifest.read(folder)
         self._lock = _lock(folder)
+        self._followed = str(folder / SPOOL / FOLLOWED)  # looked at five times a second
         self._server = wire.listen(folder)
         self._book = Book(folder, self.manifest.started_ns)
         self._selector = selectors.DefaultSelector()
@@ -94,7 +95,7 @@ class Scribe:
     @property
     def _is_followed(self) -> bool:
         try:
-            return time.time() - (self.folder / SPOOL / FOLLOWED).stat().st_mtime < FOLLOWED_FOR_S
+            return time.time() - os.stat(self._followed).st_mtime < FOLLOWED_FOR_S
         except OSError:
             return False
 
