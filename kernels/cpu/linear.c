@@ -2,7 +2,8 @@
 //
 // With few rows the time goes into reading the matrix: it is read once and as it lies, 16 of its rows to a tile, and
 // what is brought into the order of tiles is x. Nothing is padded: a block that would go beyond the last output, row or
-// number is moved back over the one before it, and finds the same there once more.
+// number is moved back over the one before it, and finds the same there once more. Numbers of a row that were counted
+// before meet zeros in x, so that only an infinite one of the matrix would show.
 #include "numbers.h"
 
 #if defined(__x86_64__) && __GNUC__ >= 12

@@ -39,9 +39,7 @@ def measure(folder: Path, quick: bool, models: tuple[str, ...] = (), ways: tuple
     gpus = [str(index) for index in range(torch.cuda.device_count())]
     if gpus and (chosen := os.environ.get("CUDA_VISIBLE_DEVICES")):
         gpus = chosen.split(",")[: len(gpus)]
-    models = models or (CUDA if gpus else CPU)[-1]
-
-    places = gpus or [""]
+    models, places = models or (CUDA if gpus else CPU)[-1], gpus or [""]
 
     def share(place: int) -> list[Row]:
         mine = models[place :: len(places)]

@@ -15,11 +15,11 @@ from workbench.kernels.on_cpu import TiledLinear
 from workbench.engines.reference.cpu import PackedLinear, PlainLinear, prepared
 
 PAGE = mmap.PAGESIZE
-WAYS = [PlainLinear, PackedLinear, TiledLinear]
 SIDES = [(32, 32), (33, 33), (47, 63), (960, 576), (577, 101), (80, 1536)]  # outputs, numbers of a row
 ROWS = [*range(1, 20), 31, 32, 33, 48, 49, 64, 65, 300]
 
 needs_tiles = pytest.mark.skipif(not on_cpu.has_tiles(), reason="this processor has no tiles (AMX)")
+WAYS = [PlainLinear, PackedLinear, pytest.param(TiledLinear, marks=needs_tiles)]
 
 
 def close(found: torch.Tensor, x: torch.Tensor, matrix: torch.Tensor, plus: torch.Tensor | None) -> None:
@@ -32,8 +32,6 @@ def close(found: torch.Tensor, x: torch.Tensor, matrix: torch.Tensor, plus: torc
 @pytest.mark.parametrize("rows", [1, 16, 300])
 @pytest.mark.parametrize("has_plus", [False, True])
 def test_every_way_gives_the_same(way: type, rows: int, has_plus: bool) -> None:
-    if way is TiledLinear and not on_cpu.has_tiles():
-        pytest.skip("this processor has no tiles (AMX)")
     x, matrix = torch.randn(rows, 96).bfloat16(), torch.randn(100, 96).bfloat16()
     plus = torch.randn(rows, 100).bfloat16() if has_plus else None
     linear, out = way(matrix), torch.full((rows, 100), torch.nan).bfloat16()

@@ -19,7 +19,7 @@ from workbench.errors import EngineError
 SEED = 0  # of random weights
 SPREAD = 0.02  # their standard deviation
 ALIGNED = 256  # bytes; every weight begins at a multiple, as cuBLAS likes it
-MOST = 1 << 50  # weights
+MOST = 1 << 50  # numbers of a model, to count them
 
 Size = tuple[int, ...]
 Place = Callable[[Size], torch.Tensor]
