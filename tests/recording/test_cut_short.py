@@ -15,13 +15,14 @@ import pytest
 from workbench.launch.recording import Scribing, create
 from workbench.recorder import wire
 from workbench.recorder.scribe import ABANDONED
-from workbench.run.run import Run, is_locked
+from workbench.run.folder import is_locked
+from workbench.run.run import Run
 from workbench.run.store import Store
 
 RECORD = (sys.executable, "-m", "workbench", "record", "--out")
 
 
-@pytest.mark.parametrize("limit", [10, 750])  # bytes a file: too few for the manifest, and for the scribe
+@pytest.mark.parametrize("limit", [10, 500])  # bytes a file: too few for the manifest, and for the scribe
 def test_a_disk_that_is_full_at_the_start_is_told_in_one_line(store: Store, limit: int) -> None:
     command = ["prlimit", f"--fsize={limit}", *RECORD, str(store.folder), "--", "echo", "it ran"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)

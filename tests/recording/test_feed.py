@@ -85,6 +85,7 @@ def test_a_phase_that_was_going_on_when_the_scribe_was_killed_is_known(store: St
 def test_a_feed_has_what_was_written_at_the_very_end(store: Store) -> None:
     folder = create("short", store)
     scribing, line = Scribing(folder), Line(folder)
+    line.ask("note", key="answered", value=True)  # then its streams are there
     early, late = workbench.Feed(folder), workbench.Feed(folder)
     assert early.new("phases").num_rows == 0
     for edge in ("start", "end"):

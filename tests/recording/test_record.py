@@ -17,7 +17,8 @@ import workbench
 from tests.recording.conftest import record
 from workbench.errors import CommandError, RunError
 from workbench.launch.recording import Scribing, create
-from workbench.run.run import Run, is_locked
+from workbench.run.folder import is_locked
+from workbench.run.run import Run
 from workbench.run.store import Store
 
 MIB = 1 << 20
@@ -271,7 +272,7 @@ def test_a_full_disk_ends_the_recording_in_one_line_and_not_the_program(tmp_path
     try:
         script = tmp_path / "program.py"
         script.write_text(
-            "import time, numpy\nx = [numpy.ones(21 << 20, numpy.uint8)]\ntime.sleep(1.2)\n"
+            "import time, numpy\nx = [numpy.ones(21 << 20, numpy.uint8)]\ntime.sleep(1.6)\n"
             f"try:\n    open({str(small / 'filler')!r}, 'wb').write(bytes(64 << 20))\nexcept OSError:\n    pass\n"
             "for i in range(300):\n    x.append(numpy.ones(1 << 17, numpy.uint8)); time.sleep(0.005)\n"
             "print('went on')\n"

@@ -10,7 +10,8 @@ import pyarrow as pa
 
 from workbench.recorder.settings import FOLLOWED, SPOOL
 from workbench.run import schema
-from workbench.run.run import Run, is_locked
+from workbench.run.folder import is_locked
+from workbench.run.run import Run
 from workbench.run.sealing import named
 from workbench.run.streams import CODED, Tail
 

@@ -17,9 +17,10 @@ from workbench.recorder.recorder import Recorder
 from workbench.recorder.settings import SPOOL, Settings
 from workbench.recorder.wire import Line
 from workbench.run import manifest as manifests
+from workbench.run.folder import LOCK, is_locked, unwritable
 from workbench.run.manifest import Manifest
 from workbench.run.migrations import VERSION
-from workbench.run.run import LOCK, Run, is_locked, unwritable
+from workbench.run.run import Run
 from workbench.run.store import Store
 
 

@@ -22,7 +22,7 @@ from workbench.recorder.truth import Devices, resident_bytes
 from workbench.recorder.unrecorded import FIRST_ADDRESS, Unrecorded
 from workbench.run import schema
 from workbench.run.ledger import Ledger, alive_by_owner
-from workbench.run.sealing import by_time, named, read_coded
+from workbench.run.sealing import by_time, named, read_coded, seal
 from workbench.run.streams import CODED, Names, Stream
 from workbench.units import format_bytes
 
@@ -42,10 +42,11 @@ Totals = list[dict[str, Any]]
 class Book:
     """The streams of one run while it is written."""
 
-    def __init__(self, folder: Path, started_ns: int) -> None:
+    def __init__(self, folder: Path, started_ns: int, devices: Devices, used: list[int]) -> None:
+        """`used`: bytes of each device that were in use before the program began."""
         self.folder = folder
         self._started_ns = started_ns
-        self.devices = Devices()
+        self._devices = devices
         self._names = Names(folder)
         self._names.id("")  # id 0: a name that nobody gave
         self._batches = Batches(self._names, started_ns)
@@ -64,15 +65,15 @@ class Book:
         self._read_until_ns = 0
         self._measure_after_ns = 0
         self._before: dict[int, Rows] = {}  # of processes that were recorded late
-        self._begin()
+        self._begin(used)
 
-    def _begin(self) -> None:
+    def _begin(self, used: list[int]) -> None:
         """What is in use on the devices before the run is an owner of its own."""
-        rows = np.zeros(len(self.devices.used()), ROW)
-        for device, used in enumerate(self.devices.used()):
-            self._unrecorded.begin(device, used)
+        rows = np.zeros(len(used), ROW)
+        for device, size in enumerate(used):
+            self._unrecorded.begin(device, size)
             rows[device]["kind"], rows[device]["layer"], rows[device]["tier"] = ALLOC, DRIVER, GPU
-            rows[device]["bytes"] = rows[device]["asked"] = used
+            rows[device]["bytes"] = rows[device]["asked"] = size
             rows[device]["address"] = FIRST_ADDRESS - 1 - device
         rows["time_ns"], rows["device"] = self._started_ns, np.arange(len(rows))
         rows["owner"] = self._names.id(BEFORE)
@@ -97,7 +98,7 @@ class Book:
         """Take what has come since, and write it where a picture of the run would show it."""
         for process in self._processes.values():
             self._take_from(process, last=False)
-        in_use = {PAGEABLE: self._in_memory, GPU: sum(self.devices.used()) if self._pending.moved(GPU) else 0}
+        in_use = {PAGEABLE: self._in_memory, GPU: sum(self._devices.used()) if self._pending.moved(GPU) else 0}
         if any(self._pending.moved(tier) > size * VISIBLE for tier, size in in_use.items()):
             self.tick()
 
@@ -255,7 +256,7 @@ class Book:
 
     def _read_devices(self) -> tuple[Totals, int]:
         """What is in use on each GPU, and when that was."""
-        used, now = self.devices.used(), time.monotonic_ns()
+        used, now = self._devices.used(), time.monotonic_ns()
         self._unrecorded.see(now, used)
         return [self._total(now, 0, "gpu", device, "used", size) for device, size in enumerate(used)], now
 
@@ -360,11 +361,12 @@ class Book:
         """Take the last records: nothing comes after."""
         self._settle(last=True)
 
-    def close(self) -> None:
-        """End every stream, and let go of the rings."""
+    def seal(self) -> dict[str, int]:
+        """End every stream, let go of the rings, and make the tables; returns the rows of each."""
         self._write_totals(self._read_devices()[0])
         self._names.close()
         for stream in self._streams.values():
             stream.close()
         for process in self._processes.values():
             process.close()
+        return seal(self.folder)

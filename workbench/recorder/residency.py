@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,25 +22,92 @@ from workbench.recorder.rows import Rows
 PAGE = os.sysconf("SC_PAGE_SIZE")
 ARENA = 64 << 20  # glibc: a heap of another thread than the first begins at a multiple of it
 LARGEST_AREA = 64 << 30  # of an area that is larger only so much is looked at
+PAGES_AT_ONCE = 1 << 20  # of several areas, so that their numbers take little memory
+LITTLE = 256  # pages between areas, less work to read than to ask anew
+READ_AT_ONCE = 1 << 15  # pages, whose entries stay in a processor's cache
 
 EXCLUSIVE = np.uint64(1 << 56)  # of /proc/PID/pagemap: this process alone maps the page
 PRESENT = np.uint64(1 << 63)
+_ENTRIES = np.zeros(READ_AT_ONCE, np.uint64)  # what is read next
+
+_MAPPING = re.compile(rb"^([0-9a-f]+)-([0-9a-f]+) (\S+) \S+ \S+ \S+ *(.*)$", re.MULTILINE)
 
 Holder = tuple[str, str | None]  # owner and tag
+Numbers = npt.NDArray[np.int64]
+NONE: Numbers = np.zeros(0, np.int64)
+
+HEAP: Holder = ("heap", None)
+STACKS: Holder = ("thread stacks", None)
 
 
-@dataclass(frozen=True)
 class Area:
     """One mapping of a process, as /proc/PID/maps has it."""
 
-    start: int
-    end: int
-    access: str
-    path: str
+    def __init__(self, start: int, end: int, access: str, path: str, before: Area | None) -> None:
+        self.start = start
+        self.end = end
+        self.access = access
+        self.path = path
+        self.pages = min(end - start, LARGEST_AREA) // PAGE  # that are looked at
+        self.is_file = path.startswith("/") and not path.startswith("/dev/zero")
+        self.rest = self._holder_of_rest(before)
 
-    @property
-    def is_file(self) -> bool:
-        return self.path.startswith("/") and not self.path.startswith("/dev/zero")
+    def _holder_of_rest(self, before: Area | None) -> Holder | None:
+        """Who holds what no allocation in it claims. `before`: the area before it."""
+        if self.path == "[heap]" or (not self.path and self.start % ARENA == 0 and self.end - self.start <= ARENA):
+            return HEAP
+        if self.path.startswith("["):
+            return STACKS if self.path == "[stack]" else (self.path, None)
+        if self.path or before is None or before.end != self.start:
+            return None
+        if before.access.startswith("---"):
+            return STACKS  # an area behind a guard page
+        return (os.path.basename(before.path), "file") if before.is_file else None  # zeroed data of a library
+
+
+class Part:
+    """Some areas of a process, in the order of their addresses, and the pages in them that only it holds."""
+
+    def __init__(self, areas: Sequence[Area], pagemap: int) -> None:
+        self.areas = areas
+        self._start = np.array([area.start // PAGE for area in areas], np.int64)
+        self._end = self._start + np.array([area.pages for area in areas], np.int64)
+        private = np.concatenate([_private_pages(pagemap, *span) for span in self._spans()])
+        first, last = np.searchsorted(private, self._start), np.searchsorted(private, self._end)
+        self.held = last - first  # of each area
+        spans = zip(areas, first.tolist(), last.tolist(), strict=True)
+        self._of_no_file = np.concatenate([NONE, *(private[i:j] for area, i, j in spans if not area.is_file)])
+
+    def _spans(self) -> Iterator[tuple[int, int]]:
+        """First and last page of what is read at once: areas with little between them, and of much so many pages."""
+        apart = self._start[1:] > self._end[:-1] + LITTLE
+        starts, ends = self._start[np.append(True, apart)], self._end[np.append(apart, True)]
+        for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
+            for page in range(start, end, READ_AT_ONCE):
+                yield page, min(page + READ_AT_ONCE, end)
+
+    def within(self, starts: Numbers, ends: Numbers) -> Numbers:
+        """The pages between two each that are of no file."""
+        return np.searchsorted(self._of_no_file, ends) - np.searchsorted(self._of_no_file, starts)
+
+    def left(self, starts: Numbers, ends: Numbers) -> Numbers:
+        """The pages of each area that are of no file and lie in no allocation; those begin and end so."""
+        given = np.concatenate([[0], np.cumsum(self.within(starts, ends))])
+
+        def given_before(page: Numbers) -> Numbers:
+            begun = np.searchsorted(starts, page, "right")  # allocations; the last of them may reach beyond
+            last = np.append(ends, 0)[begun - 1]
+            return np.asarray(given[begun] - np.maximum(self.within(page, last), 0))
+
+        return self.within(self._start, self._end) - (given_before(self._end) - given_before(self._start))
+
+
+def _private_pages(pagemap: int, start: int, end: int) -> Numbers:
+    """Which pages of some that follow each other only the process holds."""
+    entries = _ENTRIES[: end - start]
+    read = os.preadv(pagemap, [entries.data], start * entries.itemsize) // entries.itemsize
+    wanted = PRESENT | EXCLUSIVE
+    return np.flatnonzero((entries[:read] & wanted) == wanted) + start
 
 
 def private_bytes(pid: int) -> int:
@@ -55,7 +122,7 @@ class Held:
     """Private resident bytes of a process by owner and tag: by their numbers where an event told them, else by name."""
 
     numbered: dict[tuple[int, int], int]
-    named: dict[tuple[str, str | None], int]
+    named: dict[Holder, int]
     registered: int  # bytes that are the kernel's to count here, and pinned in a run
 
 
@@ -65,51 +132,38 @@ def held_by(pid: int, live: Rows, below: str) -> Held:
     rows = rows[np.argsort(rows["address"], kind="stable")]
     starts, ends = _pages(rows)
     pages = np.zeros(len(rows), np.int64)
-    named: dict[tuple[str, str | None], int] = defaultdict(int)
-    with open(f"/proc/{pid}/pagemap", "rb", buffering=0) as pagemap:
-        for area, rest in _areas(pid):
-            private = _private_pages(pagemap.fileno(), area)
-            total = int(np.count_nonzero(private))
+    named: dict[Holder, int] = defaultdict(int)
+    for part in _parts(pid):
+        pages += part.within(starts, ends)
+        left = part.left(starts, ends)
+        for place in np.flatnonzero(part.held):
+            area = part.areas[place]
             if area.is_file:
-                named[os.path.basename(area.path), "file"] += total * PAGE
-            elif total:
-                left = total - _give_pages(area, private, starts, ends, pages)
-                if rest and left > 0:
-                    named[rest if rest != HEAP else (HEAP[0], below)] += left * PAGE
+                named[os.path.basename(area.path), "file"] += int(part.held[place]) * PAGE
+            elif area.rest and left[place]:
+                named[area.rest if area.rest != HEAP else (HEAP[0], below)] += int(left[place]) * PAGE
     locked = _is_registered(rows)
-    return Held(
-        _by_holder(rows[~locked], pages[~locked]),
-        {holder: size for holder, size in named.items() if size},
-        int(pages[locked].sum()) * PAGE,
-    )
+    return Held(_by_holder(rows[~locked], pages[~locked]), dict(named), int(pages[locked].sum()) * PAGE)
 
 
 def unclaimed(pid: int) -> list[tuple[int, int]]:
     """First and last address of the private memory of a process that nothing but an allocation could explain."""
-    with open(f"/proc/{pid}/pagemap", "rb", buffering=0) as pagemap:
-        return [
-            (area.start, area.end)
-            for area, rest in _areas(pid)
-            if rest is None and not area.is_file and _private_pages(pagemap.fileno(), area).any()
-        ]
+    held = (part.areas[place] for part in _parts(pid) for place in np.flatnonzero(part.held))
+    return [(area.start, area.end) for area in held if area.rest is None and not area.is_file]
 
 
 def _is_registered(rows: Rows) -> npt.NDArray[np.bool_]:
     return np.asarray((rows["layer"] == DRIVER) & (rows["tier"] == PINNED) & (rows["flags"] & REGISTERED != 0))
 
 
-def _by_holder(rows: Rows, pages: npt.NDArray[np.int64]) -> dict[tuple[int, int], int]:
+def _by_holder(rows: Rows, pages: Numbers) -> dict[tuple[int, int], int]:
     keys = rows["owner"].astype(np.uint64) << np.uint64(32) | rows["tag"].astype(np.uint64)
     found, place = np.unique(keys, return_inverse=True)
     sums = np.bincount(place, weights=pages, minlength=len(found)).astype(np.int64) * PAGE
     return {(int(key) >> 32, int(key) & 0xFFFFFFFF): int(size) for key, size in zip(found, sums, strict=True) if size}
 
 
-HEAP: Holder = ("heap", None)
-STACKS: Holder = ("thread stacks", None)
-
-
-def _pages(rows: Rows) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+def _pages(rows: Rows) -> tuple[Numbers, Numbers]:
     """First and last page of each allocation, rounded to the nearest, so that neighbours never share one.
 
     Where one lies in another, as memory that was made usable within reserved addresses, the inner one has its pages.
@@ -120,59 +174,28 @@ def _pages(rows: Rows) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     return first, np.minimum(last, np.append(first[1:], np.iinfo(np.int64).max))
 
 
-def _give_pages(
-    area: Area,
-    private: npt.NDArray[np.bool_],
-    starts: npt.NDArray[np.int64],
-    ends: npt.NDArray[np.int64],
-    pages: npt.NDArray[np.int64],
-) -> int:
-    """Add the private pages of `area` to those of the allocations in it; returns how many were given."""
-    first_page, count = area.start // PAGE, len(private)
-    low, high = np.searchsorted(ends, first_page, "right"), np.searchsorted(starts, first_page + count)
-    if low >= high:
-        return 0
-    sums = np.concatenate([[0], np.cumsum(private)])
-    a = np.clip(starts[low:high] - first_page, 0, count)
-    b = np.clip(ends[low:high] - first_page, 0, count)
-    given = np.maximum(sums[b] - sums[a], 0)
-    pages[low:high] += given
-    return int(given.sum())
+def _parts(pid: int) -> Iterator[Part]:
+    """The areas of a process, so many at a time."""
+    with open(f"/proc/{pid}/pagemap", "rb", buffering=0) as pagemap:
+        areas: list[Area] = []
+        pages = 0
+        for area in _areas(pid):
+            areas.append(area)
+            pages += area.pages
+            if pages >= PAGES_AT_ONCE:
+                yield Part(areas, pagemap.fileno())
+                areas, pages = [], 0
+        if areas:
+            yield Part(areas, pagemap.fileno())
 
 
-def _private_pages(pagemap: int, area: Area) -> npt.NDArray[np.bool_]:
-    """Which pages of an area only this process holds."""
-    count = min(area.end - area.start, LARGEST_AREA) // PAGE
-    entries = os.pread(pagemap, count * 8, area.start // PAGE * 8)
-    flags = np.frombuffer(entries[: len(entries) // 8 * 8], np.uint64)
-    wanted = PRESENT | EXCLUSIVE
-    return np.asarray((flags & wanted) == wanted)
-
-
-def _areas(pid: int) -> Iterator[tuple[Area, Holder | None]]:
-    """The areas that can hold pages, each with the holder of what no allocation in it claims."""
+def _areas(pid: int) -> Iterator[Area]:
+    """The areas that can hold pages."""
     before: Area | None = None
-    for area in _maps(pid):
+    with open(f"/proc/{pid}/maps", "rb") as file:
+        mappings = _MAPPING.findall(file.read())
+    for start, end, access, path in mappings:
+        area = Area(int(start, 16), int(end, 16), access.decode(), path.decode(errors="replace"), before)
         if area.access[0] == "r" or area.access[1] == "w":
-            yield area, _holder_of_rest(area, before)
+            yield area
         before = area
-
-
-def _holder_of_rest(area: Area, before: Area | None) -> Holder | None:
-    if area.path == "[heap]" or (not area.path and area.start % ARENA == 0 and area.end - area.start <= ARENA):
-        return HEAP
-    if area.path.startswith("["):
-        return STACKS if area.path == "[stack]" else (area.path, None)
-    if area.path or before is None or before.end != area.start:
-        return None
-    if before.access.startswith("---"):
-        return STACKS  # an area behind a guard page
-    return (os.path.basename(before.path), "file") if before.is_file else None  # zeroed data of a library
-
-
-def _maps(pid: int) -> Iterator[Area]:
-    with open(f"/proc/{pid}/maps", encoding="utf-8", errors="replace") as file:
-        for line in file:
-            span, access, _, _, _, *path = line.rstrip("\n").split(maxsplit=5)
-            start, end = span.split("-")
-            yield Area(int(start, 16), int(end, 16), access, path[0] if path else "")

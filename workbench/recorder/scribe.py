@@ -7,7 +7,6 @@ recorded event with it. `python -m workbench.recorder.scribe FOLDER`
 from __future__ import annotations
 
 import errno
-import fcntl
 import json
 import os
 import platform
@@ -19,20 +18,17 @@ import socket
 import sys
 import time
 from contextlib import suppress
-from importlib import metadata
+from importlib.abc import MetaPathFinder
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-
-from workbench.errors import RunError, WorkbenchError
+from workbench.errors import WorkbenchError
 from workbench.recorder import outside, wire
-from workbench.recorder.book import Book
 from workbench.recorder.settings import FOLLOWED, SPOOL
+from workbench.recorder.truth import Devices
 from workbench.run import manifest as manifests
+from workbench.run.folder import LOCK, lock, unwritable
 from workbench.run.manifest import Manifest
-from workbench.run.run import LOCK, unwritable
-from workbench.run.sealing import seal
 
 TICK_S = 0.8  # a recording that is killed lacks no more than this
 GLANCE_S = 0.1  # while somebody follows the run: what a picture of it would show is written then
@@ -52,29 +48,51 @@ PACKAGES = (
 )
 
 
+class _NoPandas(MetaPathFinder):
+    """There is no pandas here: pyarrow would load it, for the first numbers it is given and for nothing."""
+
+    def find_spec(self, name: str, *_: object) -> None:
+        if name == "pandas":
+            raise ModuleNotFoundError(name=name)
+
+
 class Scribe:
     """Serves one run, from its first message to the sealed tables."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.manifest = Manifest.read(folder)
-        self._lock = _lock(folder)
+        self._lock = lock(folder)
         self._followed = str(folder / SPOOL / FOLLOWED)  # looked at five times a second
         self._server = wire.listen(folder)
-        self._book = Book(folder, self.manifest.started_ns)
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._server, selectors.EVENT_READ, None)
         self._root: socket.socket | None = None
         self._parent = os.getppid()
         self._error: str | None = None
         self._finished = False
+        self._failures: tuple[type[Exception], ...] = (OSError, WorkbenchError)
+        self._devices = Devices()
+        self._used_before = self._devices.used()
         self.manifest.host |= _host()
-        self.manifest.versions |= _versions()
-        self.manifest.gpus = self._book.devices.describe()
+        self.manifest.gpus = self._devices.describe()
         self.manifest.write(folder)
+
+    def _open_book(self) -> None:
+        """Load what writing takes. It is longer than all else at the start, so the program starts meanwhile."""
+        sys.meta_path.insert(0, _NoPandas())
+        import pyarrow as pa
+
+        from workbench.recorder.book import Book
+
+        self._failures += (pa.ArrowException,)
+        self._book = Book(self.folder, self.manifest.started_ns, self._devices, self._used_before)
+        self.manifest.versions |= _versions()
+        self.manifest.write(self.folder)
 
     def serve(self) -> None:
         """Work until the run is finished, or the program that asked for it is gone."""
+        self._guarded(self._open_book)
         ticked = glanced = 0.0
         while not self._finished:
             is_followed = self._is_followed
@@ -85,10 +103,12 @@ class Scribe:
             if self._root is None and os.getppid() != self._parent:
                 self._abandon()
             now = time.monotonic()
-            if not self._finished and (now >= next_tick or self._book.is_filling):
+            if self._finished or self._error:
+                continue
+            if now >= next_tick or self._book.is_filling:
                 self._guarded(self._book.tick)
                 ticked = glanced = time.monotonic()
-            elif not self._finished and is_followed and now >= next_glance:
+            elif is_followed and now >= next_glance:
                 self._guarded(self._book.glance)
                 glanced = time.monotonic()
 
@@ -158,7 +178,7 @@ class Scribe:
             return {"error": self._error}
         try:
             return action(**arguments)  # type: ignore[no-any-return]
-        except (OSError, pa.ArrowException, WorkbenchError) as error:
+        except self._failures as error:
             self._error = _explain(self.folder, error)
             self.manifest.status, self.manifest.error = manifests.INCOMPLETE, {"what": self._error}
             with suppress(OSError):
@@ -223,8 +243,7 @@ class Scribe:
         self.manifest.notes |= self._book.notes()
         if not self._book.has_seen:
             self._do_limits({"host": [NOTHING_SEEN]})
-        self._book.close()
-        self.manifest.counts = seal(self.folder)
+        self.manifest.counts = self._book.seal()
         self.manifest.status, self.manifest.exit_code = status, exit_code
         self.manifest.write(self.folder)
         shutil.rmtree(self.folder / SPOOL, ignore_errors=True)
@@ -243,17 +262,7 @@ def _take_all_descriptors() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
-def _lock(folder: Path) -> int:
-    """Hold the run's lock for as long as this process lives."""
-    handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise RunError(f"{folder} is being written by another recording") from None
-    return handle
-
-
-def _explain(folder: Path, error: OSError | pa.ArrowException | WorkbenchError) -> str:
+def _explain(folder: Path, error: Exception) -> str:
     if getattr(error, "errno", None) == errno.ENOSPC or "No space left" in str(error):
         return (
             f"the disk of {folder} is full: the run is kept as far as it was written; free some room and record again"
@@ -276,6 +285,8 @@ def _host() -> dict[str, Any]:
 
 def _versions() -> dict[str, str]:
     """The versions that matter for memory, of what is installed beside this workbench."""
+    from importlib import metadata
+
     found = {}
     for name in PACKAGES:
         with suppress(metadata.PackageNotFoundError):

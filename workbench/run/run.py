@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
-import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -16,6 +14,7 @@ import pyarrow.parquet as pq
 from workbench.errors import RunError
 from workbench.run import manifest as manifests
 from workbench.run import schema
+from workbench.run.folder import is_locked, new_folder
 from workbench.run.ledger import COLUMNS as OF_A_LEDGER
 from workbench.run.ledger import Ledger, ledger_at, readings, truth
 from workbench.run.manifest import Manifest
@@ -32,7 +31,6 @@ if TYPE_CHECKING:
 
     from workbench.view.widget import TimelineView
 
-LOCK = "lock"
 LOST = "name lost"  # of what refers to a name behind the damage of a stream
 CUT_OFF = "the recording was cut off: its scribe was killed, or could not write to its disk"
 
@@ -234,41 +232,6 @@ def write_run(folder: Path, manifest: Manifest, tables: dict[str, pa.Table]) -> 
             manifest.counts[name] = table.num_rows
         manifest.write(folder)
     return Run.open(folder)
-
-
-@contextmanager
-def new_folder(folder: Path) -> Iterator[None]:
-    """Make the folder of a new run; it is removed again when what belongs into it can not be written."""
-    try:
-        folder.mkdir(parents=True)
-    except OSError as error:
-        raise unwritable(folder, error) from None
-    try:
-        yield
-    except BaseException as error:
-        shutil.rmtree(folder, ignore_errors=True)
-        if isinstance(error, OSError):
-            raise unwritable(folder, error) from None
-        raise
-
-
-def unwritable(folder: Path, error: OSError) -> RunError:
-    """That a new run can not be written, and what to do."""
-    return RunError(f"no run can be written in {folder.parent}: {error.strerror or error}; choose another --out")
-
-
-def is_locked(folder: Path) -> bool:
-    """Whether a scribe is writing the run in `folder` now."""
-    try:
-        if not (folder / LOCK).is_file():
-            return False
-        with (folder / LOCK).open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            return False
-    except FileNotFoundError:
-        return False
-    except BlockingIOError:
-        return True
 
 
 def _known_tier(tier: str) -> str:

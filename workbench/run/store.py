@@ -15,9 +15,10 @@ import pyarrow as pa
 
 from workbench.errors import RunError, nearest
 from workbench.run import schema
+from workbench.run.folder import is_locked, new_folder
 from workbench.run.manifest import FILE, Manifest
 from workbench.run.migrations import VERSION
-from workbench.run.run import Run, is_locked, new_folder
+from workbench.run.run import Run
 
 if TYPE_CHECKING:
     import duckdb
