@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import time
+from collections import defaultdict
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,7 @@ from workbench.units import format_bytes
 
 BEFORE = "before the run"
 SECOND = 10**9
+LONG_AGO = SECOND // 10  # beside the steps in which a file system tells time
 MOMENT = 2_000_000  # ns in which a program that waited for its answer has hardly run on
 RARELY = 500  # between phase edges these readings, for which the kernel holds programs up, take this part of the time
 VISIBLE = 1 / 400  # of what is in use: a picture shows no smaller change
@@ -45,6 +48,8 @@ class Book:
     def __init__(self, folder: Path, started_ns: int, devices: Devices, used: list[int]) -> None:
         """`used`: bytes of each device that were in use before the program began."""
         self.folder = folder
+        self._spool = folder / SPOOL
+        self._discovered_ns = 0  # when their folder had changed last as all rings in it were found
         self._started_ns = started_ns
         self._devices = devices
         self._names = Names(folder)
@@ -56,6 +61,7 @@ class Book:
         self._greeted: dict[int, Rows] = {}  # by process id; it has no rows of its own until it has a ring
         self._unrecorded = Unrecorded()
         self._pending = Pending()
+        self._told: dict[str, list[list[int]]] = defaultdict(list)  # by table: rows that wait to be written
         self._open_phases: list[tuple[Teller, dict[str, Any]]] = []
         self._gone_lost = 0
         self.shortages: list[dict[str, Any]] = []
@@ -96,6 +102,7 @@ class Book:
 
     def glance(self) -> None:
         """Take what has come since, and write it where a picture of the run would show it."""
+        self._write_told()
         for process in self._processes.values():
             self._take_from(process, last=False)
         in_use = {PAGEABLE: self._in_memory, GPU: sum(self._devices.used()) if self._pending.moved(GPU) else 0}
@@ -105,7 +112,7 @@ class Book:
     def tick(self) -> None:
         """Take what has come since, write it, and sample the truth."""
         self._take()
-        self._flush_events()
+        self._flush()
         used, now = self._read_devices()
         resident = self._resident(now)
         self._write_totals(used + resident)
@@ -151,7 +158,11 @@ class Book:
             self._note_refusals(rows[rows["kind"] == REFUSED])
 
     def _discover(self) -> None:
-        for path in rings(self.folder / SPOOL):
+        """Find new rings; where nothing has come into their folder, as mostly, it is not read."""
+        changed_ns = os.stat(self._spool).st_mtime_ns
+        if changed_ns == self._discovered_ns:
+            return
+        for path in rings(self._spool):
             if path not in self._processes and path.stat().st_size:
                 found = Recorded(path, self._names, self._stacks)
                 for older, process in list(self._processes.items()):
@@ -159,6 +170,8 @@ class Book:
                         self._take_from(process, last=True)
                         self._bury(older, process)
                 self._processes[path] = found
+        if time.time_ns() - changed_ns > LONG_AGO:  # else more may come at what the folder calls the same time
+            self._discovered_ns = changed_ns
 
     def _is_first(self, process: Recorded) -> bool:
         """Whether a process is the one that the run is of: what it holds at its end stays, to be looked at."""
@@ -190,9 +203,11 @@ class Book:
         self._take(last, by_ns)
         for pid, rows in self._unrecorded.settle():
             self._pending.add(rows, pid)
-        self._flush_events()
+        self._flush()
 
-    def _flush_events(self) -> None:
+    def _flush(self) -> None:
+        """Write what was told and what was recorded."""
+        self._write_told()
         rows, processes = self._pending.take()
         if not len(rows):
             return
@@ -236,12 +251,13 @@ class Book:
         return {"phase": self._open_phases[-1][1]["name"]} if self._open_phases else {}
 
     def numbers(self, table: str, rows: list[list[int]]) -> None:
-        """Rows of `tokens` or `steps`, which come often and have only numbers."""
-        stream = self._streams[table]
-        given = zip(stream.schema, np.array(rows, np.int64).T, strict=True)
-        start = self._started_ns
-        columns = [pa.array(some - start if of.name.endswith("_ns") else some, of.type) for of, some in given]
-        stream.write(pa.record_batch(columns, schema=stream.schema))
+        """Rows of `tokens` or `steps`, which come often and have only numbers: they are written together."""
+        self._told[table] += rows
+
+    def _write_told(self) -> None:
+        for table, rows in self._told.items():
+            self._write(table, self._batches.numbers(CODED[table], rows))
+        self._told.clear()
 
     def rows(self, table: str, rows: list[dict[str, Any]]) -> None:
         """What an engine tells of itself: rows of `requests`."""
@@ -327,7 +343,7 @@ class Book:
 
     def alive(self, time_ns: int) -> dict[str, Any]:
         """What was handed out and not given back at a moment, by tier and owner."""
-        self._flush_events()
+        self._flush()
         rows = by_time(read_coded(self.folder, "events"), "events")
         events = named(rows, schema.EVENTS, self._names.texts())
         moment = time_ns - self._started_ns
