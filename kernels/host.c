@@ -61,9 +61,18 @@ static size_t usable(void *block) {
     return (head & ~(size_t)FLAGS) - (head & MAPPED ? 2 : 1) * sizeof(size_t);
 }
 
+size_t wb_host_limit(void) {
+    return WB_LIKELY(atomic_load_explicit(&wb_settings.host, memory_order_relaxed)) ? wb_limit() : SIZE_MAX;
+}
+
+/* Requests of torch have a threshold of their own. */
+static size_t torch_limit(void) {
+    return wb_limit() != SIZE_MAX && atomic_load(&wb_settings.torch) ? wb_settings.torch_minimum : SIZE_MAX;
+}
+
 void wb_choose_least(void) {
-    size_t bytes = wb_limit();
-    if (bytes != SIZE_MAX && wb_settings.torch_minimum < bytes) bytes = wb_settings.torch_minimum;
+    size_t bytes = wb_host_limit();
+    if (torch_limit() < bytes) bytes = torch_limit();
     atomic_store(&wb_least.request, bytes == SIZE_MAX ? SIZE_MAX : bytes / 2); /* an allocator rounds up, at most to that */
     atomic_store(&wb_least.head, has_heads ? bytes : 0);
 }
@@ -74,11 +83,7 @@ static bool is_surely_small(const void *block) {
     return !block || (least && head_of(block) < least);
 }
 
-/* Requests of torch have a threshold of their own. */
-static size_t limit(void) {
-    size_t bytes = wb_limit();
-    return WB_UNLIKELY(wb_thread.torch) && bytes != SIZE_MAX ? wb_settings.torch_minimum : bytes;
-}
+static size_t limit(void) { return WB_UNLIKELY(wb_thread.torch) ? torch_limit() : wb_host_limit(); }
 
 bool wb_keeps_stack(size_t bytes) {
     int mode = atomic_load_explicit(&wb_settings.stacks, memory_order_relaxed);

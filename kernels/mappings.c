@@ -15,7 +15,7 @@ static size_t whole_pages(size_t length) {
     return (length + page - 1) & ~(page - 1);
 }
 
-static bool records_mappings(const void *caller) { return wb_limit() != SIZE_MAX && !wb_in_allocator(caller); }
+static bool records_mappings(const void *caller) { return wb_host_limit() != SIZE_MAX && !wb_in_allocator(caller); }
 
 /* Also of ranges below the threshold: they may be parts of a mapping that was recorded. */
 static void gives_range(const void *address, size_t length) {

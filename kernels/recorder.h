@@ -30,13 +30,14 @@ struct wb_settings {
     char folder[WB_PATH - 64];
     size_t torch_minimum;
     _Atomic int stacks; /* enum wb_stack_mode */
-    _Atomic int driver; /* whether the CUDA driver's events are recorded */
+    _Atomic int host, driver, torch; /* whether the events of these are recorded */
 };
 extern struct wb_settings wb_settings;
 
 /* Host requests below it are not recorded; SIZE_MAX while nothing is recorded, so that one comparison answers both. */
 extern _Atomic size_t wb_threshold;
 static inline size_t wb_limit(void) { return atomic_load_explicit(&wb_threshold, memory_order_relaxed); }
+size_t wb_host_limit(void); /* the same for requests of others than torch, where host events may be left out */
 
 /* For requests that are not recorded in any case: one comparison is all they cost. */
 struct wb_least {

@@ -230,6 +230,14 @@ WB_HOT void wb_emit(struct wb_record *event, bool stack) {
 
 WB_PUBLIC uint16_t *wb_tag_place(void) { return &wb_thread.tag; }
 WB_PUBLIC void wb_driver_on(int on) { atomic_store(&wb_settings.driver, on); }
+WB_PUBLIC void wb_host_on(int on) {
+    atomic_store(&wb_settings.host, on);
+    wb_choose_least();
+}
+WB_PUBLIC void wb_torch_on(int on) {
+    atomic_store(&wb_settings.torch, on);
+    wb_choose_least();
+}
 WB_PUBLIC void wb_set_stacks(int mode) { atomic_store(&wb_settings.stacks, mode); }
 
 WB_PUBLIC uint64_t wb_lost(void) {
@@ -319,6 +327,8 @@ __attribute__((constructor)) static void start(void) {
     wb_settings.stacks = stacks_from(getenv("WORKBENCH_STACKS"));
     if (!folder || !*folder) return;
     const char *without = getenv("WORKBENCH_WITHOUT");
+    wb_host_on(!without || !strstr(without, "host"));
     wb_driver_on(!without || !strstr(without, "driver"));
+    wb_torch_on(!without || !strstr(without, "torch"));
     wb_open(folder, bytes_from("WORKBENCH_THRESHOLD", 65536));
 }

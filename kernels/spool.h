@@ -111,7 +111,10 @@ uint16_t *wb_tag_place(void); /* of the calling thread: the name of what it allo
 uint8_t *wb_telling_place(void); /* of the calling thread: 1 while it tells of its copies itself, so that no hook does */
 uint32_t wb_python_stack(void); /* id of the calling thread's Python stack, 0: none */
 void wb_set_stacks(int mode);   /* 0 none, 1 large, 2 all */
-void wb_driver_on(int on);  /* whether the CUDA driver's events are recorded: off, unless the environment has a spool */
+/* Whether the events of these are recorded: off, unless the environment has a spool. */
+void wb_host_on(int on);
+void wb_driver_on(int on);
+void wb_torch_on(int on);
 void wb_driver_copies(int on); /* whether copies are among them */
 int16_t wb_device_number(int device); /* in a run, of the device that CUDA numbers so in this process */
 int wb_driver_measures(void); /* how many devices' used memory is read, which shows what no call names */

@@ -33,7 +33,7 @@ static struct wb_record block(uint8_t kind, int16_t device, const void *address,
                               .address = (uintptr_t)address, .bytes = bytes, .asked = bytes, .owner = wb_torch_name()};
 }
 
-static bool recording(void) { return wb_limit() != SIZE_MAX; }
+static bool recording(void) { return wb_limit() != SIZE_MAX && atomic_load(&wb_settings.torch); }
 
 /* Where libc10 is part of a larger library, that one is among the caller's. */
 static void find(const void *caller) {
@@ -49,7 +49,7 @@ static void find(const void *caller) {
  * which take torch for its owner. Where libc10 brings an allocator of its own (mimalloc), they see what that one maps. */
 static void *wb_alloc_cpu(size_t bytes) {
     if (WB_UNLIKELY(!real_alloc)) find(__builtin_return_address(0));
-    wb_thread.torch = true;
+    wb_thread.torch = atomic_load_explicit(&wb_settings.torch, memory_order_relaxed);
     void *memory = real_alloc(bytes);
     wb_thread.torch = false;
     return memory;
@@ -57,7 +57,7 @@ static void *wb_alloc_cpu(size_t bytes) {
 
 static void wb_free_cpu(void *memory) {
     if (WB_UNLIKELY(!real_free)) find(__builtin_return_address(0));
-    wb_thread.torch = true;
+    wb_thread.torch = atomic_load_explicit(&wb_settings.torch, memory_order_relaxed);
     real_free(memory);
     wb_thread.torch = false;
 }

@@ -222,6 +222,52 @@ def _processes_of(folder: Path) -> list[int]:
     return found
 
 
+ASKS_TWICE = (
+    "import numpy, torch\n"
+    "kept = numpy.ones(21 << 20, numpy.uint8), torch.ones(22 << 20, dtype=torch.uint8)\n"
+    "import mmap; kept += (mmap.mmap(-1, 23 << 20),)\n"
+)
+OF_TORCH, OF_OTHERS = ("torch", 22), {("others", 21), ("others", 23)}  # MiB
+
+
+@pytest.mark.parametrize(
+    ("without", "expected"),
+    [
+        ((), {OF_TORCH} | OF_OTHERS),
+        (("host",), {OF_TORCH}),
+        (("torch",), {("others", 22)} | OF_OTHERS),
+        (("host", "torch"), set()),
+    ],
+)
+@pytest.mark.parametrize("is_late", [False, True], ids=["from-the-start", "late"])
+def test_a_source_that_is_left_out_records_nothing(
+    store: Store, tmp_path: Path, without: tuple[str, ...], expected: set[tuple[str, int]], is_late: bool
+) -> None:
+    script = tmp_path / "program.py"
+    if is_late:
+        block = "".join(f"    {line}\n" for line in ASKS_TWICE.splitlines())
+        script.write_text(
+            "import numpy, torch, workbench\n"
+            f"with workbench.recording('late', workbench.Store({str(store.folder)!r}), "
+            f"workbench.Settings(without={without})):\n{block}"
+        )
+        subprocess.run([sys.executable, str(script)], check=True)
+    else:
+        script.write_text(ASKS_TWICE)
+        workbench.record_program(
+            [sys.executable, str(script)], store=store, settings=workbench.Settings(without=without)
+        )
+    [run] = store.runs()
+    events = run.events()
+    large = events[(events.kind == "alloc") & events.asked.isin([size * MIB for size in (21, 22, 23)])]
+    found = zip(large.owner, large.asked // MIB, strict=True)
+    assert {("torch" if owner == "torch" else "others", size) for owner, size in found} == expected
+    if {"host", "torch"} <= set(without):
+        assert len(events) == 0
+    for source in without:
+        assert run.manifest.sources[source] == ["off: left out on request"]
+
+
 def test_two_writers_of_one_run_are_refused(store: Store) -> None:
     folder = create("twice", store)
     first = Scribing(folder)

@@ -10,6 +10,7 @@ import pytest
 
 from workbench.errors import RunError
 from workbench.recorder.book import Book
+from workbench.recorder.settings import SPOOL
 from workbench.recorder.truth import Devices
 from workbench.run.sealing import read_coded
 
@@ -54,12 +55,12 @@ def test_a_device_that_falls_silent_ends_the_recording_in_a_line(nvml: Any) -> N
 
 
 def test_an_edge_is_when_the_devices_were_read_and_not_when_it_was_told(nvml: Any, tmp_path: Path) -> None:
-    started = time.monotonic_ns()
-    book = Book(tmp_path, started)
+    (tmp_path / SPOOL).mkdir()
+    started, devices = time.monotonic_ns(), Devices()
+    book = Book(tmp_path, started, devices, devices.used())
     told_ns = time.monotonic_ns()
     book.phase("load", told_ns, "start", (1, 1))
     answered_ns = time.monotonic_ns()
-    book.close()
     (edge,) = read_coded(tmp_path, "phases")["start_ns"].to_pylist()
     assert told_ns < edge + started < answered_ns
     at_edge = [row for row in read_coded(tmp_path, "totals").to_pylist() if row["time_ns"] == edge]

@@ -27,6 +27,7 @@ class Host:
         limits = spool.keep_stacks(self._stacks)
         if late:
             limits.append(LATE)
+        native.library().wb_host_on(1)
         if native.library().wb_preloaded():
             return limits + _of_allocator()
         native.patch()
@@ -40,6 +41,7 @@ class Host:
         """Stop changing calls of other libraries; a preloaded recorder stops when the spool is closed."""
         if self._patches:
             self._patches = False
+            native.library().wb_host_on(0)
             native.unpatch()
         return []
 

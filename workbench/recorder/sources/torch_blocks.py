@@ -38,6 +38,7 @@ class TorchBlocks:
             native.patch()
             self._patches = True
         self._attached = True
+        native.library().wb_torch_on(1)
         native.library().wb_torch_from(self._minimum)
         on_import("torch", self._track)
         return [LATE] if late else []
@@ -71,5 +72,6 @@ class TorchBlocks:
             self._tracker = None
         if self._patches:
             self._patches = False
+            native.library().wb_torch_on(0)
             native.unpatch()
         return self._limits
