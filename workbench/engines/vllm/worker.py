@@ -36,7 +36,8 @@ class RecordedWorker(_stock_worker()):  # type: ignore[misc]
     def init_device(self, *given: Any, **named: Any) -> Any:
         if current_platform.is_cpu():
             _ask_for_tiles()
-        outside.claim_shared_memory(Path(self.distributed_init_method).name)  # where ranks on the CPU exchange data
+        meeting = Path(self.distributed_init_method).name.rpartition(":")[2]  # a file, or before vLLM 0.29 a port
+        outside.claim_shared_memory(f"{meeting}-")  # where ranks on the CPU exchange data
         name, store = os.environ[groups.VARIABLE].split(" ", 1)
         with current().phase("init_device"), groups.backend(name), groups.named():
             self._group = groups.begun(name, store, self.rank, self.parallel_config.world_size, self.local_rank)
