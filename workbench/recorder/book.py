@@ -30,7 +30,7 @@ from workbench.units import format_bytes
 
 BEFORE = "before the run"
 SECOND = 10**9
-LONG_AGO = SECOND // 10  # beside the steps in which a file system tells time
+LONG_AGO = 3 * SECOND  # longer than the steps in which any file system tells time
 MOMENT = 2_000_000  # ns in which a program that waited for its answer has hardly run on
 RARELY = 500  # between phase edges these readings, for which the kernel holds programs up, take this part of the time
 VISIBLE = 1 / 400  # of what is in use: a picture shows no smaller change
