@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,8 @@ from workbench.units import format_bytes
 BEFORE = "before the run"
 SECOND = 10**9
 LONG_AGO = 3 * SECOND  # longer than the steps in which any file system tells time
-MOMENT = 2_000_000  # ns in which a program that waited for its answer has hardly run on
+MOMENT = 50_000_000  # ns in which a program that holds no more than before has hardly run on
+NO_MORE = 1 << 20  # bytes: a change so small is none
 RARELY = 500  # between phase edges these readings, for which the kernel holds programs up, take this part of the time
 VISIBLE = 1 / 400  # of what is in use: a picture shows no smaller change
 GROWN = 64 << 20  # bytes of change after which who holds the pages is read again, also between phase edges
@@ -67,7 +69,6 @@ class Book:
         self.shortages: list[dict[str, Any]] = []
         self._in_memory = 0  # bytes resident at the last tick
         self._measured = 0  # the same at the last measurement
-        self._measured_events = 0  # that were written by then
         self._read_until_ns = 0
         self._measure_after_ns = 0
         self._before: dict[int, Rows] = {}  # of processes that were recorded late
@@ -122,13 +123,14 @@ class Book:
 
     def _measure(self, used: Totals, time_ns: int) -> None:
         """Read the truth, and who holds the pages: at phase edges, and where much has changed since."""
-        events, resident = self._streams["events"].rows, self._resident(time_ns)
-        if time_ns - self._read_until_ns < MOMENT and events == self._measured_events:
+        resident = self._resident(time_ns)
+        size = sum(int(row["bytes"]) for row in resident)
+        if time_ns - self._read_until_ns < MOMENT and abs(size - self._measured) < NO_MORE:
             self._write_totals(used + resident)  # one phase ends, the next begins: it was just read
             return
         begin = time.monotonic_ns()
         self._write_totals(used + resident + self._pageable(time_ns))
-        self._measured, self._measured_events = sum(int(row["bytes"]) for row in resident), events
+        self._measured = size
         self._read_until_ns = time.monotonic_ns()
         self._measure_after_ns = self._read_until_ns + max(SECOND, RARELY * (self._read_until_ns - begin))
 
@@ -163,7 +165,7 @@ class Book:
         if changed_ns == self._discovered_ns:
             return
         for path in rings(self._spool):
-            if path not in self._processes and path.stat().st_size:
+            if path not in self._processes:
                 found = Recorded(path, self._names, self._stacks)
                 for older, process in list(self._processes.items()):
                     if process.pid == found.pid:  # it became another program by exec, or its id was given again
@@ -296,8 +298,10 @@ class Book:
         known = [process.live.rows, process.reserved.rows] if process else []
         rows = np.concatenate([self._before.get(pid, none()), *known])  # first: what came since has its place instead
         below = f"below {format_bytes(process.threshold if process else DEFAULT_THRESHOLD)}"
-        held = held_by(pid, rows, below)
-        made = [self._total(time_ns, pid, "pageable", -1, "private", private_bytes(pid) - held.registered)]
+        with ThreadPoolExecutor(1) as beside:  # for both the kernel walks through all pages
+            private = beside.submit(private_bytes, pid)
+            held = held_by(pid, rows, below)
+        made = [self._total(time_ns, pid, "pageable", -1, "private", private.result() - held.registered)]
         for (owner, tag), size in held.numbered.items():
             made.append(self._held(time_ns, pid, owner, tag or None, size))
         for (name, what), size in held.named.items():

@@ -31,10 +31,11 @@ def _equals(chunk: pa.DictionaryArray, text: str, same: Mask) -> None:
 
 
 def values(array: pa.Array) -> npt.NDArray[np.int64]:
-    """The numbers of an array where they lie. pyarrow's own conversion would load pandas, which takes longer."""
+    """The whole numbers of an array where they lie. pyarrow's own conversions would load pandas, which takes longer."""
+    kind = np.dtype(str(array.type))  # Arrow's names of whole numbers are numpy's
     if not len(array):
-        return np.zeros(0, array.type.to_pandas_dtype())
-    whole: npt.NDArray[np.int64] = np.frombuffer(array.buffers()[1], array.type.to_pandas_dtype())
+        return np.zeros(0, kind)
+    whole: npt.NDArray[np.int64] = np.frombuffer(array.buffers()[1], kind)
     return whole[array.offset : array.offset + len(array)]
 
 
