@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from difflib import get_close_matches
 
 
 class WorkbenchError(Exception):
@@ -40,6 +39,8 @@ class EngineError(WorkbenchError):
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """Gives the tail of a message about an unknown name: the name it should have been, or all there are."""
+    from difflib import get_close_matches  # every recorded program loads this file, and few make mistakes
+
     names = sorted(known)
     close = get_close_matches(name, names, n=1, cutoff=0.5)
     if close:

@@ -31,16 +31,14 @@ def measure(folder: Path, quick: bool) -> list[Row]:
 
 def _rows(name: str, folder: Path, quick: bool) -> list[Row]:
     study = STUDIES[name]()
-    times: Times = defaultdict(list)
-    here = tuple(
-        _timed(variant, times) for variant in study.variants if variant.why_not() is None and _is_told(variant)
-    )
+    here = [variant for variant in study.variants if variant.why_not() is None and _is_told(variant)]
     for first in {_program_of(variant): variant for variant in reversed(here)}.values():
         first.start("warm-up", Store(folder))  # vLLM's first run compiles what the others find
-    times.clear()
+    times: Times = defaultdict(list)
+    timed = tuple(_timed(variant, times) for variant in here)
     repeats = 1 if quick else -(-LEAST_RUNS // len(here))
     start = time.perf_counter()
-    document = do(replace(study, variants=here), repeats, Store(folder), lambda _: None).document()
+    document = do(replace(study, variants=timed), repeats, Store(folder), lambda _: None).document()
     whole = time.perf_counter() - start
     if failed := [variant["why"] for variant in document["variants"] if variant["why"]]:
         raise SystemExit("; ".join(failed))

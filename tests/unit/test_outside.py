@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from torch._inductor.runtime.cache_dir_utils import default_cache_dir
 
 from workbench.launch.processes import end_group
 from workbench.recorder import outside
@@ -38,6 +39,13 @@ def test_temporary_files_go_and_what_was_compiled_stays(folder: Path, monkeypatc
     compiled.mkdir()
     outside.remove(folder)
     assert list(temporary.parent.iterdir()) == [compiled]
+
+
+def test_an_engine_finds_what_torch_compiled_without_the_workbench(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
+    assert outside.environment(folder)["TORCHINDUCTOR_CACHE_DIR"] == default_cache_dir()
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "/kept")
     assert outside.environment(folder)["TORCHINDUCTOR_CACHE_DIR"] == "/kept"
 

@@ -32,7 +32,7 @@ from workbench.units import format_bytes
 BEFORE = "before the run"
 SECOND = 10**9
 LONG_AGO = 3 * SECOND  # longer than the steps in which any file system tells time
-MOMENT = 50_000_000  # ns in which a program that holds no more than before has hardly run on
+MOMENT = 50_000_000  # ns in which a program whose memory has not changed has hardly run on
 NO_MORE = 1 << 20  # bytes: a change so small is none
 RARELY = 500  # between phase edges these readings, for which the kernel holds programs up, take this part of the time
 VISIBLE = 1 / 400  # of what is in use: a picture shows no smaller change
@@ -69,6 +69,7 @@ class Book:
         self.shortages: list[dict[str, Any]] = []
         self._in_memory = 0  # bytes resident at the last tick
         self._measured = 0  # the same at the last measurement
+        self._moved = 0  # bytes handed out, given back or registered since
         self._read_until_ns = 0
         self._measure_after_ns = 0
         self._before: dict[int, Rows] = {}  # of processes that were recorded late
@@ -125,12 +126,12 @@ class Book:
         """Read the truth, and who holds the pages: at phase edges, and where much has changed since."""
         resident = self._resident(time_ns)
         size = sum(int(row["bytes"]) for row in resident)
-        if time_ns - self._read_until_ns < MOMENT and abs(size - self._measured) < NO_MORE:
+        if time_ns - self._read_until_ns < MOMENT and max(self._moved, abs(size - self._measured)) < NO_MORE:
             self._write_totals(used + resident)  # one phase ends, the next begins: it was just read
             return
         begin = time.monotonic_ns()
         self._write_totals(used + resident + self._pageable(time_ns))
-        self._measured = size
+        self._measured, self._moved = size, 0
         self._read_until_ns = time.monotonic_ns()
         self._measure_after_ns = self._read_until_ns + max(SECOND, RARELY * (self._read_until_ns - begin))
 
@@ -213,6 +214,7 @@ class Book:
         rows, processes = self._pending.take()
         if not len(rows):
             return
+        self._moved += int(rows["bytes"].sum())
         self._write("events", self._batches.events(rows, processes))
 
     def _write(self, table: str, batch: pa.RecordBatch) -> None:

@@ -6,8 +6,10 @@ the engine and whoever wanted it, removes what is listed.
 
 from __future__ import annotations
 
+import getpass
 import glob
 import os
+import re
 import shutil
 import tempfile
 from contextlib import suppress
@@ -18,14 +20,23 @@ from workbench.recorder.settings import SPOOL
 _LIST = "outside"  # a file in the spool, a pattern of paths a line
 _SHARED = Path("/dev/shm")
 _PYTHONS = "psm_"  # how the names of Python's shared memory begin
+_NOT_IN_NAMES = r'[\\/:*?"<>|]'  # by torch
 
 
 def environment(folder: Path) -> dict[str, str]:
     """Makes a folder for the temporary files of the engine that is recorded into `folder`; gives how it is told."""
     temporary = tempfile.mkdtemp(prefix="workbench-")
     _claim(folder / SPOOL, glob.escape(temporary))
-    kept = f"{tempfile.gettempdir()}/torchinductor_{os.getuid()}"  # what torch has compiled, for the next engine
-    return {"TMPDIR": temporary, "TORCHINDUCTOR_CACHE_DIR": os.environ.get("TORCHINDUCTOR_CACHE_DIR", kept)}
+    return {"TMPDIR": temporary, "TORCHINDUCTOR_CACHE_DIR": os.environ.get("TORCHINDUCTOR_CACHE_DIR", _compiled())}
+
+
+def _compiled() -> str:
+    """Where torch keeps what it has compiled unless told otherwise, which is no engine's alone."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, ImportError, OSError):
+        user = f"uid_{os.getuid()}"
+    return f"{tempfile.gettempdir()}/torchinductor_{re.sub(_NOT_IN_NAMES, '_', user)}"
 
 
 def claim_shared_memory(name: str) -> None:

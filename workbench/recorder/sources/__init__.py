@@ -42,12 +42,13 @@ def all_sources(settings: Settings, ran_out: Callable[[str, str], None]) -> list
 
     `ran_out`: called with what was asked for and the tier that did not have it.
     """
-    from workbench.recorder.sources.copies import Copies
     from workbench.recorder.sources.driver import Driver
     from workbench.recorder.sources.host import Host
     from workbench.recorder.sources.torch_blocks import TorchBlocks
 
     known: list[Source] = [Host(settings.stacks), Driver(), TorchBlocks(settings.block_minimum, ran_out)]
     if settings.copies:
+        from workbench.recorder.sources.copies import Copies
+
         known.append(Copies())
     return [source for source in known if source.name not in settings.without]

@@ -1,13 +1,19 @@
-"""Runs something once a module is imported, without importing it: a recording must not load torch for a program."""
+"""Runs something once a module is imported, without importing it: a recording must not load torch for a program.
+
+The finder and the loader derive from nothing: importlib.abc would load tempfile and more into every recorded program.
+"""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
 from types import ModuleType
+from typing import TYPE_CHECKING, cast
+
+if TYPE_CHECKING:
+    from importlib.abc import Loader
 
 Action = Callable[[ModuleType], None]
 
@@ -20,7 +26,7 @@ def on_import(name: str, action: Action) -> None:
         sys.meta_path.insert(0, _Finder(name, action))
 
 
-class _Finder(MetaPathFinder):
+class _Finder:
     """Finds one module once, through the other finders."""
 
     def __init__(self, name: str, action: Action) -> None:
@@ -33,11 +39,11 @@ class _Finder(MetaPathFinder):
         sys.meta_path.remove(self)
         spec = find_spec(name)
         if spec is not None and spec.loader is not None:
-            spec.loader = _Loader(spec.loader, self._action)
+            spec.loader = cast("Loader", _Loader(spec.loader, self._action))
         return spec
 
 
-class _Loader(Loader):
+class _Loader:
     """Loads as the module's own loader does, then acts."""
 
     def __init__(self, loader: Loader, action: Action) -> None:
