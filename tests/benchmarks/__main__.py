@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import tempfile
 import time
@@ -53,6 +54,7 @@ BENCHMARKS = {
 def main() -> int:
     """Run them, keep what each found, print the table."""
     chosen = _arguments()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by SIGTERM"))  # what was found so far is shown
     with _folder(chosen.runs) as folder:
         rows, failed = run(chosen.names, folder, chosen.quick, chosen.out)
     from tests.benchmarks.rows import show
@@ -78,17 +80,19 @@ def run(names: list[str], folder: Path, quick: bool, out: Path) -> tuple[list[Ro
     """Gives all rows, and the benchmarks that failed: what the others found is kept as soon as it is there."""
     from tests.benchmarks.keeping import keep
 
-    rows, failed = [], []
+    rows: list[Row] = []
+    failed: list[str] = []
     for name in names:
         print(f"{name}: {BENCHMARKS[name].what}", file=sys.stderr, flush=True)
-        start = time.monotonic()
+        start, before = time.monotonic(), len(rows)
         try:
-            found = import_module(f"tests.benchmarks.{name}").measure(folder, quick)
+            for row in import_module(f"tests.benchmarks.{name}").measure(folder, quick):
+                rows.append(row)
         except (Exception, SystemExit):
             traceback.print_exc()
             failed.append(name)
             continue
-        rows += found
+        found = rows[before:]
         kept = "" if quick else f", kept in {keep({name: found}, out)}"
         print(f"{name}: {time.monotonic() - start:.0f} s{kept}", file=sys.stderr, flush=True)
     return rows, failed

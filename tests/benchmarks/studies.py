@@ -6,6 +6,7 @@ import json
 import subprocess
 import time
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
@@ -24,9 +25,10 @@ MOST_S = 2.0  # a run of a variant
 Times = dict[str, list[tuple[float, float]]]  # by variant, of each run: seconds in the study, and alone
 
 
-def measure(folder: Path, quick: bool) -> list[Row]:
+def measure(folder: Path, quick: bool) -> Iterator[Row]:
     """The rows of every study whose variants this host has, some of them at least."""
-    return [row for name in NAMES for row in _rows(name, folder, quick)]
+    for name in NAMES:
+        yield from _rows(name, folder, quick)
 
 
 def _rows(name: str, folder: Path, quick: bool) -> list[Row]:
