@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import time
 from collections import defaultdict
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +14,13 @@ import pyarrow as pa
 from workbench.recorder.batches import Batches
 from workbench.recorder.native import ALLOC, COPY, DRIVER, FILE, FREE, GPU, HOST, MEASURE, PAGEABLE, REFUSED, SHARED
 from workbench.recorder.pending import Pending
+from workbench.recorder.readings import Readings
 from workbench.recorder.recorded import Recorded, Stacks, only_addresses
-from workbench.recorder.residency import held_by, private_bytes, unclaimed
+from workbench.recorder.residency import unclaimed
 from workbench.recorder.rings import rings
 from workbench.recorder.rows import ROW, Rows, none
-from workbench.recorder.settings import DEFAULT_THRESHOLD, SPOOL
-from workbench.recorder.truth import Devices, resident_bytes
+from workbench.recorder.settings import SPOOL
+from workbench.recorder.truth import Devices
 from workbench.recorder.unrecorded import FIRST_ADDRESS, Unrecorded
 from workbench.run import schema
 from workbench.run.ledger import Ledger, alive_by_owner
@@ -32,16 +31,11 @@ from workbench.units import format_bytes
 BEFORE = "before the run"
 SECOND = 10**9
 LONG_AGO = 3 * SECOND  # longer than the steps in which any file system tells time
-MOMENT = 50_000_000  # ns in which a program whose memory has not changed has hardly run on
-NO_MORE = 1 << 20  # bytes: a change so small is none
-RARELY = 500  # between phase edges these readings, for which the kernel holds programs up, take this part of the time
 VISIBLE = 1 / 400  # of what is in use: a picture shows no smaller change
-GROWN = 64 << 20  # bytes of change after which who holds the pages is read again, also between phase edges
 TRY_AGAIN = ("libc10_cuda.so",)  # who frees its cache where the driver has none, and says so if that did not help
 MOST_SHORTAGES = 20  # a program that tries again and again has told enough by then
 
 Teller = tuple[int, int]  # process and thread
-Totals = list[dict[str, Any]]
 
 
 class Book:
@@ -58,6 +52,7 @@ class Book:
         self._names.id("")  # id 0: a name that nobody gave
         self._batches = Batches(self._names, started_ns)
         self._streams = {name: Stream(folder / f"{name}.arrow", table) for name, table in CODED.items()}
+        self._readings = Readings(self._names, self._streams["totals"], started_ns)
         self._stacks = Stacks(self._names)
         self._processes: dict[Path, Recorded] = {}
         self._greeted: dict[int, Rows] = {}  # by process id; it has no rows of its own until it has a ring
@@ -67,12 +62,6 @@ class Book:
         self._open_phases: list[tuple[Teller, dict[str, Any]]] = []
         self._gone_lost = 0
         self.shortages: list[dict[str, Any]] = []
-        self._in_memory = 0  # bytes resident at the last tick
-        self._measured = 0  # the same at the last measurement
-        self._moved = 0  # bytes handed out, given back or registered since
-        self._read_until_ns = 0
-        self._measure_after_ns = 0
-        self._before: dict[int, Rows] = {}  # of processes that were recorded late
         self._begin(used)
 
     def _begin(self, used: list[int]) -> None:
@@ -100,14 +89,14 @@ class Book:
         rows = np.zeros(len(spans), ROW)
         rows["kind"], rows["layer"], rows["owner"] = ALLOC, HOST, self._names.id(BEFORE)
         rows["address"], rows["bytes"] = spans[:, 0], spans[:, 1] - spans[:, 0]
-        self._before[pid] = rows
+        self._readings.before[pid] = rows
 
     def glance(self) -> None:
         """Take what has come since, and write it where a picture of the run would show it."""
         self._write_told()
         for process in self._processes.values():
             self._take_from(process, last=False)
-        in_use = {PAGEABLE: self._in_memory, GPU: sum(self._devices.used()) if self._pending.moved(GPU) else 0}
+        in_use = {PAGEABLE: self._readings.in_memory, GPU: sum(self._devices.used()) if self._pending.moved(GPU) else 0}
         if any(self._pending.moved(tier) > size * VISIBLE for tier, size in in_use.items()):
             self.tick()
 
@@ -116,24 +105,7 @@ class Book:
         self._take()
         self._flush()
         used, now = self._read_devices()
-        resident = self._resident(now)
-        self._write_totals(used + resident)
-        size = self._in_memory = sum(int(row["bytes"]) for row in resident)
-        if abs(size - self._measured) > max(GROWN, self._measured // 10) and now > self._measure_after_ns:
-            self._measure(used, now)
-
-    def _measure(self, used: Totals, time_ns: int) -> None:
-        """Read the truth, and who holds the pages: at phase edges, and where much has changed since."""
-        resident = self._resident(time_ns)
-        size = sum(int(row["bytes"]) for row in resident)
-        if time_ns - self._read_until_ns < MOMENT and max(self._moved, abs(size - self._measured)) < NO_MORE:
-            self._write_totals(used + resident)  # one phase ends, the next begins: it was just read
-            return
-        begin = time.monotonic_ns()
-        self._write_totals(used + resident + self._pageable(time_ns))
-        self._measured, self._moved = size, 0
-        self._read_until_ns = time.monotonic_ns()
-        self._measure_after_ns = self._read_until_ns + max(SECOND, RARELY * (self._read_until_ns - begin))
+        self._readings.sample(used, now, self._pids())
 
     def _take(self, last: bool = False, by_ns: int | None = None) -> None:  # by then who is gone has given all back
         self._discover()
@@ -214,7 +186,7 @@ class Book:
         rows, processes = self._pending.take()
         if not len(rows):
             return
-        self._moved += int(rows["bytes"].sum())
+        self._readings.moved += int(rows["bytes"].sum())
         self._write("events", self._batches.events(rows, processes))
 
     def _write(self, table: str, batch: pa.RecordBatch) -> None:
@@ -241,7 +213,7 @@ class Book:
             self._streams["phases"].write_rows([phase])  # who follows the run knows it before it ends
         else:
             self._close_phase(name, time_ns, teller)
-        self._measure(used, time_ns)
+        self._readings.edge(used, time_ns, self._pids())
 
     def _close_phase(self, name: str, time_ns: int, teller: Teller) -> None:
         for who, phase in reversed(self._open_phases):
@@ -274,60 +246,15 @@ class Book:
         self._names.flush()
         self._streams[table].write_rows(rows)
 
-    def _read_devices(self) -> tuple[Totals, int]:
-        """What is in use on each GPU, and when that was."""
+    def _read_devices(self) -> tuple[list[int], int]:
+        """Bytes in use on each GPU, and when that was."""
         used, now = self._devices.used(), time.monotonic_ns()
         self._unrecorded.see(now, used)
-        return [self._total(now, 0, "gpu", device, "used", size) for device, size in enumerate(used)], now
-
-    def _resident(self, time_ns: int) -> Totals:
-        read = {pid: resident_bytes(pid) for pid in self._pids()}
-        return [self._total(time_ns, pid, "pageable", -1, "resident", size) for pid, size in read.items() if size]
+        return used, now
 
     def _pids(self) -> dict[int, Recorded | None]:
         """The recorded processes; one that has taken nothing large yet has no ring."""
         return dict.fromkeys(self._greeted) | {process.pid: process for process in self._processes.values()}
-
-    def _pageable(self, time_ns: int) -> Totals:
-        """The private memory of every recorded process, and who holds it."""
-        rows: Totals = []
-        for pid, process in self._pids().items():
-            with suppress(OSError):  # it ended, or ended between two reads
-                rows += self._pageable_of(pid, process, time_ns)
-        return rows
-
-    def _pageable_of(self, pid: int, process: Recorded | None, time_ns: int) -> Totals:
-        known = [process.live.rows, process.reserved.rows] if process else []
-        rows = np.concatenate([self._before.get(pid, none()), *known])  # first: what came since has its place instead
-        below = f"below {format_bytes(process.threshold if process else DEFAULT_THRESHOLD)}"
-        with ThreadPoolExecutor(1) as beside:  # for both the kernel walks through all pages
-            private = beside.submit(private_bytes, pid)
-            held = held_by(pid, rows, below)
-        made = [self._total(time_ns, pid, "pageable", -1, "private", private.result() - held.registered)]
-        for (owner, tag), size in held.numbered.items():
-            made.append(self._held(time_ns, pid, owner, tag or None, size))
-        for (name, what), size in held.named.items():
-            made.append(self._held(time_ns, pid, self._names.id(name), self._names.id(what) if what else None, size))
-        return made
-
-    def _held(self, time_ns: int, pid: int, owner: int, tag: int | None, size: int) -> dict[str, Any]:
-        return self._total(time_ns, pid, "pageable", -1, "held", size) | {"owner": owner, "tag": tag}
-
-    def _total(self, time_ns: int, pid: int, tier: str, device: int, name: str, size: int) -> dict[str, Any]:
-        return {
-            "time_ns": time_ns - self._started_ns,
-            "process": pid,
-            "tier": self._names.id(tier),
-            "device": device,
-            "name": self._names.id(name),
-            "owner": None,
-            "tag": None,
-            "bytes": size,
-        }
-
-    def _write_totals(self, rows: Totals) -> None:
-        self._names.flush()
-        self._streams["totals"].write_rows(rows)
 
     def shortage(self, what: str, tier: str, time_ns: int) -> None:
         """Memory of a tier ran out: keep what was in use by owner then, and in which phase."""
@@ -385,7 +312,7 @@ class Book:
 
     def seal(self) -> dict[str, int]:
         """End every stream, let go of the rings, and make the tables; returns the rows of each."""
-        self._write_totals(self._read_devices()[0])
+        self._readings.last(*self._read_devices())
         self._names.close()
         for stream in self._streams.values():
             stream.close()
