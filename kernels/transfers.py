@@ -18,7 +18,7 @@ PART = 1024  # of the ring's transfers, which room is made for at a time
 NOT_READY = 600
 # Words of what is shared: those of a line of the cache that is written to all the time, whether the thread sleeps (in
 # a line of its own), and the first of the ring.
-TAKEN, ON_DEVICE, FAILED, SLEEPS, FIRST = 0, 2, 3, 8, 16
+TAKEN, UNDER_WAY, ON_DEVICE, FAILED, SLEEPS, FIRST = 0, 1, 2, 3, 8, 16
 END = FIRST + RING * WORDS
 
 _Pointer, _U64 = ctypes.c_void_p, ctypes.c_uint64
@@ -88,6 +88,11 @@ class Transfers:
         rows = (ctypes.c_char * (count * DONE.itemsize)).from_address(of.value or 0)
         return iter(np.frombuffer(rows, DONE).tolist())
 
+    def failure(self) -> int:
+        """Gives what failed and is no transfer's, as a status, once."""
+        status: int = self._library.wb_streams_failure(self._streams)
+        return status
+
     def close(self) -> None:
         """Ends the thread and destroys all; what is under way must be over, or not matter any more."""
         self.shared = memoryview(bytes(8 * FIRST)).cast("Q")
@@ -120,6 +125,7 @@ def library() -> ctypes.CDLL:
         "wb_streams_begin_step": (ctypes.c_int, [_Pointer, *span, *span]),
         "wb_streams_end_step": (ctypes.c_int, [_Pointer, *span, *span]),
         "wb_streams_collect": (size, [_Pointer, _Pointer]),
+        "wb_streams_failure": (ctypes.c_int, [_Pointer]),
         "wb_streams_close": (None, [_Pointer]),
     }
     for name, (result, arguments) in signatures.items():

@@ -229,6 +229,9 @@ WB_PUBLIC size_t wb_streams_collect(struct wb_streams *streams, const struct wb_
     return told.count;
 }
 
+// What failed and is no transfer's, once: the thread may note the next failure at the same time.
+WB_PUBLIC int wb_streams_failure(struct wb_streams *streams) { return (int)atomic_exchange(&streams->shared->failed, 0); }
+
 // What is under way must be over, or not matter any more.
 WB_PUBLIC void wb_streams_close(struct wb_streams *streams) {
     if (streams->given.has_thread) stop_thread(streams);

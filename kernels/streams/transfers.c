@@ -163,11 +163,15 @@ static int take_in_steps(struct wb_streams *streams) {
     return SUCCESS;
 }
 
+static void calibrate_when_idle(struct wb_streams *streams) {
+    if (!streams->shared->under_way && !streams->steps.count) note(streams, calibrate(streams->device, &streams->clock));
+}
+
 void look(struct wb_streams *streams, uint64_t most) {
     note(streams, take_in_steps(streams));
     for (int way = 0; way < WAYS; way++) note(streams, take_in(streams, &streams->ways[way], most, UNFINISHED));
     for (int way = 0; way < WAYS; way++) hand_on_held(streams, &streams->ways[way], most);
-    if (!streams->shared->under_way && !streams->steps.count) note(streams, calibrate(streams->device, &streams->clock));
+    calibrate_when_idle(streams);
 }
 
 void advance(struct wb_streams *streams) {
@@ -178,6 +182,7 @@ void advance(struct wb_streams *streams) {
     note(streams, take_in_steps(streams));
     for (int way = 0; way < WAYS; way++) note(streams, take_in(streams, &streams->ways[way], UINT64_MAX, UINT64_MAX));
     for (int way = 0; way < WAYS; way++) hand_on_held(streams, &streams->ways[way], UINT64_MAX);
+    calibrate_when_idle(streams);
 }
 
 // --- compute

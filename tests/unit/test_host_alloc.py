@@ -67,14 +67,30 @@ def test_more_than_there_is_is_refused_before_it_is_taken() -> None:
         host_rounding.refuse_more_than_there_is("pinned-pool", (1 << 39) + 1)
 
 
-def test_a_group_s_limit_is_what_is_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+V2 = ("memory.max", "memory.current", "inactive_file", "0::/outer/inner\n", "")
+V1 = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file", "5:cpu,memory:/outer/inner\n", "memory")
+
+
+@pytest.mark.parametrize(("limit", "used", "cache", "mine", "top"), [V2, V1])
+@pytest.mark.parametrize("place", ["outer/inner", "outer", "."])
+def test_a_group_s_limit_is_what_is_free(
+    limit: str, used: str, cache: str, mine: str, top: str, place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(host_rounding, "CGROUP", tmp_path)
+    monkeypatch.setattr(host_rounding, "MINE", tmp_path / "mine")
     whole = free_bytes()
-    (tmp_path / "memory.max").write_text("max\n")
-    (tmp_path / "memory.current").write_text("1000\n")
+    (tmp_path / "mine").write_text(mine)
+    folder = tmp_path / top / place
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / limit).write_text("max\n" if limit == "memory.max" else "9223372036854771712\n")
+    (folder / used).write_text("3000\n")
     assert free_bytes() == pytest.approx(whole, rel=0.2)
-    (tmp_path / "memory.max").write_text("5000\n")
-    assert free_bytes() == 4000
+    (folder / limit).write_text("5000\n")
+    assert free_bytes() == 2000
+    (folder / "memory.stat").write_text(f"anon 7\n{cache} 1500\n")
+    assert free_bytes() == 3500
+    (folder / used).write_text("9000\n")
+    assert free_bytes() == 0
 
 
 def mapped_bytes() -> int:

@@ -11,6 +11,7 @@ import stat
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -140,6 +141,42 @@ def test_a_store_that_is_taken_is_refused_and_left_alone(temporary: Path) -> Non
     assert not dist.is_initialized()
 
 
+@pytest.mark.parametrize("cut", [None, 1, 3, 8, 12, 15])
+def test_a_store_that_can_not_be_read_to_its_end_is_refused_at_once(cut: int | None, temporary: Path) -> None:
+    path = temporary / "store"
+    if cut is None:
+        path.write_bytes(b"x")
+    else:
+        FileStore(str(path), 2).set("a key", "and a value")
+        os.truncate(path, path.stat().st_size - cut)
+    start = time.monotonic()
+    with pytest.raises(UsageError, match="no store, or one that was cut off"):
+        summed(Place(1, 2, f"file://{path}", 20))
+    assert time.monotonic() - start < 5
+    assert path.exists()
+
+
+def test_a_rank_that_dies_while_it_writes_into_the_store_ends_the_others(temporary: Path) -> None:
+    path = temporary / "store"
+
+    def dies() -> None:
+        with suppress(WorkbenchError):
+            summed(Place(0, 3, f"file://{path}", 20))
+
+    def writes_half() -> None:
+        while not (path.exists() and path.stat().st_size):
+            time.sleep(0.01)
+        time.sleep(0.2)
+        with path.open("ab") as file:
+            file.write(b"half")
+
+    start = time.monotonic()
+    waits = Place(1, 3, f"file://{path}", 20)
+    _, said, _ = together(dies, lambda: summed(waits), writes_half)
+    assert "died while it wrote" in str(said) or "gave up" in str(said)
+    assert time.monotonic() - start < 15
+
+
 def test_a_port_that_is_taken_is_refused() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
@@ -244,11 +281,15 @@ def test_a_group_that_somebody_else_destroyed_ends_all_the_same(temporary: Path)
 @pytest.mark.parametrize(
     ("given", "says"),
     [
-        ({"world_size": 0}, "at least 1 rank, not 0"),
+        ({"world_size": 0}, "has 1 to 2147483647 ranks, not 0"),
+        ({"world_size": 1 << 31, "store": "tcp://h:1"}, "ranks, not 2147483648"),
+        ({"rank": 0.0}, "a rank is a whole number, not 0.0"),
         ({"rank": 2, "world_size": 2, "store": "tcp://h:1"}, "rank 2 is not among the 2"),
         ({"rank": -1}, "rank -1 is not among"),
         ({"world_size": 2}, "2 ranks need a store"),
-        ({"timeout_s": 0}, "timeout must be above 0"),
+        ({"timeout_s": 0}, "timeout is above 0 and up to 100000000 s, not 0"),
+        ({"timeout_s": float("inf")}, "not inf"),
+        ({"timeout_s": float("nan")}, "not nan"),
         ({"store": "/tmp/x"}, "is no store"),
         ({"store": "tcp://host"}, "is no store"),
         ({"store": "tcp://host:99999"}, "is no store"),

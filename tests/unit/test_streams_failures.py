@@ -20,6 +20,7 @@ from workbench.mechanisms.streams.device import DeviceError
 from workbench.mechanisms.streams.transfers import Streams
 from workbench.mechanisms.streams.values import Bounded, PerTransfer, Single, Value
 from workbench.mechanisms.streams.work import Block, Transfer, blocks_of
+from workbench.recorder.probe import Copy, NullProbe
 
 CALLS = ["make_stream", "make_event", "record", "wait", "copy"]
 
@@ -245,3 +246,57 @@ def test_what_can_not_be_is_refused_in_one_line(make: Callable[[], object], mess
         make()
     assert message in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+class Raising(NullProbe):
+    """A probe that is interrupted, as by a Ctrl-C, when it is told of the third copy."""
+
+    def __init__(self) -> None:
+        self.told = 0
+
+    def copy(self, copy: Copy) -> None:
+        self.told += 1
+        if self.told == 3:
+            raise KeyboardInterrupt
+
+
+@EACH_WAY
+def test_an_interrupt_while_transfers_are_taken_in_loses_none(device: SimulatedDevice, value: Value) -> None:
+    probe, transfers = Raising(), loads(9)
+    with Streams(value, device, COMPUTE, probe=probe) as streams:
+        for transfer in transfers:
+            streams.submit(transfer)
+        with pytest.raises(KeyboardInterrupt):
+            to_the_end(streams, device)
+    assert probe.told == len(transfers)
+    assert all(transfer.is_over and transfer.error is None for transfer in transfers)
+
+
+def test_compute_inside_of_compute_is_refused_and_the_outer_block_keeps_its_order(device: SimulatedDevice) -> None:
+    [transfer] = loads(1)
+    with Streams(PerTransfer(3, has_thread=False), device, COMPUTE) as streams:
+        with streams.compute(writes=[transfer.target]):
+            with pytest.raises(WorkbenchError, match="compute inside of compute"), streams.compute():
+                pass
+            with pytest.raises(WorkbenchError, match="no order with the compute around it"):
+                streams.submit(transfer)
+        streams.wait(streams.submit(transfer))
+
+
+def test_what_can_not_be_waited_for_or_prepared_is_refused(device: SimulatedDevice) -> None:
+    [transfer] = loads(1)
+    with Streams(Single(), device, COMPUTE) as streams:
+        with pytest.raises(WorkbenchError, match="never submitted"):
+            streams.wait(transfer)
+        with pytest.raises(UsageError, match="-1 transfers"):
+            streams.prepare(-1)
+
+
+@EACH_WAY
+def test_streams_that_nobody_closed_give_all_back(device: SimulatedDevice, value: Value) -> None:
+    streams = Streams(value, device, COMPUTE)
+    streams.wait(streams.submit(loads(1)[0]))
+    with pytest.warns(ResourceWarning, match="were not closed"):
+        del streams
+    assert device.made["make_stream"] == device.made["destroy_stream"]
+    assert device.made["make_event"] == device.made["destroy_event"]

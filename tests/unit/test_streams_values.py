@@ -9,7 +9,17 @@ import pytest
 from tests.simulated_device import CLOCK, COMPUTE, SimulatedDevice
 from workbench.errors import UsageError
 from workbench.mechanisms.streams.transfers import Streams
-from workbench.mechanisms.streams.values import ROOM, VALUES, Bounded, PerTransfer, Value, queues
+from workbench.mechanisms.streams.values import (
+    MOST_SHARING,
+    OF_ITS_OWN,
+    ROOM,
+    SHARING,
+    VALUES,
+    Bounded,
+    PerTransfer,
+    Value,
+    queues,
+)
 from workbench.mechanisms.streams.work import Block, Transfer
 
 TRIES = 5  # events that the clock is read with
@@ -44,6 +54,14 @@ def test_transfers_leave_half_of_the_devices_queues_to_compute(
     entries = device.made["copy"] + device.made["record"] - 1 - TRIES  # those of the compute and of the clock
     assert 0.4 <= entries / (queues * ROOM) <= 0.5
     assert (device.found_no_room, device.steps) == (0, before)
+
+
+@pytest.mark.parametrize("limit", [1, 2, 32, 64, 100, 1000])
+def test_a_depth_that_nobody_gave_fits_the_limit(limit: int) -> None:
+    value = Bounded(limit=limit)
+    entries = limit * (value.depth * SHARING + OF_ITS_OWN - SHARING)
+    assert entries <= queues() * ROOM // 4 or value.depth == 1
+    assert entries + limit * SHARING > queues() * ROOM // 4 or value.depth == MOST_SHARING
 
 
 @pytest.mark.parametrize(("told", "expected"), [("", 8), ("4", 4), ("0", 1), ("99", 32), ("many", 8), ("-1", 8)])

@@ -38,4 +38,5 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _measured(cost: object) -> str:
     seconds, owners = getattr(cost, "allocate_s", None), getattr(cost, "owners", ())
-    return f"in {seconds * 1000:.1f} ms, by {', '.join(owners)}" if seconds is not None else ""
+    by = f", by {', '.join(owners)}" if owners else ""
+    return f"in {seconds * 1000:.1f} ms{by}" if seconds is not None else ""

@@ -37,7 +37,7 @@ def run(arguments: argparse.Namespace) -> int:
         print_json(findings.document())
     else:
         _print(findings)
-    return 0
+    return 1 if any(outcome.has_failed for outcome in findings.outcomes) else 0
 
 
 def _tell(line: str) -> None:

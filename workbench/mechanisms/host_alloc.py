@@ -181,6 +181,8 @@ def device_view(tensor: torch.Tensor) -> torch.Tensor:
 
     if tensor.device.type != "cpu":
         raise UsageError(f"a tensor on {tensor.device} is not on the host: the GPU has no view of it to give")
+    if reason := page_locking.why_not(torch.cuda.device_count()):
+        raise UsageError(f"no GPU can view the tensor: {reason}")
     device = torch.device("cuda", torch.cuda.current_device())
     if not tensor.numel():
         return torch.empty_like(tensor, device=device)
@@ -188,7 +190,9 @@ def device_view(tensor: torch.Tensor) -> torch.Tensor:
     address = page_locking.device_address(tensor.data_ptr(), tensor.data_ptr() + size - 1)
     raw = torch.as_tensor(_OnDevice(address, size, tensor), device=device)
     if raw.data_ptr() != address:
-        raise MechanismError("torch copied the memory instead of viewing it: this GPU can not see the host's memory")
+        raise MechanismError(
+            "torch copied the memory instead of viewing it: make the GPU current under which it was had"
+        )
     return raw.view(tensor.dtype).as_strided(tensor.shape, tensor.stride())
 
 

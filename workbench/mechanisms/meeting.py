@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+import fcntl
+import math
 import os
 import shutil
 import socket
@@ -20,6 +22,9 @@ from workbench.errors import MechanismError, UsageError
 
 LOOKS_EVERY_S = 0.005
 REFUSED = "refused"  # the store's key under which a rank that was refused tells the others why
+MOST_RANKS = (1 << 31) - 1  # torch's
+MOST_S = 10.0**8
+NAMED = 8  # ranks that a message names; of more it says how many there are
 
 
 @dataclass(frozen=True)
@@ -33,12 +38,15 @@ class Place:
 
     def __post_init__(self) -> None:
         """Refuses what can not be a place."""
-        if self.world_size < 1:
-            raise UsageError(f"a process group has at least 1 rank, not {self.world_size}")
+        for what, number in (("rank", self.rank), ("world size", self.world_size)):
+            if not isinstance(number, int):
+                raise UsageError(f"a {what} is a whole number, not {number!r}")
+        if not 1 <= self.world_size <= MOST_RANKS:
+            raise UsageError(f"a process group has 1 to {MOST_RANKS} ranks, not {self.world_size}")
         if not 0 <= self.rank < self.world_size:
             raise UsageError(f"rank {self.rank} is not among the {self.world_size} of its group: they count from 0")
-        if self.timeout_s <= 0:
-            raise UsageError(f"a process group's timeout must be above 0 s, not {self.timeout_s}")
+        if math.isnan(self.timeout_s) or not 0 < self.timeout_s <= MOST_S:
+            raise UsageError(f"a process group's timeout is above 0 and up to {MOST_S:.0f} s, not {self.timeout_s}")
         if self.store is None and self.world_size > 1:
             raise UsageError(f"{self.world_size} ranks need a store to meet in: file:///path or tcp://host:port")
         if self.store is not None:
@@ -92,7 +100,7 @@ def _at(address: tuple[str, int] | Path, place: Place) -> Iterator[Any]:
     except UsageError:
         if place.rank:  # the store may be that of others
             is_ours = False
-            ctypes.pythonapi.Py_IncRef(ctypes.py_object(store))  # at its end it would write into the file, or a new one
+            _keep(store)
         raise
     finally:
         # Every rank removes it: torch makes it anew where a rank says its goodbye in it after another has removed it.
@@ -110,15 +118,41 @@ def _file_store(path: Path, place: Place, deadline: float) -> Any:
             raise UsageError(f"the store {path} is taken: remove it if no group is in it, or name another") from None
         except OSError as error:
             raise UsageError(f"the store {path} can not be made: {error.strerror}") from None
-    while not path.exists():
+    while (owner := _owner(path)) is None:
         if time.monotonic() > deadline:
             raise MechanismError(f"rank 0 did not make the store {path} within {place.timeout_s:g} s")
         time.sleep(LOOKS_EVERY_S)
-    if path.stat().st_uid != os.getuid():
+    if owner != os.getuid():
         raise UsageError(f"the store {path} is another user's: name another")
+    if not _is_whole(path):
+        raise UsageError(
+            f"{path} is no store, or one that was cut off: remove it if no group is in it, or name another"
+        )
     store = FileStore(str(path), place.world_size)
     store.set_timeout(timedelta(seconds=place.timeout_s))
     return store
+
+
+def _owner(path: Path) -> int | None:
+    """Who made a file, or a link to one; None where there is none."""
+    try:
+        return path.lstat().st_uid
+    except FileNotFoundError:
+        return None
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether a file store can be read to its end, or is gone: torch would try for ever."""
+    try:
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH)  # torch writes with the lock held
+            data = file.read()
+    except FileNotFoundError:
+        return True
+    at = pieces = 0
+    while at + 4 <= len(data):  # a key or a value, behind its length
+        at, pieces = at + 4 + int.from_bytes(data[at : at + 4], "little"), pieces + 1
+    return at == len(data) and pieces % 2 == 0
 
 
 def _tcp_store(host: str, port: int, place: Place) -> Any:
@@ -146,16 +180,26 @@ def _met(store: Any, place: Place, deadline: float, file: Path | None = None) ->
     if store.add(f"rank {place.rank}", 1) > 1:
         _refuse(store, f"rank {place.rank} of this group is there already")
     names = [f"rank {rank}" for rank in range(place.world_size)]
-    while not (_is_there(file) and store.check(names)):
+    while True:
         if not _is_there(file):
             raise MechanismError("another rank gave up while this one waited for it")
+        if file and not _is_whole(file):
+            _keep(store)
+            raise MechanismError(f"another rank died while it wrote into the store {file}")
+        if store.check(names):
+            return store
         if store.check([REFUSED]):
             raise UsageError(store.get(REFUSED).decode())
         if time.monotonic() > deadline:
-            missing = ", ".join(name for name in names if not store.check([name]))
-            raise MechanismError(f"{missing} did not come within {place.timeout_s:g} s")
+            missing = [name for name in names if not store.check([name])]
+            more = f" and {len(missing) - NAMED} more" if len(missing) > NAMED else ""
+            raise MechanismError(f"{', '.join(missing[:NAMED])}{more} did not come within {place.timeout_s:g} s")
         time.sleep(LOOKS_EVERY_S)
-    return store
+
+
+def _keep(store: Any) -> None:
+    """Never lets a store end: at its end it would write into its file, or a new one."""
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(store))
 
 
 def _is_there(file: Path | None) -> bool:

@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from workbench.errors import MechanismError, UsageError
-from workbench.mechanisms.host_rounding import PAGE, why_not_locked
+from workbench.mechanisms.host_rounding import PAGE, why_not_had, why_not_locked
 from workbench.units import format_bytes
 
 PORTABLE, MAPPED = 1, 2  # of cudaHostAlloc and cudaHostRegister alike
@@ -59,7 +59,7 @@ def mapped(size: int) -> mmap.mmap:
     try:
         return mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_POPULATE)
     except (OSError, ValueError, OverflowError) as error:
-        why = why_not_locked(size, getattr(error, "strerror", None) or str(error))
+        why = why_not_had(size, getattr(error, "strerror", None) or str(error))
         raise MechanismError(f"{format_bytes(size)} can not be mapped: {why}") from None
 
 

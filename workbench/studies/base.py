@@ -62,6 +62,7 @@ class Outcome:
     runs: list[Run] = field(default_factory=list)
     where: str = HERE  # here | recorded before
     why: str | None = None  # there is no run, or none of this host
+    has_failed: bool = False  # it was run here, and that ended otherwise than it should
 
     @property
     def machine(self) -> str:
@@ -157,11 +158,12 @@ def _run(study: Study, outcome: Outcome, store: Store | None) -> None:
     try:
         run = outcome.variant.start(f"{study.name}-{outcome.variant.name}", store)
     except WorkbenchError as error:
-        outcome.why = f"failed: {error}"
+        outcome.why, outcome.has_failed = f"failed: {error}", True
         return
     if run.manifest.status == COMPLETE:
         outcome.runs.append(run)
     else:
+        outcome.has_failed = True
         outcome.why = f"failed: {(run.manifest.error or {}).get('what', run.manifest.status)}; the run is {run.folder}"
 
 

@@ -9,17 +9,17 @@ from statistics import median
 from typing import Any
 
 from workbench.engines.host import Host
-from workbench.errors import MechanismError
 from workbench.launch.programs import record_program
 from workbench.mechanisms.host_alloc import why_not
 from workbench.mechanisms.host_evidence import taken_by_owner, taken_by_size
 from workbench.mechanisms.host_rounding import ARMS, free_bytes, taken_bytes
+from workbench.recorder.settings import DEFAULT_THRESHOLD
 from workbench.run.manifest import COMPLETE
 from workbench.run.run import Run
 from workbench.run.store import Store
 from workbench.studies.base import Measure, Outcome, Study, Variant, of_program, pairs
 from workbench.studies.telling import apart, between
-from workbench.units import format_bytes
+from workbench.units import exact_bytes, format_bytes
 
 PROGRAM = (sys.executable, "-m", "workbench.studies.pinned_program")
 SIZES = tuple(size << 20 for size in (1, 65, 257, 1025))
@@ -53,7 +53,7 @@ def measure(run: Run) -> dict[str, Measure]:
     """Gives for each size the bytes taken, the time to have and to free it, and the bandwidth of copies each way."""
     units = {"taken": "B", "allocate_s": "s", "free_s": "s", "to_device_per_s": "B/s", "to_host_per_s": "B/s"}
     return {
-        f"{format_bytes(row['asked'])} {name}": Measure(row[name], unit)
+        f"{exact_bytes(row['asked'])} {name}": Measure(row[name], unit)
         for row in rows_of(run)
         for name, unit in units.items()
         if name in row
@@ -69,7 +69,7 @@ def answer(outcomes: list[Outcome]) -> list[str]:
 def _sentence(outcome: Outcome, base: Outcome | None) -> str:
     asked = max(int(row["asked"]) for row in rows_of(outcome.runs[0]))
     had, taken, freed = (_all(outcome, asked, name) for name in ("allocate_s", "taken", "free_s"))
-    much = f"takes {between(taken, 'B')} for {format_bytes(asked)} ({median(taken) / asked:.3f} times)"
+    much = f"takes {between(taken, 'B')} for {exact_bytes(asked)} ({median(taken) / asked:.3f} times)"
     beside = ""
     if base:
         beside = f" ({apart(_all(base, asked, 'allocate_s'), had)} {base.variant.name})"
@@ -106,12 +106,13 @@ def costs(asked: int, store: Store | None = None) -> list[Cost]:
 
 def _cost(arm: str, asked: int, store: Store | None) -> Cost:
     expected = taken_bytes(arm, asked)
-    why = why_not(arm, Host.here().gpus) or _does_not_fit(expected)
+    why = why_not(arm, Host.here().gpus) or _does_not_fit(expected) or _is_not_recorded(arm, expected)
     if why:
         return Cost(arm, asked, expected, PREDICTED, why, expected)
     run = record_program(_command(arm, [asked]), name=f"pinned-cost-{arm}", store=store)
     if run.manifest.status != COMPLETE:
-        raise MechanismError(f"{arm} could not be measured: {(run.manifest.error or {}).get('what')}")
+        why = f"it could not be measured: {(run.manifest.error or {}).get('what')}"
+        return Cost(arm, asked, expected, PREDICTED, why, expected)
     [row] = rows_of(run)
     return Cost(arm, asked, row["taken"], MEASURED, None, expected, row["allocate_s"], _owners(run))
 
@@ -123,5 +124,13 @@ def _owners(run: Run) -> tuple[str, ...]:
 def _does_not_fit(taken: int) -> str | None:
     free = free_bytes()
     if taken > free * ROOM:
-        return f"it would take {format_bytes(taken)}, and this host has {format_bytes(free)} free"
+        return (
+            f"it would take {format_bytes(taken)}, more than {ROOM:.0%} of the {format_bytes(free)} that are free here"
+        )
+    return None
+
+
+def _is_not_recorded(arm: str, taken: int) -> str | None:
+    if arm == "pageable" and 0 < taken < DEFAULT_THRESHOLD:
+        return f"a recording has requests below {exact_bytes(DEFAULT_THRESHOLD)} as one sum"
     return None

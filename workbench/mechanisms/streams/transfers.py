@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import warnings
 import weakref
 from array import array
+from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
-from workbench.errors import WorkbenchError
+from workbench.errors import UsageError, WorkbenchError
 from workbench.kernels.transfers import (
     END,
     FAILED,
@@ -19,6 +21,7 @@ from workbench.kernels.transfers import (
     RING,
     SLEEPS,
     TAKEN,
+    UNDER_WAY,
     WORDS,
     Given,
     Transfers,
@@ -60,6 +63,7 @@ class Streams:
         self._is_computing = False
         self._added: list[Transfer] = []  # since those under way were last numbered
         self._under_way: dict[int, Transfer] = {}  # by number
+        self._over: deque[tuple[int, ...]] = deque()  # what the native part said of these, and nobody was told yet
         self._numbered = 0
         self._failed: list[Exception] = []
         given = (compute, device.context, value.limit, value.depth, is_ordered, value.has_thread)
@@ -85,6 +89,8 @@ class Streams:
     def prepare(self, transfers: int) -> None:
         """Make what so many loads, and as many stores, at once need: later nothing has to be made while submitting."""
         self._refuse_misuse()
+        if transfers < 0:
+            raise UsageError(f"what {transfers} transfers need can not be made: give 0 or more")
         on_device = min(transfers, self.value.limit * self.value.depth)
         self._check(self._native.prepare(transfers, 4 * on_device))
 
@@ -108,6 +114,8 @@ class Streams:
     def compute(self, reads: Iterable[Block] = (), writes: Iterable[Block] = ()) -> Iterator[None]:
         """What is launched on the compute stream inside the block is ordered with the transfers of these blocks."""
         self._refuse_misuse()
+        if self._is_computing:
+            raise WorkbenchError("compute inside of compute has no order of its own: end the outer block first")
         blocks = _addresses(reads), _addresses(writes)
         while (status := self._native.begin_step(*blocks)) == NOT_READY:
             self._advance()
@@ -138,6 +146,8 @@ class Streams:
     def wait(self, transfer: Transfer) -> None:
         """Wait until a transfer is over, and raise what it failed with."""
         self._refuse_misuse()
+        if not (transfer.is_under_way or transfer.is_over):
+            raise WorkbenchError("this transfer was never submitted: there is nothing to wait for")
         while transfer.is_under_way:
             if not self.under_way:
                 raise WorkbenchError("this transfer was submitted to other streams: wait for it there")
@@ -152,11 +162,19 @@ class Streams:
             self._process = 0
             return
         try:
-            while self.under_way:
+            self._native.make_room()  # has all that was submitted taken
+            while self._shared[UNDER_WAY]:
                 self._advance()
+            self._collect()
             self._raise_failures()
         finally:
             self._abandon()
+
+    def __del__(self) -> None:
+        """Ends the thread and the streams of who forgot to close them."""
+        if getattr(self, "_process", 0) == os.getpid():
+            warnings.warn("streams were not closed: use them in a `with` block", ResourceWarning, stacklevel=2)
+            self.close()
 
     def __enter__(self) -> Streams:
         return self
@@ -197,15 +215,24 @@ class Streams:
         self._under_way.update(enumerate(self._added, self._numbered))
         self._numbered += len(self._added)
         self._added.clear()
-        for number, stream, submitted_ns, call_ns, began_ns, ended_ns, status in self._native.collect():
-            transfer = self._under_way.pop(number)
-            error = DeviceError(self._device.said(status)) if status else None
-            transfer.result = Result(stream, submitted_ns, call_ns, began_ns, ended_ns, error)
-            transfer.is_under_way = False
-            if error:
-                self._failed.append(error)
-            else:
-                self._probe.copy(_told(transfer, transfer.result, self._device.number))
+        self._over.extend(self._native.collect())  # it says so once, and a Ctrl-C may come at any of these lines
+        while self._over:
+            self._end(*self._over[0])
+            self._over.popleft()
+
+    def _end(self, number: int, *said: int) -> None:
+        transfer = self._under_way.get(number)
+        if transfer is None:  # who was to be told of it raised
+            return
+        stream, submitted_ns, call_ns, began_ns, ended_ns, status = said
+        error = DeviceError(self._device.said(status)) if status else None
+        transfer.result = Result(stream, submitted_ns, call_ns, began_ns, ended_ns, error)
+        transfer.is_under_way = False
+        del self._under_way[number]
+        if error:
+            self._failed.append(error)
+        else:
+            self._probe.copy(_told(transfer, transfer.result, self._device.number))
 
     def _raise_failures(self) -> None:
         if self._failed:
@@ -215,9 +242,7 @@ class Streams:
 
     def _failure(self) -> int:
         """What failed on the device and is no transfer's, as a status."""
-        status = int(self._shared[FAILED])
-        self._shared[FAILED] = 0
-        return status
+        return self._native.failure() if self._shared[FAILED] else 0
 
     def _check(self, status: int) -> None:
         if status:

@@ -10,6 +10,7 @@ from typing import ClassVar, Protocol
 from workbench.errors import UsageError
 
 ANY = sys.maxsize
+FITTING = 0  # a depth: as many as leave half of the queues to compute
 
 # All streams of a process share a few queues of the device, dealt out to them in turn. Behind a long step on an H200
 # the first call that waits for room is the 1021st with a stream each way, the 2722nd with one a transfer, and the
@@ -68,14 +69,16 @@ class Bounded:
 
     name: ClassVar[str] = "bounded"
     limit: int = 32
-    depth: int = field(default_factory=lambda: _depth(_room_beside_compute(), 32))
+    depth: int = FITTING
     has_thread: bool = True
 
     def __post_init__(self) -> None:
         """Refuses a pool with nothing to lend, and one that could fill the queues."""
         _refuse_none("limit", self.limit)
-        _refuse_none("depth", self.depth)
         _refuse_full(self.limit)
+        if self.depth == FITTING:
+            object.__setattr__(self, "depth", max(1, _depth(_room_beside_compute(), self.limit)))
+        _refuse_none("depth", self.depth)
         most = _depth(_room(), self.limit)
         if self.depth > most:
             told = f"with limit {self.limit} depth can be up to {most}, not {self.depth}"
