@@ -205,7 +205,7 @@ def test_studies_are_listed_and_done(workbench: Workbench) -> None:
     assert {"process-group", "pinned-memory"} <= {study["name"] for study in workbench.json("study", "--json")}
     found = workbench.json("study", "pinned-memory", "--json")
     [pageable, *_] = found["variants"]
-    assert pageable["numbers"]["1.00 MiB taken"]["median"] == 1 << 20
+    assert pageable["numbers"]["1 MiB taken"]["median"] == 1 << 20
     assert any(sentence.startswith("pageable takes") for sentence in found["answer"])
 
 

@@ -52,6 +52,12 @@ def test_a_budget_is_observed_to_a_block(run: Run, budget: str, says: str) -> No
     assert verdict(asked(run, "limits.kv_budget", budget), "limits.kv_budget") == says
 
 
+def test_what_vllm_keeps_for_itself_is_no_room(run: Run) -> None:
+    other = asked(run, "limits.kv_budget", "4080 tokens")
+    other.manifest.notes["engine"] = other.manifest.notes["engine"] | {"kv_cache_tokens": 4080}
+    assert verdict(other, "limits.kv_budget") == OBSERVED
+
+
 def test_the_numbers_are_in_it(run: Run) -> None:
     [budget] = [one for one in evidence(run) if one.setting.startswith("limits")]
     assert "1048576 bytes) tagged kv_cache, 256 blocks: 0 bytes less than asked" in budget.why

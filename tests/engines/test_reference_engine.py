@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from itertools import pairwise
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, Qwen3Config
 
 from tests.probes import Notes, generated
@@ -294,20 +296,36 @@ def damaged(model: Path, folder: Path, what: str) -> Path:
         (folder / "model.safetensors.index.json").write_text("{}")
     elif what == "another format":
         weights.rename(folder / "pytorch_model.bin")
-    elif what == "another shape":
-        config.write_text(config.read_text().replace('"hidden_size": 32', '"hidden_size": 64'))
-    elif what == "another family":
-        config.write_text(config.read_text().replace('"llama"', '"mamba"'))
-    elif what == "no JSON":
-        config.write_text("{")
+    elif what in CHANGES:
+        config.write_text(json.dumps(json.loads(config.read_text()) | CHANGES[what]))
+    elif what in TEXTS:
+        config.write_text(TEXTS[what])
+    elif what == "scaled weights":
+        stored = load_file(weights)
+        save_file({name: weight.to(torch.float8_e4m3fn) for name, weight in stored.items()}, weights)
     return folder
+
+
+TEXTS = {"no JSON": "{", "a list": "[]"}
+CHANGES: dict[str, dict[str, Any]] = {
+    "another shape": {"hidden_size": 64},
+    "another family": {"model_type": "mamba"},
+    "a word for a number": {"num_hidden_layers": "many"},
+    "another dtype": {"dtype": "float7"},
+    "quantized": {"quantization_config": {"quant_method": "fp8"}},
+}
 
 
 @pytest.mark.parametrize(
     ("what", "says"),
     [
-        ("cut off", "the weights in .* can not be read"),
-        ("missing", "has weights, but none as safetensors"),
+        ("cut off", "the weights in .*model.safetensors can not be read: .*; get the model again"),
+        ("missing", "has an index of weights, but none of the files in it: get the model again"),
+        ("a list", "config.json is no mapping of names to values"),
+        ("a word for a number", "config.json has a value that can not be: .*'many'"),
+        ("another dtype", "config.json has a value that can not be: dtype 'float7' is none of"),
+        ("quantized", "does not do quantization_config; use 'vllm'"),
+        ("scaled weights", "does not do weights in torch.float8_e4m3fn; use 'vllm'"),
         ("another format", "has weights, but none as safetensors"),
         ("another shape", "weight 'model.embed_tokens.weight' is"),
         ("another family", "has no model family 'mamba', only llama, qwen3; use 'vllm'"),

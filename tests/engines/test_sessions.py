@@ -134,6 +134,64 @@ def test_an_interrupt_ends_a_long_generation_at_once(tiny_model: Path, tmp_path:
     assert "cancelled" in session.run.table("requests").column("end").to_pylist()
 
 
+def test_interrupts_while_a_cancelled_answer_ends_cost_no_session(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Session(config(tiny_model), store=Store(tmp_path)) as session:
+        settle = session._settle
+
+        def interrupted() -> None:
+            monkeypatch.setattr(session, "_settle", settle)
+            raise KeyboardInterrupt
+
+        stream = session.generate(Workload(("a",) * 500, max_tokens=100, stop_at_end=False), stream=True)
+        next(stream)
+        monkeypatch.setattr(session, "_settle", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            stream.close()  # type: ignore[attr-defined]
+        assert len(session.generate("a", max_tokens=3, stop_at_end=False)[0].tokens) == 3
+
+
+def test_a_session_is_used_in_its_block_and_begun_once(tiny_model: Path, tmp_path: Path) -> None:
+    session = Session(config(tiny_model), store=Store(tmp_path))
+    with pytest.raises(UsageError, match="has not begun"):
+        session.generate("a")
+    with pytest.raises(UsageError, match="has not begun"):
+        _ = session.feed
+    with session:
+        pass
+    with pytest.raises(UsageError, match="begun once"):
+        session.__enter__()
+
+
+def test_an_engine_that_dies_while_nothing_is_asked_of_it_is_an_error(tiny_model: Path, tmp_path: Path) -> None:
+    session = Session(config(tiny_model), store=Store(tmp_path))
+    session.__enter__()
+    [pid] = engine_processes(tmp_path)
+    os.kill(pid, signal.SIGKILL)
+    session._process.wait()
+    with pytest.raises(EngineError, match=r"killed by SIGKILL.*; the run is kept"):
+        session.__exit__(None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("prompts", "rules", "message"),
+    [
+        ("", {}, "none of them empty"),
+        (5, {}, "prompts are a text, several, or a Workload, not 5"),
+        ("a\udc80", {}, "no text that UTF-8 can say"),
+        ("a", {"temperature": float("nan")}, "temperature is a number, not nan"),
+        ("a", {"rule": 1}, "no 'rule'"),
+    ],
+)
+def test_what_is_no_workload_is_refused_before_anything_starts(
+    prompts: Any, rules: dict[str, Any], message: str, tiny_model: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        workbench.generate(config(tiny_model), prompts, store=Store(tmp_path), **rules)
+    assert not list(tmp_path.iterdir())
+
+
 def test_what_is_refused_costs_no_session(tiny_model: Path, tmp_path: Path) -> None:
     with Session(config(tiny_model), store=Store(tmp_path)) as session:
         with pytest.raises(UsageError, match="prompt 0 has 200 tokens"):
@@ -263,6 +321,7 @@ def test_generate_prints_the_text_as_it_comes_and_json_has_it_all(tiny_model: Pa
     assert speed.startswith("9 tokens, ")
     assert str(tmp_path) in where
     done = subprocess.run([*command, *rules, *WORDS, "--json"], capture_output=True, text=True, check=True)
+    assert "NaN" not in done.stdout
     document = json.loads(done.stdout)
     assert document["answers"][0]["text"] == text
     assert [answer["metrics"]["answer_tokens"] for answer in document["answers"]] == [
@@ -307,8 +366,9 @@ def test_an_interrupt_keeps_the_run(tiny_model: Path, tmp_path: Path, sign: int,
         assert one.stdout is not None
         assert one.stdout.readline().startswith("[")
         os.killpg(one.pid, sign)
-        one.communicate()
+        said = one.communicate()[1]
     assert one.returncode == code
     [run] = Store(tmp_path / "runs").runs()
+    assert said.endswith(f"workbench: {what}; the run is kept: {run.folder}\n")
     assert run.manifest.error == {**(run.manifest.error or {}), "what": what}
     assert len(run.table("tokens"))

@@ -85,7 +85,7 @@ def test_a_file_is_read_and_named_when_it_is_wrong(tmp_path: Path) -> None:
         ("limits: {max_lenght: 3}", "config.limits has no 'max_lenght': did you mean 'max_length'?"),
         ("limits: {max_length: true}", "config.limits.max_length is a whole number, not True"),
         ("limits: {max_length: 1.5}", "config.limits.max_length is a whole number, not 1.5"),
-        ("limits: {max_sequences: 0}", "limits.max_sequences must be at least 1, not 0"),
+        ("limits: {max_sequences: 0}", "limits.max_sequences must be 1 to 1048576, not 0"),
         ("limits: {kv_budget: 4 GBB}", "'4 GBB' is not a size"),
         ("limits: {kv_budget: 0%}", "a KV budget can not be '0%'"),
         ("limits: {kv_budget: 101%}", "a KV budget can not be '101%'"),
@@ -177,6 +177,45 @@ def test_text_is_read_by_the_type_of_its_field(field: str, text: str, value: obj
 def test_text_of_another_type_is_refused(field: str, text: str) -> None:
     with pytest.raises(UsageError, match=f"side.{field} is"):
         Axis("side", "Which side?", (Far,)).with_field(Far(), field, text)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"graphs": "full"}, "config.graphs can not be 'full'"),
+        ({"limits": {"max_sequences": 2}}, "config.limits can not be"),
+        ({"dtype": "float8"}, "config.dtype can not be 'float8'"),
+        ({"model": Path("/a")}, "config.model is a text, not PosixPath"),
+        ({"engine": None}, "config.engine is a text, not None"),
+    ],
+)
+def test_what_is_no_value_is_refused_also_where_a_program_made_the_config(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError) as refused:
+        EngineConfig(**given)
+    assert message in str(refused.value)
+
+
+def test_what_is_no_name_of_a_value_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"axis 'graphs' has no value \['full'\]"):
+        EngineConfig.from_dict({"graphs": {"value": ["full"]}})
+    with pytest.raises(UsageError, match="max_sequences must be 1 to 1048576"):
+        Limits(max_sequences=10**30)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"prompts": "ab"}, "prompts is a tuple of texts, not 'ab'"),
+        ({"prompts": ("a", 1)}, "prompts has 1, which is no text"),
+        ({"stop": "ad"}, "stop is a tuple of texts, not 'ad'"),
+        ({"max_tokens": 2.5}, "max_tokens is a whole number, not 2.5"),
+        ({"temperature": float("inf")}, "temperature must be 0 or more, not inf"),
+    ],
+)
+def test_a_workload_made_by_a_program_is_looked_at_too(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError) as refused:
+        Workload(**{"prompts": ("a",), **given})
+    assert message in str(refused.value)
 
 
 def test_a_workload_comes_back_equal() -> None:

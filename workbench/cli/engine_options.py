@@ -8,6 +8,8 @@ from pathlib import Path
 from workbench.config import EngineConfig, Workload
 from workbench.errors import UsageError
 
+RULES = ("max_tokens", "temperature", "top_k", "top_p", "seed", "stop")  # of a workload
+
 
 def add_engine_options(parser: argparse.ArgumentParser) -> None:
     """Adds the options, but for the prompts themselves: `prompt`."""
@@ -44,8 +46,7 @@ def workload_of(arguments: argparse.Namespace) -> Workload:
     prompts = (*arguments.prompt, *_lines(arguments.prompts))
     if not prompts:
         raise UsageError("there is nothing to answer: give a prompt, or --prompts FILE")
-    names = ("max_tokens", "temperature", "top_k", "top_p", "seed", "stop")
-    chosen = {name: value for name in names if (value := getattr(arguments, name)) is not None}
+    chosen = {name: value for name in RULES if (value := getattr(arguments, name)) is not None}
     return Workload.from_dict({"prompts": prompts, **chosen})
 
 

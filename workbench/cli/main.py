@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from workbench.errors import UsageError, WorkbenchError, nearest
-from workbench.launch.termination import Terminated, terminable
+from workbench.launch.termination import terminable
 
 COMMANDS = {
     "doctor": "what can be recorded on this machine, and what can not",
@@ -37,11 +37,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with terminable():
             return _run(given)
-    except (WorkbenchError, Terminated) as error:
+    except (WorkbenchError, KeyboardInterrupt) as error:
         own = given[: given.index("--")] if "--" in given else given  # the rest is a program's
         return _complain(error, "--json" in own)
-    except KeyboardInterrupt:
-        return INTERRUPTED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
@@ -86,9 +84,10 @@ def _overview() -> argparse.ArgumentParser:
     )
 
 
-def _complain(error: WorkbenchError | Terminated, as_json: bool) -> int:
-    line = " ".join(str(error).split())
+def _complain(error: WorkbenchError | KeyboardInterrupt, as_json: bool) -> int:
+    said = "; ".join((str(error) or "interrupted", *getattr(error, "__notes__", ())))
+    line = " ".join(said.split())
     print(f"workbench: {line}", file=sys.stderr)
     if as_json:
         print(json.dumps({"error": line}))
-    return error.exit_code
+    return int(getattr(error, "exit_code", INTERRUPTED))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -12,12 +13,21 @@ PIPED_WIDTH = 140  # columns, where stdout is no terminal
 
 def print_json(document: Any) -> None:
     """Print one JSON document."""
-    print(json.dumps(document, indent=1))
+    print(json.dumps(_without_nan(document), indent=1, allow_nan=False))
 
 
 def print_line(document: dict[str, Any]) -> None:
     """Print one JSON object on a line: the last line of commands that make a run."""
-    print(json.dumps(document), flush=True)
+    print(json.dumps(_without_nan(document), allow_nan=False), flush=True)
+
+
+def _without_nan(data: Any) -> Any:
+    """The same with none where a number is none: JSON has no NaN."""
+    if isinstance(data, dict):
+        return {key: _without_nan(value) for key, value in data.items()}
+    if isinstance(data, list | tuple):
+        return [_without_nan(value) for value in data]
+    return None if isinstance(data, float) and not math.isfinite(data) else data
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], title: str = "") -> None:

@@ -6,7 +6,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING, Any
 
-from workbench.cli.engine_options import add_engine_options, config_of, workload_of
+from workbench.cli.engine_options import RULES, add_engine_options, config_of, workload_of
 from workbench.cli.output import print_line, say
 from workbench.cli.recording_options import StdoutKeptClean, add_recording_options, recording_options, size_of
 from workbench.errors import UsageError
@@ -14,7 +14,7 @@ from workbench.errors import UsageError
 if TYPE_CHECKING:
     from workbench.run.run import Run
 
-OF_ENGINES = ("prompt", "prompts", "engine", "model", "config", "set", "max_tokens")
+OF_ENGINES = ("prompt", "prompts", "engine", "model", "config", "set", *RULES)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -46,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _recorded(arguments: argparse.Namespace, known: dict[str, Any]) -> Run:
-    asked = [f"--{name.replace('_', '-')}" for name in OF_ENGINES if getattr(arguments, name)]
+    asked = [f"--{name.replace('_', '-')}" for name in OF_ENGINES if getattr(arguments, name) not in (None, [])]
     if asked and arguments.command:
         raise UsageError(f"{asked[0]} is of an engine, and {arguments.command[-1]!r} of a program: record one of them")
     if asked:

@@ -16,6 +16,8 @@ from workbench.config.fields import build, plain, read_field
 from workbench.errors import UsageError, nearest
 from workbench.units import parse_bytes
 
+MOST_SEQUENCES = 1 << 20
+
 
 @dataclass(frozen=True)
 class Stock:
@@ -131,8 +133,8 @@ class Limits:
 
     def __post_init__(self) -> None:
         """Refuses limits under which nothing could run."""
-        if self.max_sequences < 1:
-            raise UsageError(f"limits.max_sequences must be at least 1, not {self.max_sequences}")
+        if not 1 <= self.max_sequences <= MOST_SEQUENCES:
+            raise UsageError(f"limits.max_sequences must be 1 to {MOST_SEQUENCES}, not {self.max_sequences}")
         if self.max_batched_tokens is not None and self.max_batched_tokens < self.max_sequences:
             raise UsageError(
                 f"limits.max_batched_tokens must be at least limits.max_sequences ({self.max_sequences}), "
@@ -174,6 +176,6 @@ class Axis:
 
     def _value(self, name: object) -> type[Any]:
         by_name = {value.name: value for value in self.values}
-        if name not in by_name:
+        if str(name) not in by_name:
             raise UsageError(f"axis {self.name!r} has no value {name!r}: {nearest(str(name), by_name)}")
         return by_name[str(name)]

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import yaml
 
@@ -26,6 +26,9 @@ from workbench.config.axes import (
 from workbench.config.fields import build, plain, read_field
 from workbench.errors import UsageError, nearest
 
+Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+DTYPES: tuple[str, ...] = get_args(Dtype)
+
 
 def _axis(name: str, question: str, *values: type[Any]) -> Any:
     """Declares a field of `EngineConfig` as an axis; `axes()` and everything that lists axes derives from it."""
@@ -39,7 +42,7 @@ class EngineConfig:
 
     engine: str = "reference"
     model: str = "smollm2"
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"  # of weights; auto: as the model was saved
+    dtype: Dtype = "auto"  # of weights; auto: as the model was saved
     limits: Limits = _axis("limits", "How much may the engine take on at once?", Limits)
     parallel: Parallel = _axis("parallel", "Over how many ranks is the model split?", Parallel)
     process_group: Stock | NcclLazy | NcclEager | Gloo = _axis(
@@ -51,6 +54,17 @@ class EngineConfig:
     graphs: Stock | NoGraphs | PiecewiseGraphs | FullGraphs = _axis(
         "graphs", "Which steps are replayed as CUDA graphs?", Stock, NoGraphs, PiecewiseGraphs, FullGraphs
     )
+
+    def __post_init__(self) -> None:
+        """Refuses what is no value of its field: what reads a config from data or settings makes values of names."""
+        for name in ("engine", "model", "dtype"):
+            if not isinstance(value := getattr(self, name), str):
+                raise UsageError(f"config.{name} is a text, not {value!r:.60}")
+        if self.dtype not in DTYPES:
+            raise UsageError(f"config.dtype can not be {self.dtype!r}: {nearest(self.dtype, DTYPES)}")
+        for name, axis in axes().items():
+            if not isinstance(value := getattr(self, name), axis.values):
+                raise UsageError(f"config.{name} can not be {value!r:.60}: see EngineConfig.with_setting and from_dict")
 
     @classmethod
     def from_dict(cls, given: Mapping[str, object]) -> EngineConfig:

@@ -23,7 +23,7 @@ def ending(code: int, who: str = "the program") -> tuple[str, str | None]:
 
 def largest_then(error: dict[str, Any]) -> str:
     """Gives where a run's error happened, and who had most memory then."""
-    where = f" in phase {error['phase']}" if error.get("phase") else ""
+    where = f"; in phase {error['phase']}" if error.get("phase") else ""
     owners = [(size, f"{owner} ({tier})") for tier, by in error.get("alive", {}).items() for owner, size in by.items()]
     most = ", ".join(f"{who} {format_bytes(size)}" for size, who in sorted(owners, reverse=True)[:NAMED])
     return f"{where}; most memory then: {most}" if most else where

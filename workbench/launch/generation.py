@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from workbench.config import EngineConfig, Workload
-from workbench.launch.session import Answer, Session
+from workbench.launch.session import Answer, Session, workload_of
 from workbench.recorder.settings import Settings
 from workbench.run.run import Run
 from workbench.run.store import Store
@@ -31,8 +31,9 @@ def generate(
     **rules: Any,
 ) -> Generation:
     """Answers prompts under a config, in a fresh process, by the rules of a `Workload`, such as `max_tokens=64`."""
+    workload = workload_of(prompts, rules)
     with Session(config, name=name, store=store, settings=settings) as session:
-        answers = session.generate(prompts, **rules)
+        answers = session.generate(workload)
     assert session.run is not None
     return Generation(answers, session.run)
 

@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,9 +62,12 @@ class Session:
         self._is_begun = False
         self._is_loaded = False
         self._is_generating = False
+        self._is_cancelling = False  # a workload was cancelled, and what is still told of it was not read yet
 
     def __enter__(self) -> Session:
         """Starts the engine; it is loaded when this returns."""
+        if self._is_begun:
+            raise UsageError("a session is begun once: make another one")
         refuse(self.config)
         resolve(self.config.model)  # fetched and converted before the run, not in it
         self._scribing = Scribing(create(self._name, self._store, config=self.config.to_dict()))
@@ -84,7 +87,10 @@ class Session:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        was_killed = error is None and self.run is None and self._process.poll() is not None
         self._end(error)
+        if was_killed and self.run:  # while nothing was asked of it
+            raise _what_became_of(self.run)
 
     @property
     def is_begun(self) -> bool:
@@ -100,6 +106,7 @@ class Session:
     @property
     def feed(self) -> Feed:
         """What is being recorded, live."""
+        self._refuse_before()
         return Feed(self._scribing.folder)
 
     @overload
@@ -139,10 +146,12 @@ class Session:
             raise EngineError(what) from None
 
     def _tokens(self, workload: Workload, stream: bool) -> Iterator[Token]:
+        self._refuse_before()
         if self.run is not None:
             raise UsageError("this session has ended: begin another one")
         if self._is_generating:
             raise UsageError("this session is generating: read its stream to the end, or close it, before the next one")
+        self._settle()
         self._is_generating = True
         self._say({"do": "generate", "workload": workload.to_dict(), "stream": stream})
         is_done = False
@@ -156,15 +165,20 @@ class Session:
             is_done = True
             raise
         finally:
-            if not is_done and self.run is None:
-                self._cancel()
             self._is_generating = False
+            if not is_done and self.run is None:
+                self._is_cancelling = True
+                self._say({"do": "cancel"})
+                self._settle()
 
-    def _cancel(self) -> None:
-        """Ends what is being answered; the engine is free for the next workload when this returns."""
-        self._say({"do": "cancel"})
-        while self._expect("pieces", "done")["is"] != "done":
-            pass
+    def _settle(self) -> None:
+        """Reads what is still told of a cancelled workload: then the engine is free for the next one."""
+        while self._is_cancelling:  # also where another interrupt came meanwhile
+            self._is_cancelling = self._expect("pieces", "done")["is"] != "done"
+
+    def _refuse_before(self) -> None:
+        if not self._is_begun:
+            raise UsageError("this session has not begun: use it in a `with` block")
 
     def _say(self, message: Message) -> None:
         with suppress(OSError):  # that it is gone shows where its answer is waited for
@@ -186,11 +200,7 @@ class Session:
             self._end(UsageError(message["what"]))
             return UsageError(message["what"])
         code = self._wait(ENDS_WITHIN_S)
-        run = self._finish(code)
-        error = run.manifest.error or {}
-        return EngineError(
-            f"{error.get('what', 'the engine ended')}{largest_then(error)}; the run is kept: {run.folder}"
-        )
+        return _what_became_of(self._finish(code))
 
     def _end(self, error: BaseException | None) -> None:
         """Closes the engine and seals the run; after a failure both are done already."""
@@ -206,6 +216,8 @@ class Session:
             self._finish(code)
             return
         self.run = self._scribing.finish(manifests.FAILED, _exit_code(error), _line(error))
+        if isinstance(error, KeyboardInterrupt):
+            error.add_note(f"the run is kept: {self.run.folder}")
         self._hang_up()
 
     def _finish(self, code: int) -> Run:
@@ -225,6 +237,11 @@ class Session:
         return end_group(self._process, ENDS_WITHIN_S)
 
 
+def _what_became_of(run: Run) -> EngineError:
+    error = run.manifest.error or {}
+    return EngineError(f"{error.get('what', 'the engine ended')}{largest_then(error)}; the run is kept: {run.folder}")
+
+
 def _exit_code(error: BaseException) -> int:
     return getattr(error, "exit_code", 130 if isinstance(error, KeyboardInterrupt) else 1)
 
@@ -241,6 +258,8 @@ def workload_of(prompts: str | Sequence[str] | Workload, rules: dict[str, Any]) 
         if rules:
             raise UsageError(f"a workload has its rules in it: set {', '.join(rules)} there")
         return prompts
+    if not isinstance(prompts, Iterable):
+        raise UsageError(f"prompts are a text, several, or a Workload, not {prompts!r:.60}")
     several = (prompts,) if isinstance(prompts, str) else tuple(prompts)
     return Workload.from_dict({"prompts": several, **rules})
 

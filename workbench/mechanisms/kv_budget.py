@@ -33,9 +33,10 @@ def _judge(budget: KvBudget, taken: int, blocks: int, run: Run) -> tuple[str, st
         lacks = int(budget.amount) - taken
         fits = 0 <= lacks < block
         return OBSERVED if fits else NOT_OBSERVED, f"{abs(lacks)} bytes {'less' if lacks >= 0 else 'more'} than asked"
-    size: Any = run.manifest.notes.get("engine", {}).get("block_size")
+    engine: dict[str, Any] = run.manifest.notes.get("engine", {})
+    size: Any = engine.get("block_size")
     if budget.unit == "tokens" and isinstance(size, int):
-        tokens = blocks * size
+        tokens = engine.get("kv_cache_tokens", blocks * size)  # vLLM keeps a block for itself
         return OBSERVED if 0 <= tokens - budget.amount < size else NOT_OBSERVED, f"room for {tokens} tokens"
     return CANNOT_TELL, "what a share is of is the engine's own reckoning"
 

@@ -12,6 +12,7 @@ from workbench.errors import EngineError
 
 FAMILIES = {"llama": False, "qwen3": True}  # by model_type: whether queries and keys are normed, head by head
 ACTIVATIONS = ("silu", "swish")
+SAVED = ("float32", "bfloat16", "float16")
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class Shape:
         if family not in FAMILIES:
             known = ", ".join(FAMILIES)
             raise EngineError(f"{folder}: engine 'reference' has no model family {family!r}, only {known}; use 'vllm'")
-        for name in ("attention_bias", "mlp_bias", "use_sliding_window"):
+        for name in ("attention_bias", "mlp_bias", "use_sliding_window", "quantization_config"):
             if config.get(name):
                 raise EngineError(f"{folder}: engine 'reference' does not do {name}; use 'vllm'")
         if config.get("hidden_act", "silu") not in ACTIVATIONS:
@@ -64,6 +65,8 @@ class Shape:
             return cls._of(config, FAMILIES[family], _ends(folder, config))
         except KeyError as error:
             raise EngineError(f"{folder / 'config.json'} has no {error}") from None
+        except (ValueError, TypeError, AttributeError) as error:
+            raise EngineError(f"{folder / 'config.json'} has a value that can not be: {error}") from None
 
     @classmethod
     def _of(cls, config: Mapping[str, Any], has_qk_norm: bool, ends: frozenset[int]) -> Shape:
@@ -81,7 +84,7 @@ class Shape:
             rotary=_rotary(config),
             is_tied=bool(config.get("tie_word_embeddings", False)),
             has_qk_norm=has_qk_norm,
-            dtype=str(config.get("dtype") or config.get("torch_dtype") or "float32"),
+            dtype=_dtype(config),
             ends=ends,
         )
 
@@ -92,10 +95,20 @@ class Shape:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        found: object = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise EngineError(f"{path} can not be read: {error}") from None
+    if not isinstance(found, dict):
+        raise EngineError(f"{path} is no mapping of names to values: get the model again")
     return found
+
+
+def _dtype(config: Mapping[str, Any]) -> str:
+    """What the weights were saved in."""
+    name = str(config.get("dtype") or config.get("torch_dtype") or "float32")
+    if name not in SAVED:
+        raise ValueError(f"dtype {name!r} is none of {', '.join(SAVED)}")
+    return name
 
 
 def _ends(folder: Path, config: Mapping[str, Any]) -> frozenset[int]:

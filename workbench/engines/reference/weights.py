@@ -16,10 +16,12 @@ from workbench.config.models import has_weights
 from workbench.engines.reference.shape import Shape
 from workbench.errors import EngineError
 
+INDEX = "model.safetensors.index.json"
 SEED = 0  # of random weights
 SPREAD = 0.02  # their standard deviation
 ALIGNED = 256  # bytes; every weight begins at a multiple, as cuBLAS likes it
 MOST = 1 << 50  # numbers of a model, to count them
+DTYPES = (torch.float32, torch.bfloat16, torch.float16)  # that need no scales beside them
 
 Size = tuple[int, ...]
 Place = Callable[[Size], torch.Tensor]
@@ -56,15 +58,21 @@ def load(folder: Path, shape: Shape, dtype: torch.dtype, device: torch.device) -
     """Gives the weights in a folder, or random ones where it holds none."""
     files = sorted(folder.glob("*.safetensors"))
     if not files:
+        if (folder / INDEX).exists():
+            raise EngineError(f"{folder} has an index of weights, but none of the files in it: get the model again")
         if has_weights(folder):
             raise EngineError(f"{folder} has weights, but none as safetensors, which is all that this engine reads")
         return _collect(shape, _place(shape, dtype, device), _random(device))
     with ExitStack() as stack:
-        try:
-            opened = [stack.enter_context(safe_open(file, "pt")) for file in files]
-            return _collect(shape, _place(shape, dtype, device), _stored(opened, folder))
-        except (SafetensorError, OSError) as error:
-            raise EngineError(f"the weights in {folder} can not be read: {error}") from None
+        opened = [stack.enter_context(_opened(file)) for file in files]
+        return _collect(shape, _place(shape, dtype, device), _stored(opened, folder))
+
+
+def _opened(file: Path) -> Any:
+    try:
+        return safe_open(file, "pt")
+    except (SafetensorError, OSError) as error:
+        raise EngineError(f"the weights in {file} can not be read: {error}; get the model again") from None
 
 
 class OnePiece:
@@ -99,10 +107,15 @@ def _stored(files: list[Any], folder: Path) -> Fill:
     def fill(name: str, room: torch.Tensor) -> None:
         if name not in where:
             raise EngineError(f"{folder} has no weight {name!r}: a file of it is missing, or it is another model")
-        weight: torch.Tensor = where[name].get_tensor(name)
+        try:
+            weight: torch.Tensor = where[name].get_tensor(name)
+        except (SafetensorError, OSError) as error:
+            raise EngineError(f"weight {name!r} in {folder} can not be read: {error}; get the model again") from None
         if weight.shape != room.shape:
             found, asked = tuple(weight.shape), tuple(room.shape)
             raise EngineError(f"{folder}: weight {name!r} is {found}, but its config.json asks for {asked}")
+        if weight.dtype not in DTYPES:
+            raise EngineError(f"{folder}: engine 'reference' does not do weights in {weight.dtype}; use 'vllm'")
         room.copy_(weight)
 
     return fill
