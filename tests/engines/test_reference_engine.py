@@ -18,7 +18,9 @@ from workbench.config import EngineConfig, KvBudget, Limits, Workload
 from workbench.config.models import resolve
 from workbench.engines import Token, refuse
 from workbench.engines.reference.batch import Tables
+from workbench.engines.reference.blocks import BLOCK_SIZE
 from workbench.engines.reference.engine import ReferenceEngine
+from workbench.engines.reference.kv_budget import count_blocks
 from workbench.engines.reference.sequences import Chunk, Sequence
 from workbench.errors import EngineError, UsageError, WorkbenchError
 from workbench.recorder.probe import NullProbe, Probe
@@ -336,6 +338,16 @@ def test_a_damaged_model_is_named_in_one_line(tiny_model: Path, tmp_path: Path, 
     with pytest.raises(EngineError, match=says) as caught:
         loaded(damaged(tiny_model, tmp_path, what))
     assert "\n" not in str(caught.value)
+
+
+def test_without_a_budget_the_host_gives_no_more_than_requests_can_fill_or_than_is_much() -> None:
+    def bytes_of(token: int, max_length: int, sequences: int = 8) -> int:
+        limits = Limits(max_sequences=sequences)
+        return count_blocks(limits, max_length, token, torch.device("cpu"), 0) * BLOCK_SIZE * token
+
+    assert bytes_of(1 << 10, 512) == 8 * 512 << 10
+    assert bytes_of(1 << 17, 1 << 15) == 4 << 30
+    assert bytes_of(1 << 17, 40960) == 40960 << 17  # a single request needs more
 
 
 def test_the_cache_takes_what_its_budget_says_to_a_block(smollm2: Path) -> None:

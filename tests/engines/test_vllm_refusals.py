@@ -105,6 +105,16 @@ def test_a_folder_whose_weights_are_cut_short(shape: Path) -> None:
     assert refused(shape).endswith("a file is damaged or missing: get the model again")
 
 
+def test_a_folder_whose_weights_are_empty(shape: Path) -> None:
+    (shape / "model.safetensors").write_bytes(b"")
+    assert refused(shape).endswith("a file is damaged or missing: get the model again")
+
+
+def test_a_folder_whose_config_is_a_list(shape: Path) -> None:
+    (shape / "config.json").write_text("[]")
+    assert "a file is damaged or missing: get the model again" in refused(shape)
+
+
 def test_a_folder_whose_weights_are_not_there(shape: Path) -> None:
     index = {"weight_map": {"model.embed_tokens.weight": "model-00001-of-00002.safetensors"}}
     (shape / "model.safetensors.index.json").write_text(json.dumps(index))
@@ -122,7 +132,7 @@ def test_a_family_that_is_not_supported(shape: Path) -> None:
 
 def test_a_budget_for_less_than_one_request(shape: Path) -> None:
     line = refused(shape, kv_budget=KvBudget.parse("64KiB"))
-    assert "limits.kv_budget 65536 B" in line
+    assert "limits.kv_budget 64 KiB" in line
     assert line.endswith("raise limits.kv_budget, or lower limits.max_length")
 
 

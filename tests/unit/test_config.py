@@ -195,6 +195,12 @@ def test_what_is_no_value_is_refused_also_where_a_program_made_the_config(given:
     assert message in str(refused.value)
 
 
+@pytest.mark.parametrize("text", ["0.000001%", "12.5%", "90%", "3MiB", "7 B", "99999999999999999999 tokens"])
+def test_a_budget_is_read_back_as_it_is_written(text: str) -> None:
+    budget = KvBudget.parse(text)
+    assert KvBudget.parse(str(budget)) == budget
+
+
 def test_what_is_no_name_of_a_value_is_refused() -> None:
     with pytest.raises(UsageError, match=r"axis 'graphs' has no value \['full'\]"):
         EngineConfig.from_dict({"graphs": {"value": ["full"]}})

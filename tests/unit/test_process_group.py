@@ -225,6 +225,17 @@ def test_the_store_goes_where_rank_0_is_the_one_that_died(temporary: Path) -> No
     assert not list(temporary.iterdir())
 
 
+def test_a_thousand_groups_leave_nothing(temporary: Path) -> None:
+    found = []
+    for rounds in (10, 1000):  # the first ones make what stays
+        for _ in range(rounds):
+            with ProcessGroup("gloo"):
+                pass
+        found.append(left(temporary))
+    assert found[0] == found[1]
+    assert not list(temporary.iterdir())
+
+
 def test_a_fork_leaves_its_parent_s_group_alone(temporary: Path) -> None:
     with ProcessGroup("gloo") as group:
         if (child := os.fork()) == 0:

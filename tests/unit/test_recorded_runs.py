@@ -120,7 +120,7 @@ def test_told_its_gpu_vllm_in_two_connects_every_group_of_a_rank() -> None:
     for one in communicators(recorded("vllm-tensor-2-nccl-eager")):
         groups.setdefault(one.process, {})[one.group] = one.bytes // MIB
     alone = dict.fromkeys(("dcp", "pcp", "pp", "dp"), 388)  # in each of these a rank is by itself
-    assert list(groups.values()) == [{"default": 196, "world": 196, "tp": 392, "NCCL": 288} | alone] * 2
+    assert list(groups.values()) == [{"default": 196, "world": 196, "tp": 392 + 288} | alone] * 2
 
 
 @pytest.mark.parametrize("name", ["group-of-two-nccl-lazy", "group-of-two-nccl-eager"])

@@ -10,6 +10,7 @@ import dataclasses
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any, ClassVar
 
 from workbench.config.fields import build, plain, read_field
@@ -90,8 +91,9 @@ class KvBudget:
 
     def __str__(self) -> str:
         """Gives the text that is read back to an equal budget."""
-        forms = {"bytes": "{} B", "share": "{}%", "tokens": "{} tokens"}
-        return forms[self.unit].format(self.amount)
+        if self.unit == "share":
+            return f"{Decimal(str(self.amount)):f}%"  # never as a power of ten
+        return f"{self.amount} {'B' if self.unit == 'bytes' else self.unit}"
 
     @classmethod
     def parse(cls, text: str) -> KvBudget:

@@ -179,7 +179,11 @@ class Communicator:
 
 
 def communicators(run: Run) -> list[Communicator]:
-    """Gives what each group's NCCL took of each rank's GPU, in the order in which they were made."""
+    """Gives what each group's NCCL took of each rank's GPU, in the order in which they were made.
+
+    Between ranks a thread of NCCL's own takes some of it, which has no tag and no Python: it is of the group that its
+    process was connecting then.
+    """
     events = run.table("events")
     rows = equals(events, "owner", NCCL_OWNER) & equals(events, "tier", "gpu") & equals(events, "kind", "alloc")
     rows &= numbers(events, "address") < FIRST_ADDRESS  # from there on is what it gave back and another rank still had
@@ -187,8 +191,12 @@ def communicators(run: Run) -> list[Communicator]:
     stacks = dict(zip(frames["stack"].to_pylist(), frames["frames"].to_pylist(), strict=True))
     phases = run.table("phases").to_pylist()
     taken: dict[tuple[int, str, str | None], list[int]] = defaultdict(list)
+    connecting: dict[int, str] = {}  # by process
     for row in events.filter(rows).select(["time_ns", "process", "tag", "stack", "bytes"]).to_pylist():
-        group = _group(row["tag"], stacks.get(row["stack"], []))
+        frames_of_row = stacks.get(row["stack"], [])
+        if row["tag"] or frames_of_row:
+            connecting[row["process"]] = _group(row["tag"], frames_of_row)
+        group = connecting.get(row["process"], "NCCL")
         taken[row["process"], group, _phase(phases, row)].append(row["bytes"])
     return [Communicator(*key, sum(sizes), len(sizes)) for key, sizes in taken.items()]
 

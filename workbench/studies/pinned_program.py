@@ -11,10 +11,11 @@ from contextlib import suppress
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from workbench.errors import WorkbenchError
+from workbench.errors import UsageError, WorkbenchError
 from workbench.mechanisms.host_alloc import allocate
 from workbench.mechanisms.host_evidence import NOTE, PHASE
 from workbench.recorder.recorder import current
+from workbench.units import parse_bytes
 
 if TYPE_CHECKING:
     import torch
@@ -105,7 +106,9 @@ def seconds_of_copy(source: torch.Tensor, target: torch.Tensor) -> float:
 
 if __name__ == "__main__":
     try:
-        main(sys.argv[1], [int(size) for size in sys.argv[2:]])
+        if len(sys.argv) < 3:
+            raise UsageError("give an arm, and sizes such as 65MiB")
+        main(sys.argv[1], [parse_bytes(size) for size in sys.argv[2:]])
     except WorkbenchError as error:
         with suppress(AttributeError):
             current().failure(str(error))  # type: ignore[attr-defined]

@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
-import os
-
 import torch
 
 from workbench.config import KvBudget, Limits
 from workbench.engines.reference.blocks import BLOCK_SIZE
 from workbench.errors import UsageError
-from workbench.units import format_bytes
+from workbench.mechanisms import host_rounding
+from workbench.units import format_bytes, shown
 
-AT_MOST = 0.9  # of the memory that is free, where no budget is given
+AT_MOST = 0.9  # of the memory that is free, where no budget is given,
+MOST_OF_HOST = 4 << 30  # and of the host, which is not the engine's own as a GPU is, so many bytes
 
 
 def count_blocks(limits: Limits, max_length: int, token_bytes: int, device: torch.device, reserve: int) -> int:
     """Gives the number of blocks, of which one request must find room in all; `reserve` bytes are left to activations.
 
     Without a budget: as many as `max_sequences` requests of `max_length` tokens can fill, as far as there is memory.
+    Many long requests rarely meet, so on the host not more than one of them needs, or than is much.
     """
     block_bytes = token_bytes * BLOCK_SIZE
     budget = limits.kv_budget
     if budget is None:
         wanted = limits.max_sequences * _blocks(max_length)
+        if device.type == "cpu":
+            wanted = min(wanted, max(MOST_OF_HOST // block_bytes, _blocks(max_length)))
         count = min(wanted, int(max(0, free_bytes(device) - reserve) * AT_MOST) // block_bytes)
     elif budget.unit == "tokens":
         count = _blocks(int(budget.amount))
@@ -31,9 +34,10 @@ def count_blocks(limits: Limits, max_length: int, token_bytes: int, device: torc
     else:
         count = (_share_bytes(budget, device) - reserve) // block_bytes
     if count < 1:
+        what = shown(budget) if budget else "that is left"
         raise UsageError(
-            f"the KV budget {budget or 'that is left'} has no room for one block of {BLOCK_SIZE} tokens "
-            f"({format_bytes(block_bytes)}): raise limits.kv_budget"
+            f"the KV budget {what} has no room for one block of {BLOCK_SIZE} tokens ({format_bytes(block_bytes)}): "
+            "raise limits.kv_budget"
         )
     return count
 
@@ -43,10 +47,10 @@ def _blocks(tokens: int) -> int:
 
 
 def free_bytes(device: torch.device) -> int:
-    """Gives the bytes of a device, or of the host, that nobody uses."""
+    """Gives the bytes of a device, or of the host, that can still be had."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
-    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return host_rounding.free_bytes()
 
 
 def _share_bytes(budget: KvBudget, device: torch.device) -> int:

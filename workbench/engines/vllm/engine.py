@@ -22,6 +22,7 @@ from workbench.engines.vllm.refusal import in_one_line
 from workbench.errors import EngineError, UsageError
 from workbench.recorder.probe import NullProbe, Probe
 from workbench.recorder.recorder import Recorder
+from workbench.units import shown
 
 
 class VllmEngine:
@@ -42,7 +43,7 @@ class VllmEngine:
         self._has_begun = True
         self._has_text = starting.has_tokenizer(folder)
         budget = config.limits.kv_budget
-        what = f"to load {folder}" + (f" with limits.kv_budget {budget}" if budget else "")
+        what = f"to load {folder}" + (f" with limits.kv_budget {shown(budget)}" if budget else "")
         with in_one_line(what), ExitStack() as held:
             held.enter_context(groups.announced(config.process_group.name))
             self._engine = starting.start(config, folder)

@@ -17,9 +17,9 @@ _ADVICE = {
     "out of memory|can't allocate memory": "lower limits.kv_budget or limits.max_batched_tokens",
     "GPU memory utilization": "give limits.kv_budget as a smaller share, such as 50%",
     "cancelled|executor failed|worker.* died": "a rank of it ended: see its messages above",
-    "architecture": "choose a model of a family that this vLLM knows",
-    "safetensor|JSONDecode|not initialized from checkpoint|any model weights": "a file is damaged or missing: get the "
-    "model again",
+    "architectures? .*not supported|recognize this architecture": "choose a model of a family that this vLLM knows",
+    "safetensor|JSONDecode|not initialized from checkpoint|any model weights|requires a buffer of|"
+    "^KeyError 'added_tokens'|^AttributeError 'list'": "a file is damaged or missing: get the model again",
 }
 
 
