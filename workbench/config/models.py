@@ -123,7 +123,8 @@ def _from_hub(name: str) -> Path:
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         known = ", ".join([*MODELS, *shapes()])
-        raise EngineError(f"can not fetch {name!r} from the hub: {reason} (without a hub: {known})") from None
+        what = f"there is no folder {name!r}, and no hub that gives it"
+        raise EngineError(f"{what}: {reason} (without a hub: {known})") from None
     if not any(folder.glob("*.safetensors")):  # without any, random ones would be used
         raise EngineError(f"{name!r} has no weights as safetensors on the hub: name a model that has")
     return folder

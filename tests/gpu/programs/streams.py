@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import sys
@@ -36,29 +35,25 @@ def seconds_of_sleeps(streams: list[torch.cuda.Stream]) -> float:
 
 
 def distinct() -> dict[str, object]:
-    """Whether many streams are as many, and run as many kernels at a time."""
-    torch.zeros(1, device="cuda")  # makes the context
-    driver = ctypes.CDLL("libcuda.so.1")
-    made = [stream_of(driver) for _ in range(MANY)]
-    ours: list[torch.cuda.Stream] = [torch.cuda.ExternalStream(stream) for stream in made]  # type: ignore[no-untyped-call]
+    """Whether transfers in flight are on as many streams, and these run as many kernels at a time."""
     torchs = [torch.cuda.Stream() for _ in range(MANY)]  # type: ignore[no-untyped-call]
-    found: dict[str, object] = {
-        "ours": len(set(made)),
-        "torchs": len({stream.cuda_stream for stream in torchs}),
-        "one_s": seconds_of_sleeps(ours[:1]),
-        "ours_s": seconds_of_sleeps(ours),
-        "torchs_s": seconds_of_sleeps(torchs),
-    }
-    for stream in made:
-        driver.cuStreamDestroy_v2(ctypes.c_void_p(stream))
-    return found
-
-
-def stream_of(driver: ctypes.CDLL) -> int:
-    """A stream as ours are made."""
-    made = ctypes.c_void_p()
-    assert driver.cuStreamCreate(ctypes.byref(made), 1) == 0
-    return made.value or 0
+    with cuda_streams(PerTransfer(limit=MANY)) as streams:
+        each = transfers(MANY)
+        with streams.compute(writes=[transfer.target for transfer in each]):
+            torch.cuda._sleep(SLEEP)  # type: ignore[no-untyped-call]
+        for transfer in each:  # all of them wait for the compute, so none has a stream of one that is over
+            streams.submit(transfer)
+        while streams.poll():
+            pass
+        made = {transfer.result.stream for transfer in each if transfer.result}
+        ours: list[torch.cuda.Stream] = [torch.cuda.ExternalStream(stream) for stream in made]  # type: ignore[no-untyped-call]
+        return {
+            "ours": len(made),
+            "torchs": len({stream.cuda_stream for stream in torchs}),
+            "one_s": seconds_of_sleeps(ours[:1]),
+            "ours_s": seconds_of_sleeps(ours),
+            "torchs_s": seconds_of_sleeps(torchs),
+        }
 
 
 def transfers(count: int) -> list[Transfer]:
