@@ -13,9 +13,10 @@ from workbench.engines.host import Host
 from workbench.errors import MechanismError, UsageError
 from workbench.launch.programs import record_program
 from workbench.mechanisms import host_alloc
+from workbench.mechanisms.free_memory import free_bytes
 from workbench.mechanisms.host_alloc import allocate, allocate_mapped, device_view
 from workbench.mechanisms.host_evidence import taken_by_size
-from workbench.mechanisms.host_rounding import ARMS, PAGE, free_bytes, taken_bytes
+from workbench.mechanisms.host_rounding import ARMS, PAGE, taken_bytes
 from workbench.run.evidence import OBSERVED
 from workbench.run.store import Store
 

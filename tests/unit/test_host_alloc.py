@@ -15,9 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from workbench.errors import MechanismError, UsageError
-from workbench.mechanisms import host_rounding, page_locking
+from workbench.mechanisms import free_memory, host_rounding, page_locking
+from workbench.mechanisms.free_memory import free_bytes
 from workbench.mechanisms.host_alloc import PinnedPool, PinnedPoolExact, allocate, device_view, why_not
-from workbench.mechanisms.host_rounding import ARMS, PAGE, free_bytes, taken_bytes, why_not_locked
+from workbench.mechanisms.host_rounding import ARMS, PAGE, taken_bytes, why_not_locked
 from workbench.units import LARGEST
 
 MIB = 1 << 20
@@ -76,8 +77,8 @@ V1 = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file", "
 def test_a_group_s_limit_is_what_is_free(
     limit: str, used: str, cache: str, mine: str, top: str, place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(host_rounding, "CGROUP", tmp_path)
-    monkeypatch.setattr(host_rounding, "MINE", tmp_path / "mine")
+    monkeypatch.setattr(free_memory, "CGROUP", tmp_path)
+    monkeypatch.setattr(free_memory, "MINE", tmp_path / "mine")
     whole = free_bytes()
     (tmp_path / "mine").write_text(mine)
     folder = tmp_path / top / place

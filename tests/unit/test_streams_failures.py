@@ -300,3 +300,16 @@ def test_streams_that_nobody_closed_give_all_back(device: SimulatedDevice, value
         del streams
     assert device.made["make_stream"] == device.made["destroy_stream"]
     assert device.made["make_event"] == device.made["destroy_event"]
+
+
+def test_streams_that_could_not_be_made_end_in_silence(
+    device: SimulatedDevice, monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
+) -> None:
+    monkeypatch.setattr("workbench.mechanisms.streams.transfers.Transfers", _not_built)
+    with pytest.raises(WorkbenchError, match="not built"):
+        Streams(Single(), device, COMPUTE)
+    assert not recwarn.list
+
+
+def _not_built(*_: object) -> None:
+    raise WorkbenchError("not built")

@@ -193,9 +193,9 @@ def communicators(run: Run) -> list[Communicator]:
     taken: dict[tuple[int, str, str | None], list[int]] = defaultdict(list)
     connecting: dict[int, str] = {}  # by process
     for row in events.filter(rows).select(["time_ns", "process", "tag", "stack", "bytes"]).to_pylist():
-        frames_of_row = stacks.get(row["stack"], [])
-        if row["tag"] or frames_of_row:
-            connecting[row["process"]] = _group(row["tag"], frames_of_row)
+        tag, called = row["tag"], stacks.get(row["stack"], [])
+        if tag or called:
+            connecting[row["process"]] = _group(tag, called)
         group = connecting.get(row["process"], "NCCL")
         taken[row["process"], group, _phase(phases, row)].append(row["bytes"])
     return [Communicator(*key, sum(sizes), len(sizes)) for key, sizes in taken.items()]

@@ -10,9 +10,10 @@ from typing import Any
 
 from workbench.engines.host import Host
 from workbench.launch.programs import record_program
+from workbench.mechanisms.free_memory import free_bytes
 from workbench.mechanisms.host_alloc import why_not
 from workbench.mechanisms.host_evidence import taken_by_owner, taken_by_size
-from workbench.mechanisms.host_rounding import ARMS, free_bytes, taken_bytes
+from workbench.mechanisms.host_rounding import ARMS, taken_bytes
 from workbench.recorder.settings import DEFAULT_THRESHOLD
 from workbench.run.manifest import COMPLETE
 from workbench.run.run import Run

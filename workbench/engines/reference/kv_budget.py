@@ -7,7 +7,7 @@ import torch
 from workbench.config import KvBudget, Limits
 from workbench.engines.reference.blocks import BLOCK_SIZE
 from workbench.errors import UsageError
-from workbench.mechanisms import host_rounding
+from workbench.mechanisms import free_memory
 from workbench.units import format_bytes, shown
 
 AT_MOST = 0.9  # of the memory that is free, where no budget is given,
@@ -50,7 +50,7 @@ def free_bytes(device: torch.device) -> int:
     """Gives the bytes of a device, or of the host, that can still be had."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
-    return host_rounding.free_bytes()
+    return free_memory.free_bytes()
 
 
 def _share_bytes(budget: KvBudget, device: torch.device) -> int:

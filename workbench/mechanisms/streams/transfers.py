@@ -58,7 +58,7 @@ class Streams:
         self.value = value
         self._device = device
         self._probe = probe or NullProbe()
-        self._process = os.getpid()  # 0: closed
+        self._process = 0  # whose they are; 0: nobody's any more, or not yet
         self._at = self._part_ends = FIRST  # where the next transfer is written
         self._is_computing = False
         self._added: list[Transfer] = []  # since those under way were last numbered
@@ -69,6 +69,7 @@ class Streams:
         given = (compute, device.context, value.limit, value.depth, is_ordered, value.has_thread)
         self._native = Transfers(device.functions, Given(*given, self._probe.telling()))
         self._shared = self._native.shared
+        self._process = os.getpid()
         alive.add(self)
         if self._native.status:
             self._abandon()
