@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -310,6 +311,24 @@ def test_on_import_acts_once_the_module_is_whole(tmp_path: Path, monkeypatch: py
     assert seen == [1, 2]
     assert type(late_one.__spec__.loader).__name__ == "SourceFileLoader"
     del sys.modules["late_one"]
+
+
+def test_on_import_acts_too_where_the_module_was_looked_for_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As vLLM looks for torch, to read its version from a file beside it, before it imports it."""
+    Path(tmp_path, "sought_one.py").write_text("value = 1\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    seen: list[int] = []
+    for of in (10, 100):
+        on_import("sought_one", lambda module, of=of: seen.append(of * module.value))
+    specs = [importlib.util.find_spec("sought_one") for _ in range(2)]
+    assert all(spec and spec.loader.is_package("sought_one") is False for spec in specs)  # the real loader's answer
+    import sought_one  # type: ignore[import-not-found]
+
+    assert sorted(seen) == [10, 100]
+    assert not any(type(finder).__name__ == "_Finder" for finder in sys.meta_path)
+    del sys.modules["sought_one"]
 
 
 @pytest.mark.skipif(os.path.exists("/dev/nvidiactl"), reason="says what a machine without a GPU says")
