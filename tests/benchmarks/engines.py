@@ -9,9 +9,10 @@ import json
 import os
 import random
 import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from itertools import chain
 from pathlib import Path
+from queue import SimpleQueue
 from statistics import median
 
 import numpy as np
@@ -27,12 +28,14 @@ QUIETLY = {"VLLM_LOGGING_LEVEL": "ERROR", "VLLM_USE_FLASHINFER_SAMPLER": "0"}
 WAYS = {"reference": "reference", "vllm": "vllm", "plain-vllm": "vllm"}  # and the engine that goes them
 # Sequences, budget, loads, rounds of answers and of steps; models.
 CPU = ("cpu", 16, "64MiB", [(1, 64), (16, 64)], (25, 120), ("smollm2",))
-CUDA = ("cuda", 256, "4GiB", [(64, 128), (256, 128)], (40, 100), ("smollm2", "qwen3-0.6b"))
+CUDA = ("cuda", 256, "4GiB", [(64, 128), (256, 128)], (20, 60), ("smollm2", "qwen3-0.6b"))
 
 Rounds = dict[str, list[dict[str, float]]]
 
 
-def measure(folder: Path, quick: bool, models: tuple[str, ...] = (), ways: tuple[str, ...] = tuple(WAYS)) -> list[Row]:
+def measure(
+    folder: Path, quick: bool, models: tuple[str, ...] = (), ways: tuple[str, ...] = tuple(WAYS)
+) -> Iterator[Row]:
     """The rows of every model and load; where there are several GPUs, each has its share of the models."""
     import torch
 
@@ -40,16 +43,25 @@ def measure(folder: Path, quick: bool, models: tuple[str, ...] = (), ways: tuple
     if gpus and (chosen := os.environ.get("CUDA_VISIBLE_DEVICES")):
         gpus = chosen.split(",")[: len(gpus)]
     models, places = models or (CUDA if gpus else CPU)[-1], gpus or [""]
+    found: SimpleQueue[Row | None] = SimpleQueue()
 
-    def share(place: int) -> list[Row]:
-        mine = models[place :: len(places)]
-        return [row for model in mine for row in _rows(model, places[place], quick, ways)]
+    def share(place: int) -> None:
+        try:
+            for model in models[place :: len(places)]:
+                for row in _rows(model, places[place], quick, ways):
+                    found.put(row)
+        finally:
+            found.put(None)
 
     with ThreadPoolExecutor() as pool:
-        return list(chain.from_iterable(pool.map(share, range(len(places)))))
+        shares = [pool.submit(share, place) for place in range(len(places))]
+        for _ in shares:
+            yield from iter(found.get, None)
+        for one in shares:
+            one.result()
 
 
-def _rows(model: str, gpu: str, quick: bool, ways: tuple[str, ...]) -> list[Row]:
+def _rows(model: str, gpu: str, quick: bool, ways: tuple[str, ...]) -> Iterator[Row]:
     where, sequences, budget, loads, (rounds, turns), _ = CUDA if gpu else CPU
     rounds, turns = (2, 2) if quick else (rounds, turns)
     there = QUIETLY | ({"CUDA_VISIBLE_DEVICES": gpu} if gpu else {})
@@ -57,18 +69,17 @@ def _rows(model: str, gpu: str, quick: bool, ways: tuple[str, ...]) -> list[Row]
         name: OnDemand(program("speed.py", name, model, sequences, budget), "ready", **there)
         for name in dict.fromkeys(WAYS[way] for way in ways)
     }
-    rows: list[Row] = []
     for requests, tokens in loads:
         what, load = f"{model}, {where}, {requests} x {tokens}", f"{requests} {tokens}"
         found = _rounds(engines, load, rounds, ways)
+        yield from _speeds(what, found)
         pairs, streamed = (_pairs(engines["vllm"], f"{way} {load}", turns) for way in ("steps", "streamed"))
-        rows += [*_speeds(what, found), *_lost(what, requests * tokens, found, pairs)]
+        yield from _lost(what, requests * tokens, found, pairs)
         lost = (streamed[:, 0] / streamed[:, 1] - 1) * 100
         name = f"taken by the wrapper to hand on every token as it comes, in steps, {what}"
-        rows.append(Row(name, float(np.median(lost)), "%", None, _interval(lost)))
+        yield Row(name, float(np.median(lost)), "%", None, _interval(lost))
     for engine in engines.values():
         engine.end()
-    return rows
 
 
 def _pairs(engine: OnDemand, what: str, turns: int) -> Numbers:
@@ -128,4 +139,4 @@ def _interval(values: Numbers) -> str:
 
 if __name__ == "__main__":
     chosen = tuple(argument for argument in sys.argv[1:] if argument != "--wrapper")
-    show(measure(Path(), False, chosen, ("vllm", "plain-vllm") if "--wrapper" in sys.argv else tuple(WAYS)))
+    show(list(measure(Path(), False, chosen, ("vllm", "plain-vllm") if "--wrapper" in sys.argv else tuple(WAYS))))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterator
@@ -75,7 +76,9 @@ def _timed(variant: Variant, times: Times) -> Variant:
         run = variant.start(name, store)
         ended = time.perf_counter()
         subprocess.run(_alone(run), check=True, stdout=subprocess.DEVNULL)
-        times[variant.name].append((ended - begun, time.perf_counter() - ended))
+        spent, alone = ended - begun, time.perf_counter() - ended
+        times[variant.name].append((spent, alone))
+        print(f"{name}: {spent:.2f} s, alone {alone:.2f} s", file=sys.stderr, flush=True)  # if it is cut off
         return run
 
     return replace(variant, start=start)

@@ -24,7 +24,7 @@ from workbench.recorder.truth import Devices
 from workbench.recorder.unrecorded import FIRST_ADDRESS, Unrecorded
 from workbench.run import schema
 from workbench.run.ledger import Ledger, alive_by_owner
-from workbench.run.sealing import by_time, named, read_coded, seal
+from workbench.run.sealing import named, read_ordered, seal
 from workbench.run.streams import CODED, Names, Stream
 from workbench.units import format_bytes
 
@@ -277,8 +277,8 @@ class Book:
     def alive(self, time_ns: int) -> dict[str, Any]:
         """What was handed out and not given back at a moment, by tier and owner."""
         self._flush()
-        rows = by_time(read_coded(self.folder, "events"), "events")
-        events = named(rows, schema.EVENTS, self._names.texts())
+        names = self._names.texts()
+        events = named(read_ordered(self.folder, "events", names), schema.EVENTS, names)
         moment = time_ns - self._started_ns
         ledgers = [Ledger.of(tier, moment, None, alive_by_owner(events, tier, moment)) for tier in schema.TIERS]
         return {

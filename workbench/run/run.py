@@ -19,7 +19,7 @@ from workbench.run.ledger import COLUMNS as OF_A_LEDGER
 from workbench.run.ledger import Ledger, ledger_at, readings, truth
 from workbench.run.manifest import Manifest
 from workbench.run.migrations import VERSION, migrate_table
-from workbench.run.sealing import TIME_COLUMN, by_time, named, read_coded, write_table
+from workbench.run.sealing import TIME_COLUMN, by_time, named, read_coded, read_ordered, write_table
 from workbench.run.streams import damage, read_names
 from workbench.run.timeline import COLUMNS as OF_A_TIMELINE
 from workbench.run.timeline import Timeline, timelines
@@ -133,9 +133,10 @@ class Run:
     def _read(self, name: str) -> pa.Table:
         path = self.sealed(name)
         if path is None:
-            rows = by_time(read_coded(self.folder, name, self.manifest.schema), name)
+            names = read_names(self.folder)
+            rows = read_ordered(self.folder, name, names, self.manifest.schema)
             lost = LOST if damage(self.folder / "names.arrow") else None
-            return named(rows, schema.TABLES[name], read_names(self.folder), lost)
+            return named(rows, schema.TABLES[name], names, lost)
         table = migrate_table(name, pq.ParquetFile(path, memory_map=True).read(), self.manifest.schema)
         self._check_columns(name, table.column_names)
         if table.schema != schema.TABLES[name]:

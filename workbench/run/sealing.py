@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from workbench.errors import RunError
-from workbench.run import schema
+from workbench.run import devices, schema
 from workbench.run.columns import numbers, values
 from workbench.run.migrations import VERSION, migrate_table
 from workbench.run.streams import CODED, read_names, read_stream
@@ -29,6 +29,7 @@ TIME_COLUMN = {
     "requests": "ended_ns",
     "steps": "end_ns",
 }
+OF_DEVICES = ("events", "totals")  # they are of every GPU of the machine while they are written
 
 
 def seal(folder: Path) -> dict[str, int]:
@@ -41,9 +42,20 @@ def seal(folder: Path) -> dict[str, int]:
 
 
 def _seal_table(folder: Path, name: str, names: list[str]) -> int:
-    rows = by_time(read_coded(folder, name), name)
+    rows = read_ordered(folder, name, names)
     write_table(folder, name, named(rows, schema.TABLES[name], names))
     return int(rows.num_rows)
+
+
+def read_ordered(folder: Path, name: str, names: list[str], version: int = VERSION) -> pa.Table:
+    """What a table's stream holds so far of what the run is of, in the order of time, names as numbers."""
+    rows = read_coded(folder, name, version)
+    if name in OF_DEVICES:
+        events = rows if name == "events" else read_coded(folder, "events", version)
+        ours = devices.used(events, names.index("driver") if "driver" in names else -1)
+        if len(ours):  # else who uses which GPU is not known
+            rows = rows.filter(pa.array(devices.is_of(rows, ours)))
+    return by_time(rows, name)
 
 
 def read_coded(folder: Path, name: str, version: int = VERSION) -> pa.Table:

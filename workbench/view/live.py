@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from workbench.launch.feed import Feed
+from workbench.run import devices
 from workbench.run.columns import Ints, Mask, numbers
 from workbench.run.ledger import TRUTH
 from workbench.run.timeline import OUTER_LAYER
@@ -74,7 +75,7 @@ class History:
         told = np.pad(self._told, (0, held.shape[1] - len(self._told)))
         self._moved = max(self._moved, int(np.abs(held - told).max()))
         self._most = max(self._most, int(held.sum(axis=1).max()))
-        self.times = np.concatenate([self.times, times])
+        self.times = np.concatenate([self.times, np.maximum(times, self.times[-1:].sum())])  # some are told late
         self._held = np.concatenate([self._held, held])
         while len(self.times) > MOST_SAMPLES:
             self._thin()
@@ -123,6 +124,8 @@ class Live:
         self._feed = feed
         self._histories = {tier: History() for tier in TIERS}
         self._truths = {tier: Truth(tier) for tier in TIERS}
+        self._before: list[pa.Table] = []  # events on GPUs that no process of the run has used yet
+        self._gpus = np.zeros(0, dtype=np.int64)  # that one has used
         self._phases: dict[tuple[str, int, int], int | None] = {}
         self._end = 1  # in ns, of what is known
         self._told_ns = 0
@@ -150,6 +153,7 @@ class Live:
         return True
 
     def _add_events(self, events: pa.Table) -> None:
+        events = self._of_ours(events)
         times, owners, sizes = (numbers(events, column) for column in ("time_ns", "owner", "bytes"))
         change = np.where(self._named(events, "kind", "free"), -sizes, sizes)
         for tier, history in self._histories.items():
@@ -157,7 +161,16 @@ class Live:
             if rows.any():
                 history.add(times[rows], owners[rows], change[rows])
 
+    def _of_ours(self, events: pa.Table) -> pa.Table:
+        """The events on the GPUs that the run has used by now; those on others wait until it does."""
+        self._gpus = np.union1d(self._gpus, devices.used(events, self._feed.id("driver")))
+        events = pa.concat_tables([*self._before, events])
+        ours = devices.is_of(events, self._gpus)
+        self._before = [] if ours.all() else [events.filter(pa.array(~ours))]
+        return events.filter(pa.array(ours)) if self._before else events
+
     def _add_totals(self, totals: pa.Table) -> None:
+        totals = totals.filter(pa.array(devices.is_of(totals, self._gpus)))
         for tier, part in (("gpu", "device"), ("pageable", "process")):
             rows = self._named(totals, "tier", tier) & self._named(totals, "name", TRUTH[tier])
             if rows.any():

@@ -49,7 +49,7 @@ class _Finder:
 
 
 class _Loader:
-    """Loads as the module's own loader does, then acts; all else is that loader's, for who only looks for the module."""
+    """Loads as the module's own loader does, then acts; else it is that loader, for who only looks for the module."""
 
     def __init__(self, loader: Loader, action: Action) -> None:
         self._loader = loader
