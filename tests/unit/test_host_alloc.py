@@ -68,6 +68,24 @@ def test_more_than_there_is_is_refused_before_it_is_taken() -> None:
         host_rounding.refuse_more_than_there_is("pinned-pool", (1 << 39) + 1)
 
 
+def test_the_kernel_is_asked_what_is_free_once_a_moment_and_where_it_may_not_do(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[int] = []
+
+    def free() -> int:
+        asked.append(1)
+        return 100
+
+    monkeypatch.setattr(free_memory, "free_bytes", free)
+    lately = free_memory.Lately()
+    assert [lately.has(30) for _ in range(3)] == [True, True, False], "a part that is as large must be left"
+    assert len(asked) == 1
+    monkeypatch.setattr(lately, "_until", 0.0)
+    assert lately.has(30)
+    assert len(asked) == 2
+
+
 V2 = ("memory.max", "memory.current", "inactive_file", "0::/outer/inner\n", "")
 V1 = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file", "5:cpu,memory:/outer/inner\n", "memory")
 

@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+MOMENT_S = 0.1
 CGROUP, MINE = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 
 
 def free_bytes() -> int:
     """Gives the bytes that a process here can still take: of the machine, and of the groups that it is limited to."""
     return max(0, min([_available(), *(group.free for group in _groups() if group.free is not None)]))
+
+
+class Lately:
+    """What was free a moment ago, less what was taken since: asking the kernel takes longer than page-locking a MiB."""
+
+    def __init__(self) -> None:
+        self._left, self._until = 0, 0.0
+
+    def has(self, size: int) -> bool:
+        """Whether so much can be taken without a doubt, which it then is."""
+        if time.monotonic() > self._until:
+            self._left, self._until = free_bytes(), time.monotonic() + MOMENT_S
+        self._left -= size
+        return self._left > size
 
 
 def _available() -> int:

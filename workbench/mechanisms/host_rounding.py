@@ -7,7 +7,7 @@ import os
 import resource
 
 from workbench.errors import MechanismError, UsageError, nearest
-from workbench.mechanisms.free_memory import free_bytes
+from workbench.mechanisms.free_memory import Lately, free_bytes
 from workbench.units import LARGEST, format_bytes
 
 PAGE = mmap.PAGESIZE
@@ -18,6 +18,8 @@ ARMS = {
     "host-alloc": "page-locked by cudaHostAlloc, mapped into the GPU's addresses",
     "host-register": "mapped, then page-locked by cudaHostRegister",
 }
+
+_lately = Lately()
 
 
 def taken_bytes(arm: str, asked: int) -> int:
@@ -39,8 +41,8 @@ def check_size(asked: int) -> None:
 
 def refuse_more_than_there_is(arm: str, asked: int) -> None:
     """Refuses what would end in the kernel killing a process, since page-locking it takes every page at once."""
-    taken, free = taken_bytes(arm, asked), free_bytes()
-    if taken > free:
+    taken = taken_bytes(arm, asked)
+    if not _lately.has(taken) and taken > (free := free_bytes()):
         rounded = f", which takes {format_bytes(taken)}" if taken > asked + PAGE else ""
         raise MechanismError(
             f"{format_bytes(asked)} by {arm}{rounded}: out of memory, this host has {format_bytes(free)} free"
