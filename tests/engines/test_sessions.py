@@ -52,6 +52,23 @@ def _nothing_is_left(tmp_path: Path) -> object:
     assert not engine_processes(tmp_path)
 
 
+def test_texts_to_stop_at_are_refused_where_answers_have_no_text(tiny_model: Path, tmp_path: Path) -> None:
+    shape = tmp_path / "shape"
+    shape.mkdir()
+    (shape / "config.json").write_text((tiny_model / "config.json").read_text())
+    with pytest.raises(UsageError, match=r"has no tokenizer, .* leave out stop"):
+        workbench.generate(config(shape), "a", store=Store(tmp_path / "runs"), max_tokens=3, stop=("x",))
+    assert not (tmp_path / "runs").exists(), "no engine was started for it"
+    with Session(config(shape), store=Store(tmp_path / "runs")) as session:
+        with pytest.raises(UsageError, match="no tokenizer"):
+            session.generate("a", max_tokens=3, stop=("x",))
+        assert len(session.generate("\t", max_tokens=3)[0].tokens) == 3  # bytes are its tokens, of which it knows few
+    command = [sys.executable, "-m", "workbench", "generate", "a", "--model", str(shape), "--stop", "x"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.endswith("so no answer has a text to stop at: leave out stop\n")
+
+
 def test_what_comes_out_alone_comes_out_in_a_session(tiny_model: Path, tmp_path: Path) -> None:
     with Session(config(tiny_model), store=Store(tmp_path)) as session:
         streamed = list(session.generate(WORDS, stream=True, max_tokens=20))

@@ -69,6 +69,9 @@ def test_a_file_is_read_and_named_when_it_is_wrong(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("model: smollm2")
     with pytest.raises(UsageError, match=r"config\.json: not JSON"):
         EngineConfig.read(tmp_path / "config.json")
+    (tmp_path / "config.json").write_text('{"limits": {"max_length": 3, "max_length": 4}}')
+    with pytest.raises(UsageError, match=r"config\.json: 'max_length' is given twice"):
+        EngineConfig.read(tmp_path / "config.json")
     path.write_bytes(b"\xff\xfe")
     with pytest.raises(UsageError, match=r"config\.yaml"):
         EngineConfig.read(path)
@@ -95,6 +98,8 @@ def test_a_file_is_read_and_named_when_it_is_wrong(tmp_path: Path) -> None:
         ("1: 2", "config has no 1"),
         ("- model", "a config is a mapping"),
         ("{", "not YAML"),
+        ("engine: vllm\nmodel: a\nengine: reference", "'engine' is given twice: leave one of them out"),
+        ("limits: {max_length: 3, max_length: 4}", "'max_length' is given twice"),
     ],
 )
 def test_what_does_not_exist_is_refused_by_name(text: str, message: str) -> None:

@@ -27,9 +27,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Answer, and say what it took; with --json one object with texts, tokens, metrics and the run."""
-    from workbench.launch.session import Session, answers_of
+    from workbench.launch.session import Session, answers_of, refuse_stops
 
     workload, config = workload_of(arguments), config_of(arguments)
+    refuse_stops(config, workload)
     with StdoutKeptClean(arguments.json), Session(config, **recording_options(arguments)) as session:
         tokens = session.generate(workload, stream=True)
         answers = answers_of(workload, tokens if arguments.json else _printed(workload, tokens))

@@ -11,6 +11,7 @@ from typing import Any, Literal, get_args
 
 import yaml
 
+from workbench.config import texts
 from workbench.config.axes import (
     Axis,
     FullGraphs,
@@ -74,18 +75,12 @@ class EngineConfig:
     @classmethod
     def from_yaml(cls, text: str) -> EngineConfig:
         """Gives the config that a YAML text describes."""
-        try:
-            return cls._from_data(yaml.safe_load(text))
-        except yaml.YAMLError as error:
-            raise UsageError(f"not YAML: {' '.join(str(error).split())}") from error
+        return cls._from_data(texts.from_yaml(text))
 
     @classmethod
     def from_json(cls, text: str) -> EngineConfig:
         """Gives the config that a JSON text describes."""
-        try:
-            return cls._from_data(json.loads(text))
-        except json.JSONDecodeError as error:
-            raise UsageError(f"not JSON: {error}") from error
+        return cls._from_data(texts.from_json(text))
 
     @classmethod
     def _from_data(cls, given: object) -> EngineConfig:

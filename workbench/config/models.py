@@ -22,6 +22,7 @@ import platformdirs
 from workbench.errors import EngineError, UsageError, nearest
 
 WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "*.bin", "*.pt", "*.gguf")
+TOKENIZER = "tokenizer.json"
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 CONVERT = (sys.executable, "-m", "workbench.config.convert_gguf")
 
@@ -60,6 +61,11 @@ def shapes() -> dict[str, str]:
 def has_weights(folder: Path) -> bool:
     """Whether a model's folder holds, or should hold, more than its shape: also an index of files that are missing."""
     return any(any(folder.glob(pattern)) for pattern in WEIGHTS)
+
+
+def has_tokenizer(folder: Path) -> bool:
+    """Whether a model's folder says how text becomes tokens; a shape without weights does not."""
+    return (folder / TOKENIZER).exists()
 
 
 def resolve(model: str) -> Path:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from workbench.config import EngineConfig, Workload
-from workbench.launch.session import Answer, Session, workload_of
+from workbench.launch.session import Answer, Session, refuse_stops, workload_of
 from workbench.recorder.settings import Settings
 from workbench.run.run import Run
 from workbench.run.store import Store
@@ -32,6 +32,7 @@ def generate(
 ) -> Generation:
     """Answers prompts under a config, in a fresh process, by the rules of a `Workload`, such as `max_tokens=64`."""
     workload = workload_of(prompts, rules)
+    refuse_stops(config, workload)
     with Session(config, name=name, store=store, settings=settings) as session:
         answers = session.generate(workload)
     assert session.run is not None

@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Any, Literal, overload
 
 from workbench.config import EngineConfig, Workload
-from workbench.config.models import resolve
+from workbench.config.models import has_tokenizer, resolve
 from workbench.engines import Piece, Token, refuse
 from workbench.errors import EngineError, UsageError, WorkbenchError
 from workbench.launch.channel import Channel, Message
@@ -125,6 +125,7 @@ class Session:
         A stream that is closed, dropped or interrupted cancels what is not answered yet.
         """
         workload = workload_of(prompts, rules)
+        refuse_stops(self.config, workload)
         tokens = self._tokens(workload, stream)
         return tokens if stream else answers_of(workload, tokens)
 
@@ -262,6 +263,12 @@ def workload_of(prompts: str | Sequence[str] | Workload, rules: dict[str, Any]) 
         raise UsageError(f"prompts are a text, several, or a Workload, not {prompts!r:.60}")
     several = (prompts,) if isinstance(prompts, str) else tuple(prompts)
     return Workload.from_dict({"prompts": several, **rules})
+
+
+def refuse_stops(config: EngineConfig, workload: Workload) -> None:
+    """Refuses texts to stop at where a model's answers have no text."""
+    if workload.stop and not has_tokenizer(resolve(config.model)):
+        raise UsageError(f"model {config.model!r} has no tokenizer, so no answer has a text to stop at: leave out stop")
 
 
 def answers_of(workload: Workload, tokens: Iterator[Token]) -> list[Answer]:

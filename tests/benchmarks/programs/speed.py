@@ -20,7 +20,7 @@ from typing import Any
 from unittest import mock
 
 from workbench.config import EngineConfig, Workload
-from workbench.config.models import resolve
+from workbench.config.models import has_tokenizer, resolve
 from workbench.engines import engine
 from workbench.recorder.probe import NullProbe
 
@@ -77,8 +77,6 @@ class Stock:
 def alone(running: Any, config: EngineConfig, stock: Stock) -> Generate:
     """The same vLLM, as its users call it."""
     from vllm import LLM, LLMEngine, SamplingParams
-
-    from workbench.engines.vllm.starting import has_tokenizer
 
     folder = resolve(config.model)
     has_text = has_tokenizer(folder)

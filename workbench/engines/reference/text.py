@@ -9,6 +9,7 @@ from typing import Protocol
 from tokenizers import Tokenizer
 from tokenizers.decoders import DecodeStream
 
+from workbench.config.models import TOKENIZER, has_tokenizer
 from workbench.errors import EngineError
 
 
@@ -31,9 +32,9 @@ class Text(Protocol):
 
 def text_of(folder: Path) -> Text:
     """Gives the tokenizer of a model's folder; a shape without one takes bytes for tokens."""
-    file = folder / "tokenizer.json"
-    if not file.exists():
+    if not has_tokenizer(folder):
         return Bytes()
+    file = folder / TOKENIZER
     try:
         return Tokenized(Tokenizer.from_file(str(file)))
     except Exception as error:  # tokenizers raises no narrower kind

@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from typing import Any
 
 from workbench.config import EngineConfig, Workload
-from workbench.config.models import resolve
+from workbench.config.models import has_tokenizer, resolve
 from workbench.engines.base import Piece
 from workbench.engines.vllm import groups, starting, support
 from workbench.engines.vllm.answers import Answers, Request
@@ -41,7 +41,7 @@ class VllmEngine:
         starting.prepare(config.parallel.tensor)
         self._probe = probe
         self._has_begun = True
-        self._has_text = starting.has_tokenizer(folder)
+        self._has_text = has_tokenizer(folder)
         budget = config.limits.kv_budget
         what = f"to load {folder}" + (f" with limits.kv_budget {shown(budget)}" if budget else "")
         with in_one_line(what), ExitStack() as held:

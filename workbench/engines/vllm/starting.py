@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from workbench.config import EngineConfig
-from workbench.config.models import has_weights
+from workbench.config.models import has_tokenizer, has_weights
 from workbench.engines.vllm.kv_budget import kv_cache_bytes
 
 WORKER = "workbench.engines.vllm.worker.RecordedWorker"
@@ -82,11 +82,6 @@ def arguments(config: EngineConfig, folder: Path) -> dict[str, Any]:
     if config.parallel.tensor > 1:
         chosen |= {"tensor_parallel_size": config.parallel.tensor, "distributed_executor_backend": "mp"}
     return chosen | GRAPHS[config.graphs.name]
-
-
-def has_tokenizer(folder: Path) -> bool:
-    """Whether a model's folder says how text becomes tokens."""
-    return (folder / "tokenizer.json").exists()
 
 
 def _max_length(asked: int | None, folder: Path) -> int | None:
