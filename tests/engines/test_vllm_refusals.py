@@ -55,8 +55,9 @@ def load(folder: Path, **limits: Any) -> VllmEngine:
 
 
 def refused(folder: Path, **limits: Any) -> str:
-    with pytest.raises(EngineError) as caught:
+    with pytest.raises((EngineError, UsageError)) as caught:
         load(folder, **limits)
+    assert isinstance(caught.value, UsageError) == bool(limits), "what does not fit was asked for"
     line = str(caught.value)
     assert line.startswith(f"vLLM failed to load {folder}")
     assert len(line.splitlines()) == 1
@@ -187,6 +188,7 @@ def test_where_graphs_can_be(name: str, gpus: int, reason: str | None, monkeypat
         ("", "ValueError"),
         ("\nx" * 3, "x"),
         ("a" * 1000, "a" * LONGEST + "…"),
+        ("No (4 of (5). Try less.", "No (4 of (5)). Try less"),
         ("CUDA out of memory. Tried to.", "CUDA out of memory; lower limits.kv_budget or limits.max_batched_tokens"),
     ],
 )

@@ -6,16 +6,18 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from workbench.errors import EngineError
+from workbench.errors import EngineError, UsageError, WorkbenchError
 
 LONGEST = 300  # characters of what vLLM said itself
 
 # By what its message has in it: what to do in our words, since vLLM names its own options.
-_ADVICE = {
+_OF_LIMITS = {  # what was asked for does not fit
     "requested memory for kv": "lower limits.kv_budget",
     "max seq len|cache blocks": "raise limits.kv_budget, or lower limits.max_length",
-    "out of memory|can't allocate memory": "lower limits.kv_budget or limits.max_batched_tokens",
     "GPU memory utilization": "give limits.kv_budget as a smaller share, such as 50%",
+}
+_ADVICE = _OF_LIMITS | {
+    "out of memory|can't allocate memory": "lower limits.kv_budget or limits.max_batched_tokens",
     "cancelled|executor failed|worker.* died": "a rank of it ended: see its messages above",
     "architectures? .*not supported|recognize this architecture": "choose a model of a family that this vLLM knows",
     "safetensor|JSONDecode|not initialized from checkpoint|any model weights|requires a buffer of|"
@@ -32,19 +34,24 @@ def in_one_line(doing: str) -> Iterator[None]:
         raise refused(doing, error) from error
 
 
-def refused(doing: str, error: Exception) -> EngineError:
+def refused(doing: str, error: Exception) -> WorkbenchError:
     """Gives the error of ours that says why vLLM failed."""
-    return error if isinstance(error, EngineError) else EngineError(f"vLLM failed {doing}: {reason(error)}")
+    if isinstance(error, EngineError):
+        return error
+    kind = UsageError if _advice(error) in _OF_LIMITS.values() else EngineError
+    return kind(f"vLLM failed {doing}: {reason(error)}")
 
 
 def reason(error: BaseException) -> str:
     """Gives the first sentences of what an error says, and what to do about it where that is known."""
     sentences = _sentences(str(error)) or [type(error).__name__]
+    advice = _advice(error)
+    return f"{sentences[0]}; {advice}" if advice else ". ".join(sentences)
+
+
+def _advice(error: BaseException) -> str | None:
     whole = f"{type(error).__name__} {error}"
-    for words, advice in _ADVICE.items():
-        if re.search(words, whole, re.IGNORECASE):
-            return f"{sentences[0]}; {advice}"
-    return ". ".join(sentences)
+    return next((advice for words, advice in _ADVICE.items() if re.search(words, whole, re.IGNORECASE)), None)
 
 
 def _sentences(text: str) -> list[str]:
@@ -61,4 +68,4 @@ def _sentences(text: str) -> list[str]:
         if len(". ".join([*kept, sentence])) > LONGEST:
             break
         kept.append(sentence)
-    return [sentence for sentence in kept if sentence]
+    return [sentence + ")" * (sentence.count("(") - sentence.count(")")) for sentence in kept if sentence]
