@@ -92,6 +92,8 @@ def test_what_no_snapshot_holds_is_refused(thing: object) -> None:
         (PROTO + b"\x8b" + struct.pack("<I", 1 << 30) + b"1.", "LONG4"),
         (PROTO + b"]r\xff\xff\xff\x7f.", "LONG_BINPUT"),  # memo slot two billion: 32 GiB
         (PROTO + b"]r\x00\x00\x01\x00.", "LONG_BINPUT"),
+        (PROTO + b"]r\x00.\xff\x7f.", "LONG_BINPUT"),  # what of it could be one ends where an end could be
+        (PROTO + b"\x95\x00." + b"\x00" * 4 + b"\x10\x00N.", "FRAME"),
         (PROTO + b"]P0\n.", "PERSID"),
         (PROTO + b"K\x01Q.", "BINPERSID"),
         (PROTO + b"(i" + b"os\nsystem\n.", "INST"),

@@ -42,6 +42,9 @@ _BROKEN = (
 
 _SHORT = 16
 """Texts up to this many bytes are stepped over inside the regular expression; longer ones are rarer."""
+_AT_ONCE = 10000
+"""Instructions that one match steps over: for each the expression remembers a way back. Not `*+`, which needs none: up
+to Python 3.11.4 it also steps over a part of what does not match."""
 
 
 def load_plain(data: bytes, name: str) -> object:
@@ -94,8 +97,8 @@ def _check(data: bytes, name: str) -> None:
         raise WorkbenchError(f"{name} is not a pickle of protocol 2 to 5: expected what _dump_snapshot writes")
     simple, position = _simple(len(data)), 0
     while True:
-        match = simple.match(data, position)
-        position = match.end() if match else position
+        while match := simple.match(data, position):
+            position = match.end()
         code = data[position : position + 1]
         if code == b".":
             return
@@ -131,7 +134,8 @@ def _simple(size: int) -> re.Pattern[bytes]:
     # MEMOIZE, EMPTY_DICT, EMPTY_LIST, MARK, SETITEMS, APPENDS, APPEND, SETITEM, NONE, NEWTRUE, NEWFALSE
     plain = rb"[\x94}\](ueasN\x88\x89]"
     sized = rb"h.|j.{4}|G.{8}|\x80[\x02-\x05]"  # BINGET, LONG_BINGET, BINFLOAT, PROTO
-    return re.compile(rb"(?s:%b|%b(?:%b\x86)?|%b|%b|%b|%b)*+" % (plain, integer, integer, sized, text, memo, frame))
+    one = rb"%b|%b(?:%b\x86)?|%b|%b|%b|%b" % (plain, integer, integer, sized, text, memo, frame)
+    return re.compile(rb"(?s:%b){1,%d}" % (one, _AT_ONCE))
 
 
 def _refusal(data: bytes, position: int, name: str) -> str:
