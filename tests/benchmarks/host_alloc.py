@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -25,18 +26,18 @@ Rounds = dict[str, list[list[dict[str, Any]]]]  # by arm: of each round a row a 
 Copies = dict[str, dict[str, list[float]]]  # by arm and way: bytes a second
 
 
-def measure(folder: Path, quick: bool) -> list[Row]:
-    """The rows of every arm that this host has: the study's own runs, and copies beside each other."""
+def measure(folder: Path, quick: bool) -> Iterator[Row]:
+    """The rows of every arm that this host has: of the study's own runs, then of copies beside each other."""
     outcomes = do(study(), 2 if quick else ROUNDS, Store(folder), lambda _: None).outcomes
     runs = {one.variant.name: [rows_of(run) for run in one.runs] for one in outcomes if one.runs and one.where == HERE}
     sizes = [row["asked"] for row in runs[BASE][0]]  # those that this host has room for
+    for place in range(len(sizes)):
+        for arm in runs:
+            yield from _memory(runs, arm, place)
     copies: list[Copies] = json.loads(subprocess.check_output(program("pinned_copies.py", *sizes)))
-    return [
-        row
-        for place, size in enumerate(sizes)
-        for arm in runs
-        for row in (*_memory(runs, arm, place), *_copies(copies[place], arm, size))
-    ]
+    for size, of_size in zip(sizes, copies, strict=True):
+        for arm in runs:
+            yield from _copies(of_size, arm, size)
 
 
 def _memory(runs: Rounds, arm: str, place: int) -> list[Row]:

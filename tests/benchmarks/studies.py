@@ -8,7 +8,7 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 
@@ -23,7 +23,30 @@ from workbench.studies.base import Variant, do
 NAMES = ("process-group", "pinned-memory")
 LEAST_RUNS = 6  # of a study
 MOST_S = 2.0  # a run of a variant
-Times = dict[str, list[tuple[float, float]]]  # by variant, of each run: seconds in the study, and alone
+WARM_UPS = 2  # vLLM compiles at its first start, and some of it again at the second, which finds the rest compiled
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Seconds of a run in the study, and of the same process alone; also of each phase that both have."""
+
+    inside: float
+    alone: float
+    phases: dict[str, tuple[float, float]]
+
+    @property
+    def beyond(self) -> float:
+        """What the study takes of it."""
+        return self.inside - self.alone
+
+    def __str__(self) -> str:
+        more = {phase: inside - alone for phase, (inside, alone) in self.phases.items()}
+        parts = "".join(f", {seconds:.2f} more in {phase}" for phase, seconds in more.items())
+        elsewhere = f"; {self.beyond - sum(more.values()):.2f} elsewhere" if more else ""
+        return f"{self.inside:.2f} s, alone {self.alone:.2f} s{parts}{elsewhere}"
+
+
+Pairs = dict[str, list[Pair]]  # by variant
 
 
 def measure(folder: Path, quick: bool) -> Iterator[Row]:
@@ -36,26 +59,21 @@ def _rows(name: str, folder: Path, quick: bool) -> list[Row]:
     study = STUDIES[name]()
     here = [variant for variant in study.variants if variant.why_not() is None and _is_told(variant)]
     for first in {_program_of(variant): variant for variant in reversed(here)}.values():
-        first.start("warm-up", Store(folder))  # vLLM's first run compiles what the others find
-    times: Times = defaultdict(list)
-    timed = tuple(_timed(variant, times) for variant in here)
+        for _ in range(1 if quick else WARM_UPS):
+            first.start("warm-up", Store(folder))
+    pairs: Pairs = defaultdict(list)
+    timed = tuple(_timed(variant, pairs) for variant in here)
     repeats = 1 if quick else -(-LEAST_RUNS // len(here))
     start = time.perf_counter()
     document = do(replace(study, variants=timed), repeats, Store(folder), lambda _: None).document()
     whole = time.perf_counter() - start
     if failed := [variant["why"] for variant in document["variants"] if variant["why"]]:
         raise SystemExit("; ".join(failed))
-    runs = [run for of_variant in times.values() for run in of_variant]
-    alone = sum(seconds for _, seconds in runs)
+    runs = [pair for of_variant in pairs.values() for pair in of_variant]
+    beyond = (whole - 2 * sum(pair.alone for pair in runs)) / len(runs)
     return [
-        *(_row(name, variant, of_variant) for variant, of_variant in times.items()),
-        Row(
-            f"study {name}: a run, beyond the same process alone",
-            (whole - 2 * alone) / len(runs),
-            "s",
-            MOST_S,
-            _of(runs),
-        ),
+        *(_row(name, variant, of_variant) for variant, of_variant in pairs.items()),
+        Row(f"study {name}: a run, beyond the same process alone", beyond, "s", MOST_S, _of(runs)),
     ]
 
 
@@ -68,17 +86,17 @@ def _is_told(variant: Variant) -> bool:
     return bool(Host.here().gpus) or not variant.name.startswith("vllm-")
 
 
-def _timed(variant: Variant, times: Times) -> Variant:
+def _timed(variant: Variant, pairs: Pairs) -> Variant:
     """The variant, whose every run is followed by the same process alone, so that both see the same machine."""
 
     def start(name: str, store: Store | None) -> Run:
         begun = time.perf_counter()
         run = variant.start(name, store)
         ended = time.perf_counter()
-        subprocess.run(_alone(run), check=True, stdout=subprocess.DEVNULL)
-        spent, alone = ended - begun, time.perf_counter() - ended
-        times[variant.name].append((spent, alone))
-        print(f"{name}: {spent:.2f} s, alone {alone:.2f} s", file=sys.stderr, flush=True)  # if it is cut off
+        said = subprocess.run(_alone(run), check=True, stdout=subprocess.PIPE, text=True).stdout
+        pair = Pair(ended - begun, time.perf_counter() - ended, _phases(run, said))
+        pairs[variant.name].append(pair)
+        print(f"{name}: {pair}", file=sys.stderr, flush=True)  # if it is cut off
         return run
 
     return replace(variant, start=start)
@@ -89,11 +107,19 @@ def _alone(run: Run) -> list[str]:
     return run.manifest.command or program("answer.py", json.dumps(run.manifest.config))
 
 
-def _row(name: str, variant: str, times: list[tuple[float, float]]) -> Row:
-    inside, alone = ([pair[place] for pair in times] for place in (0, 1))
+def _phases(run: Run, said: str) -> dict[str, tuple[float, float]]:
+    """The seconds of each phase in the run, and as the process alone says."""
+    alone: dict[str, float] = json.loads(said.splitlines()[-1]) if run.manifest.config else {}
+    phases = run.phases()
+    inside = ((phases["end_ns"] - phases["start_ns"]) / 1e9).groupby(phases["name"]).sum()
+    return {phase: (float(inside[phase]), seconds) for phase, seconds in alone.items()}
+
+
+def _row(name: str, variant: str, pairs: list[Pair]) -> Row:
+    inside, alone = [pair.inside for pair in pairs], [pair.alone for pair in pairs]
     what = f"study {name}: a run of {variant}"
     return Row(what, median(inside), "s", None, least_to_most(inside), "the same process alone", median(alone))
 
 
-def _of(runs: list[tuple[float, float]]) -> str:
-    return f"n={len(runs)}, with the answer; median {median(a - b for a, b in runs):.2f} without it"
+def _of(pairs: list[Pair]) -> str:
+    return f"n={len(pairs)}, with the answer; median {median(pair.beyond for pair in pairs):.2f} without it"
