@@ -109,7 +109,8 @@ def _alone(run: Run) -> list[str]:
 
 def _phases(run: Run, said: str) -> dict[str, tuple[float, float]]:
     """The seconds of each phase in the run, and as the process alone says."""
-    alone: dict[str, float] = json.loads(said.splitlines()[-1]) if run.manifest.config else {}
+    told = [line for line in said.splitlines() if line.startswith("{")]  # vLLM says more
+    alone: dict[str, float] = json.loads(told[-1]) if run.manifest.config else {}
     phases = run.phases()
     inside = ((phases["end_ns"] - phases["start_ns"]) / 1e9).groupby(phases["name"]).sum()
     return {phase: (float(inside[phase]), seconds) for phase, seconds in alone.items()}

@@ -12,9 +12,11 @@ from collections import defaultdict, deque
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from typing import Any
+from unittest import mock
 
 from workbench.config import EngineConfig
 from workbench.engines import engine
+from workbench.recorder import recorder
 from workbench.recorder.probe import NullProbe
 from workbench.studies.process_group import WORKLOAD
 
@@ -36,7 +38,7 @@ if __name__ == "__main__":
     config = EngineConfig.from_dict(json.loads(sys.argv[1]))
     running: Any = engine(config.engine)()
     watch = Watch()
-    with closing(running):
+    with mock.patch.object(recorder, "_current", watch), closing(running):  # vLLM's worker asks for it there
         running.load(config, watch)
         deque(running.generate(WORKLOAD, stream=False), maxlen=0)
     print(json.dumps(watch.seconds))
