@@ -12,14 +12,15 @@ from torch.testing import assert_close
 from workbench.kernels import on_cpu
 from workbench.kernels.on_cpu import TiledLinear
 
-from workbench.engines.reference.cpu import PackedLinear, PlainLinear, prepared
+from workbench.engines.reference.cpu import PackedLinear, PlainLinear, has_onednn_for, prepared
 
 PAGE = mmap.PAGESIZE
 SIDES = [(32, 32), (33, 33), (47, 63), (960, 576), (577, 101), (80, 1536)]  # outputs, numbers of a row
 ROWS = [*range(1, 20), 31, 32, 33, 48, 49, 64, 65, 300]
 
 needs_tiles = pytest.mark.skipif(not on_cpu.has_tiles(), reason="this processor has no tiles (AMX)")
-WAYS = [PlainLinear, PackedLinear, pytest.param(TiledLinear, marks=needs_tiles)]
+needs_onednn = pytest.mark.skipif(not has_onednn_for(torch.bfloat16), reason="oneDNN has no bfloat16 here")
+WAYS = [PlainLinear, pytest.param(PackedLinear, marks=needs_onednn), pytest.param(TiledLinear, marks=needs_tiles)]
 
 
 def close(found: torch.Tensor, x: torch.Tensor, matrix: torch.Tensor, plus: torch.Tensor | None) -> None:
@@ -40,10 +41,25 @@ def test_every_way_gives_the_same(way: type, rows: int, has_plus: bool) -> None:
     close(out, x, matrix, plus)
 
 
+@needs_onednn
 def test_matrices_that_tiles_do_not_serve_are_packed() -> None:
     for matrix in (torch.ones(64, 64), torch.ones(31, 64).bfloat16(), torch.ones(64, 31).bfloat16()):
         assert not on_cpu.has_tiles_for(matrix)
         assert isinstance(prepared(matrix), PackedLinear)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_every_type_of_number_has_a_way_on_every_processor(dtype: torch.dtype) -> None:
+    x, matrix = torch.randn(3, 65).to(dtype), torch.randn(31, 65).to(dtype)
+    close(prepared(matrix)(x), x, matrix, None)
+
+
+@pytest.mark.parametrize(("bits", "dtype"), [("bf16", torch.bfloat16), ("fp16", torch.float16)])
+def test_what_a_processor_has_no_instructions_for_is_not_packed(
+    bits: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.ops.mkldnn, f"_is_mkldnn_{bits}_supported", lambda: False)
+    assert isinstance(prepared(torch.ones(31, 64, dtype=dtype)), PlainLinear)
 
 
 @needs_tiles

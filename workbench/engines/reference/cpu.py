@@ -143,8 +143,14 @@ def prepared(matrix: torch.Tensor) -> Linear:
     if on_cpu.has_tiles_for(matrix):
         tiled: Linear = on_cpu.TiledLinear(matrix)
         return tiled
-    has_onednn = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-    return PackedLinear(matrix) if has_onednn else PlainLinear(matrix)
+    return PackedLinear(matrix) if has_onednn_for(matrix.dtype) else PlainLinear(matrix)
+
+
+def has_onednn_for(dtype: torch.dtype) -> bool:
+    """Whether oneDNN multiplies such numbers here: half the bits it does only where the processor has instructions."""
+    asked = {torch.bfloat16: "bf16", torch.float16: "fp16"}.get(dtype)
+    is_there = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    return is_there and (asked is None or getattr(torch.ops.mkldnn, f"_is_mkldnn_{asked}_supported")())
 
 
 class PlainLinear:
