@@ -126,6 +126,15 @@ def test_a_model_of_the_hub_without_weights_that_can_be_read_is_refused(
     assert resolve("some/model") == tmp_path
 
 
+def test_a_model_whose_weights_are_missing_is_no_shape(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "tokenizer.json").write_text("{}")
+    with pytest.raises(UsageError, match="has a tokenizer and no weights: get the model again"):
+        resolve(str(tmp_path))
+    (tmp_path / "tokenizer.json").unlink()
+    assert resolve(str(tmp_path)) == tmp_path
+
+
 @pytest.mark.parametrize("name", ["smollm2-135m", "qwen3-0.6b", "llama-3.2-1b"])
 def test_a_shape_has_a_config_and_no_weights(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORKBENCH_HOME", str(tmp_path))

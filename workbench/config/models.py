@@ -75,17 +75,24 @@ def resolve(model: str) -> Path:
     of it.
     """
     if model in MODELS:
-        return _kept(model, lambda folder: _fetch(model, folder))
+        return _whole(_kept(model, lambda folder: _fetch(model, folder)))
     if model in (known := shapes()):
         return _kept(f"shape-{model}", lambda folder: _unfold(known[model], folder))
     folder = Path(model).expanduser()
     if (folder / "config.json").is_file():
-        return folder.resolve()
+        return _whole(folder.resolve())
     if folder.exists():
         raise UsageError(f"{model!r} is no model folder: it has no config.json")
     if HUB_ID.fullmatch(model):
-        return _from_hub(model)
+        return _whole(_from_hub(model))
     raise UsageError(f"there is no model or folder {model!r}: {nearest(model, [*MODELS, *known])}")
+
+
+def _whole(folder: Path) -> Path:
+    """Refuses a model whose weights are missing: as a shape it would answer, from random ones."""
+    if has_tokenizer(folder) and not has_weights(folder):
+        raise UsageError(f"{folder} has a tokenizer and no weights: get the model again, or take {TOKENIZER} out too")
+    return folder
 
 
 def _kept(name: str, make: Callable[[Path], None]) -> Path:

@@ -63,6 +63,7 @@ class Session:
         self._is_loaded = False
         self._is_generating = False
         self._is_cancelling = False  # a workload was cancelled, and what is still told of it was not read yet
+        self._ended_by: BaseException | None = None  # the first of what ended it, also where a second came meanwhile
 
     def __enter__(self) -> Session:
         """Starts the engine; it is loaded when this returns."""
@@ -175,7 +176,10 @@ class Session:
     def _settle(self) -> None:
         """Reads what is still told of a cancelled workload: then the engine is free for the next one."""
         while self._is_cancelling:  # also where another interrupt came meanwhile
-            self._is_cancelling = self._expect("pieces", "done")["is"] != "done"
+            try:
+                self._is_cancelling = self._expect("pieces", "done")["is"] != "done"
+            except UsageError:  # it was refused before it was cancelled: there is no more of it
+                self._is_cancelling = False
 
     def _refuse_before(self) -> None:
         if not self._is_begun:
@@ -207,6 +211,14 @@ class Session:
         """Closes the engine and seals the run; after a failure both are done already."""
         if self.run is not None:
             return
+        self._ended_by = error = self._ended_by or error
+        try:
+            self._close(error)
+        except BaseException as another:
+            self._ended_by = error or another  # for whoever ends it then: the end of the program, at the latest
+            raise
+
+    def _close(self, error: BaseException | None) -> None:
         if self._is_loaded:
             self._say({"do": "cancel"})  # what nobody will read
             self._say({"do": "close"})
