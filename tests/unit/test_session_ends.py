@@ -18,33 +18,18 @@ def test_a_workload_that_was_refused_before_it_was_cancelled_has_settled() -> No
     assert not session._is_cancelling
 
 
-def test_what_ended_a_session_first_is_what_its_run_says(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("first", [KeyboardInterrupt("once"), None])
+def test_a_run_says_what_ended_its_session_first(first: BaseException | None, monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[BaseException | None] = []
 
     def close(error: BaseException | None) -> None:
         said.append(error)
         if len(said) == 1:
-            raise KeyboardInterrupt  # the second Ctrl-C
+            raise while_it_closes
 
-    session, first = Session(EngineConfig()), KeyboardInterrupt()
+    session, while_it_closes = Session(EngineConfig()), KeyboardInterrupt("again")
     monkeypatch.setattr(session, "_close", close)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt, match="again"):
         session._end(first)
     session._end(None)  # at the end of the program
-    assert said == [first, first]
-
-
-def test_a_session_that_is_interrupted_while_it_closes_does_not_end_well(monkeypatch: pytest.MonkeyPatch) -> None:
-    said: list[BaseException | None] = []
-
-    def close(error: BaseException | None) -> None:
-        said.append(error)
-        if len(said) == 1:
-            raise interrupt
-
-    session, interrupt = Session(EngineConfig()), KeyboardInterrupt()
-    monkeypatch.setattr(session, "_close", close)
-    with pytest.raises(KeyboardInterrupt):
-        session._end(None)
-    session._end(None)
-    assert said == [None, interrupt]
+    assert said == [first, first or while_it_closes]
