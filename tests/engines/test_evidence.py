@@ -46,11 +46,27 @@ def verdict(run: Run, setting: str) -> str:
         ("4096 tokens", OBSERVED),
         ("4095 tokens", OBSERVED),
         ("4097 tokens", NOT_OBSERVED),
-        ("50%", CANNOT_TELL),
     ],
 )
 def test_a_budget_is_observed_to_a_block(run: Run, budget: str, says: str) -> None:
     assert verdict(asked(run, "limits.kv_budget", budget), "limits.kv_budget") == says
+
+
+def test_a_share_is_held_to_what_the_engine_reckons_it_to_leave(run: Run) -> None:
+    other = asked(run, "limits.kv_budget", "50%")
+    assert verdict(other, "limits.kv_budget") == OBSERVED
+    notes = other.manifest.notes["engine"]
+    for room, says in (((1 << 20) + 4096, NOT_OBSERVED), (None, CANNOT_TELL)):
+        other.manifest.notes["engine"] = notes | {"kv_room_bytes": room}
+        assert verdict(other, "limits.kv_budget") == says
+
+
+def test_a_share_of_the_host_is_observed(tiny_model: Path, tmp_path: Path) -> None:
+    config = EngineConfig(model=str(tiny_model)).with_setting("limits.kv_budget", "0.05%")
+    run = workbench.generate(config, "a", store=Store(tmp_path), max_tokens=3).run
+    [found] = evidence(run)
+    assert found.verdict == OBSERVED, found
+    assert "bytes are what that share leaves, by the engine's word" in found.why
 
 
 def test_what_vllm_keeps_for_itself_is_no_room(run: Run) -> None:
@@ -90,6 +106,22 @@ def test_graphs_of_another_kind_than_was_asked_for_are_told(kind: str, says: str
     recorded.manifest = replace(recorded.manifest, config=config, notes=notes)
     [graphs] = [one for one in evidence(recorded) if one.setting == "graphs full"]
     assert (graphs.verdict, f"are {kind} by the engine's word" in graphs.why) == (says, True)
+
+
+@pytest.mark.parametrize("setting", ["graphs full", "graphs none", "process_group gloo", "process_group nccl-lazy"])
+def test_what_only_a_source_sees_that_was_off_can_not_be_told(setting: str) -> None:
+    [recorded] = [run for run in Store(RECORDED).runs() if run.manifest.name == "vllm-tensor-2-nccl-lazy"]
+    blind = asked(recorded, *setting.split(" "))
+    blind.manifest.sources["driver"] = ["off: left out on request"]
+    [found] = [one for one in evidence(blind) if one.setting == setting]
+    assert (found.verdict, found.why) == (CANNOT_TELL, "the source driver was off: left out on request")
+
+
+def test_ranks_are_not_counted_where_nothing_of_torch_s_was_seen(run: Run) -> None:
+    two = asked(run, "parallel.tensor", "2")
+    assert verdict(two, "parallel.tensor 2") == NOT_OBSERVED
+    two.manifest.sources["torch"] = ["off: left out on request"]
+    assert verdict(two, "parallel.tensor 2") == CANNOT_TELL
 
 
 def test_no_graphs_are_observed_where_there_is_no_gpu(run: Run) -> None:

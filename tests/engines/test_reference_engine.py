@@ -20,7 +20,7 @@ from workbench.engines import Token, refuse
 from workbench.engines.reference.batch import Tables
 from workbench.engines.reference.blocks import BLOCK_SIZE
 from workbench.engines.reference.engine import ReferenceEngine
-from workbench.engines.reference.kv_budget import count_blocks
+from workbench.engines.reference.kv_budget import count_blocks, room_bytes
 from workbench.engines.reference.sequences import Chunk, Sequence
 from workbench.errors import EngineError, UsageError, WorkbenchError
 from workbench.recorder.probe import NullProbe, Probe
@@ -204,6 +204,8 @@ def test_sampling_keeps_to_its_rules_and_its_seed_whatever_the_batch(tiny_model:
     greedy = asked(many)
     assert asked(many, temperature=1.0, top_k=1) == greedy
     assert asked(many, temperature=1.0, top_p=1e-6) == greedy
+    assert asked(many, temperature=1.0, top_p=1e-60) == greedy
+    assert asked(many, temperature=1e-60) == asked(many, temperature=1e-38) == greedy
     assert hot != greedy
 
 
@@ -343,7 +345,8 @@ def test_a_damaged_model_is_named_in_one_line(tiny_model: Path, tmp_path: Path, 
 def test_without_a_budget_the_host_gives_no_more_than_requests_can_fill_or_than_is_much() -> None:
     def bytes_of(token: int, max_length: int, sequences: int = 8) -> int:
         limits = Limits(max_sequences=sequences)
-        return count_blocks(limits, max_length, token, torch.device("cpu"), 0) * BLOCK_SIZE * token
+        room = room_bytes(limits, max_length, token, torch.device("cpu"), reserve=0)
+        return count_blocks(room, limits, token) * BLOCK_SIZE * token
 
     assert bytes_of(1 << 10, 512) == 8 * 512 << 10
     assert bytes_of(1 << 17, 1 << 15) == 4 << 30

@@ -28,8 +28,9 @@ PINNED = [arm for arm in ARMS if arm != "pageable"]
 EXACT = ["host-alloc", "host-register"]
 
 
-@pytest.fixture(params=PINNED)
+@pytest.fixture(params=PINNED, scope="module")
 def arm(request: pytest.FixtureRequest) -> str:
+    """All tests of one arm, then those of the next: after pinned-pool-exact a process has no pinned-pool."""
     name = str(request.param)
     if reason := host_alloc.why_not(name, Host.here().gpus):
         pytest.skip(reason)

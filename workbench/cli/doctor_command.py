@@ -15,6 +15,7 @@ from workbench.engines import engines
 from workbench.launch.checkup import SIZE, TORCH_CPU, TORCH_GPU, WAYS
 from workbench.launch.programs import record_program
 from workbench.run.run import Run
+from workbench.run.sources import OFF, why_off
 from workbench.run.store import Store, home
 
 SEEN = "seen"
@@ -58,7 +59,7 @@ def _report(checked: Run) -> dict[str, Any]:
         "works": manifest.status == "complete" and all(ways[way] == SEEN for way in expected),
         "checks": {way: ways[way] for way in expected},
         "sources": [_source(name, manifest.sources.get(name, [])) for name in ("host", "torch", "driver")]
-        + [_source("copies", [f"off: {_why_no_copies(has_gpu)}"])]
+        + [_source("copies", [OFF + _why_no_copies(has_gpu)])]
         + [_source("totals", [] if has_gpu else ["no GPU: NVML is not asked"])],
         "stacks": int((asked["stack"] > 0).sum()) > 0,
         "gpus": manifest.gpus,
@@ -75,9 +76,9 @@ def _why_no_copies(has_gpu: bool) -> str:
 
 
 def _source(name: str, limits: list[str]) -> dict[str, Any]:
-    off = next((limit.removeprefix("off: ") for limit in limits if limit.startswith("off: ")), None)
-    seen_here = [limit for limit in limits if not limit.startswith("off: ")]
-    return {"name": name, "on": off is None, "why_off": off, "here": seen_here, "never": BLIND[name]}
+    why = why_off(limits)
+    seen_here = [limit for limit in limits if not limit.startswith(OFF)]
+    return {"name": name, "on": why is None, "why_off": why, "here": seen_here, "never": BLIND[name]}
 
 
 def _print(report: dict[str, Any]) -> None:

@@ -131,6 +131,7 @@ class Limits:
     max_sequences: int = 8  # requests in one forward pass
     max_batched_tokens: int | None = None  # in one forward pass; none: 2048
     max_length: int | None = None  # tokens of a prompt and its answer together; none: what the model was made for
+    # Of the KV cache of each rank; none: room for max_sequences requests of max_length, as far as there is memory.
     kv_budget: KvBudget | None = dataclasses.field(default=None, metadata={"form": _BudgetForm()})
 
     def __post_init__(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from workbench.run.columns import equals, numbers
-from workbench.run.evidence import CANNOT_TELL, NOT_OBSERVED, OBSERVED, Evidence
+from workbench.run.evidence import CANNOT_TELL, NOT_OBSERVED, OBSERVED, Evidence, unseen
 from workbench.run.run import Run
 from workbench.units import format_bytes
 
@@ -19,6 +19,10 @@ def evidence(run: Run, chosen: Any) -> Evidence | None:
     setting = f"graphs {chosen.name}"
     if not run.manifest.gpus:
         return Evidence(setting, CANNOT_TELL if chosen.name != "none" else OBSERVED, "the run's machine has no GPU")
+    return unseen(run, setting, "driver") or _judge(run, setting, chosen)
+
+
+def _judge(run: Run, setting: str, chosen: Any) -> Evidence:
     if chosen.name != "none" and "capture" not in run.table("phases")["name"].to_pylist():
         return Evidence(setting, NOT_OBSERVED, "the run has no phase capture")
     taken, kind = graph_bytes(run), run.manifest.notes.get("engine", {}).get("graphs")

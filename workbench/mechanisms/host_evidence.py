@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from workbench.mechanisms.host_rounding import PAGE, taken_bytes
 from workbench.run.columns import equals
-from workbench.run.evidence import CANNOT_TELL, NOT_OBSERVED, OBSERVED, Evidence
+from workbench.run.evidence import CANNOT_TELL, NOT_OBSERVED, OBSERVED, Evidence, unseen
 from workbench.run.run import Run
 from workbench.units import format_bytes
 
@@ -60,6 +60,8 @@ def evidence(run: Run) -> Evidence | None:
     taken = taken_by_size(run)
     if len(taken) != len(asked):
         return Evidence(setting, CANNOT_TELL, f"{len(taken)} of {len(asked)} sizes were had")
+    if blind := unseen(run, setting, "host" if arm == PAGEABLE else "driver"):
+        return blind
     each = ", ".join(f"{_exactly(one.bytes)} in {one.allocations} by {one.owner}" for one in taken_by_owner(run))
     off = [abs(have - taken_bytes(arm, size)) for have, size in zip(taken, asked, strict=True)]
     verdict = OBSERVED if all(each < PAGE for each in off) else NOT_OBSERVED

@@ -38,7 +38,11 @@ def _judge(budget: KvBudget, taken: int, blocks: int, run: Run) -> tuple[str, st
     if budget.unit == "tokens" and isinstance(size, int):
         tokens = engine.get("kv_cache_tokens", blocks * size)  # vLLM keeps a block for itself
         return OBSERVED if 0 <= tokens - budget.amount < size else NOT_OBSERVED, f"room for {tokens} tokens"
-    return CANNOT_TELL, "what a share is of is the engine's own reckoning"
+    room = engine.get("kv_room_bytes")  # what a share leaves is the engine's own reckoning
+    if not isinstance(room, int):
+        return CANNOT_TELL, "the engine does not say how much that share is"
+    fits = abs(room - taken) < block
+    return OBSERVED if fits else NOT_OBSERVED, f"{room} bytes are what that share leaves, by the engine's word"
 
 
 def taken_bytes(run: Run) -> int:

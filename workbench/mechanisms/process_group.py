@@ -19,7 +19,7 @@ from workbench.mechanisms.meeting import Place, meeting
 from workbench.recorder.recorder import tag
 from workbench.recorder.unrecorded import FIRST_ADDRESS
 from workbench.run.columns import equals, numbers
-from workbench.run.evidence import CANNOT_TELL, NOT_OBSERVED, OBSERVED, Evidence
+from workbench.run.evidence import CANNOT_TELL, NOT_OBSERVED, OBSERVED, Evidence, unseen
 from workbench.run.run import Run
 from workbench.units import format_bytes
 
@@ -233,6 +233,8 @@ def evidence(run: Run, chosen: Any) -> Evidence | None:
     said = run.manifest.notes.get(PHASE, {}).get("ranks")
     if not said:
         return Evidence(setting, CANNOT_TELL, "no rank said of what kind its group is")
+    if run.manifest.gpus and (blind := unseen(run, setting, "driver")):
+        return blind
     backends = sorted({rank["backend"] for rank in said})
     found = communicators(run)
     shows = backends == [KINDS[chosen.name].backend] and _shows(chosen.name, found)
@@ -246,8 +248,10 @@ def evidence_of_ranks(run: Run, chosen: Any) -> Evidence | None:
         return None
     events = run.table("events").filter(equals(run.table("events"), "tag", "weights"))
     processes = len(set(events["process"].to_pylist()))
-    verdict = OBSERVED if processes == chosen.tensor else NOT_OBSERVED
-    return Evidence(f"parallel.tensor {chosen.tensor}", verdict, f"memory tagged weights in {processes} processes")
+    setting, why = f"parallel.tensor {chosen.tensor}", f"memory tagged weights in {processes} processes"
+    if processes == chosen.tensor:
+        return Evidence(setting, OBSERVED, why)
+    return unseen(run, setting, "torch") or Evidence(setting, NOT_OBSERVED, why)
 
 
 def _shows(name: str, found: list[Communicator]) -> bool:

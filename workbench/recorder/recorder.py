@@ -20,6 +20,7 @@ from workbench.recorder.probe import Copy, NullProbe, Probe, Step
 from workbench.recorder.settings import SPOOL, Settings
 from workbench.recorder.sources import Source, Unavailable, all_sources
 from workbench.recorder.wire import Line
+from workbench.run.sources import OFF
 
 HELD = 256  # rows kept back before they are told, so that telling costs next to nothing,
 MANY_HELD = 4096  # of what comes ten thousand times a second
@@ -67,8 +68,8 @@ class Recorder:
                 limits[source.name] = source.attach(self._spool, late)
                 self.attached.append(source)
             except Unavailable as error:
-                limits[source.name] = [f"off: {error}"]
-        return limits | {name: ["off: left out on request"] for name in settings.without}
+                limits[source.name] = [OFF + str(error)]
+        return limits | {name: [f"{OFF}left out on request"] for name in settings.without}
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:

@@ -29,12 +29,13 @@ from workbench.recorder.truth import Devices
 from workbench.run import manifest as manifests
 from workbench.run.folder import LOCK, lock, unwritable
 from workbench.run.manifest import Manifest
+from workbench.run.sources import OFF
 
 TICK_S = 0.8  # a recording that is killed lacks no more than this
 GLANCE_S = 0.1  # while somebody follows the run: what a picture of it would show is written then
 FOLLOWED_FOR_S = 0.5  # after the last sign of it
 LOOK_S = 0.2  # between looks at how full the rings are, and at whether somebody follows
-NOTHING_SEEN = "off: nothing large was asked for, or who did loads no libraries, or had its environment cleaned"
+NOTHING_SEEN = f"{OFF}nothing large was asked for, or who did loads no libraries, or had its environment cleaned"
 ABANDONED = "the recording was cut off: the process that asked for it was killed or did not end it"
 PACKAGES = (
     "memory-workbench",

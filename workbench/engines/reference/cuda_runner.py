@@ -13,10 +13,10 @@ from workbench.engines.reference import weights
 from workbench.engines.reference.batch import Batch
 from workbench.engines.reference.blocks import BLOCK_SIZE
 from workbench.engines.reference.cuda import CudaInputs, CudaOps
-from workbench.engines.reference.kv_budget import count_blocks
+from workbench.engines.reference.kv_budget import count_blocks, room_bytes
 from workbench.engines.reference.model import Model
 from workbench.engines.reference.replay import Capturing, Replays, StepInputs, sizes_up_to
-from workbench.engines.reference.runner import dtype_of, new_caches
+from workbench.engines.reference.runner import cache_facts, dtype_of, new_caches
 from workbench.engines.reference.shape import Shape
 from workbench.recorder.probe import Probe
 
@@ -44,17 +44,18 @@ class CudaRunner:
         with probe.phase("profile"):
             logits_bytes = config.limits.max_sequences * shape.vocabulary * self._dtype.itemsize
             places = 1 if kind == "none" else 2  # for logits: graphs have their own
-            room = self._activation_bytes(max_tokens, max_length) + GRAPHS_ROOM + places * logits_bytes
+            reserve = self._activation_bytes(max_tokens, max_length) + GRAPHS_ROOM + places * logits_bytes
         with probe.phase("kv_cache"), probe.tag("kv_cache"):
             token_bytes = shape.kv_bytes(self._dtype.itemsize)
-            self.blocks = count_blocks(config.limits, max_length, token_bytes, self._device, room)
+            room = room_bytes(config.limits, max_length, token_bytes, self._device, reserve)
+            self.blocks = count_blocks(room, config.limits, token_bytes)
             self._caches = new_caches(shape, self.blocks, self._dtype, self._device)
         seats, most_blocks = config.limits.max_sequences, -(-max_length // BLOCK_SIZE)
         if kind != "none":
             with probe.phase("capture"), probe.tag("graphs"):
                 self._inputs = StepInputs(seats, most_blocks, self._device)
                 self._replays = self._captured(kind, seats)
-        probe.facts("engine", self._facts(kind))
+        probe.facts("engine", self._facts(kind) | cache_facts(room, self.blocks, self._caches))
 
     @torch.inference_mode()
     def run(self, batch: Batch) -> torch.Tensor:
@@ -102,9 +103,6 @@ class CudaRunner:
             "dtype": str(self._dtype).removeprefix("torch."),
             "graphs": kind,
             "attention": "triton",
-            "block_size": BLOCK_SIZE,
-            "blocks": self.blocks,
-            "kv_cache_bytes": self._caches.nbytes,
         }
 
 

@@ -98,7 +98,7 @@ class ReferenceEngine:
             self._refuse(index, len(tokens), workload)
             most = min(len(tokens) + workload.max_tokens, self._max_length)
             scheduler.add(Sequence(first + index, index, tokens, len(tokens), most, now))
-            requests[first + index] = Request(Stopping(self._text.answer(), workload.stop))
+            requests[first + index] = Request(Stopping(self._text.answer(tokens), workload.stop))
         return requests
 
     def _refuse(self, index: int, tokens: int, workload: Workload) -> None:

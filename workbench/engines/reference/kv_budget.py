@@ -1,4 +1,4 @@
-"""How many blocks the KV cache gets."""
+"""How much the KV cache gets, and how many blocks that is."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ AT_MOST = 0.9  # of the memory that is free, where no budget is given,
 MOST_OF_HOST = 4 << 30  # and of the host, which is not the engine's own as a GPU is, so many bytes
 
 
-def count_blocks(limits: Limits, max_length: int, token_bytes: int, device: torch.device, reserve: int) -> int:
-    """Gives the number of blocks, of which one request must find room in all; `reserve` bytes are left to activations.
+def room_bytes(limits: Limits, max_length: int, token_bytes: int, device: torch.device, reserve: int) -> int:
+    """Gives the bytes that the blocks may take; `reserve` bytes of the device are left to activations.
 
     Without a budget: as many as `max_sequences` requests of `max_length` tokens can fill, as far as there is memory.
     Many long requests rarely meet, so on the host not more than one of them needs, or than is much.
@@ -23,23 +23,26 @@ def count_blocks(limits: Limits, max_length: int, token_bytes: int, device: torc
     block_bytes = token_bytes * BLOCK_SIZE
     budget = limits.kv_budget
     if budget is None:
-        wanted = limits.max_sequences * _blocks(max_length)
+        one = _blocks(max_length) * block_bytes
+        wanted = limits.max_sequences * one
         if device.type == "cpu":
-            wanted = min(wanted, max(MOST_OF_HOST // block_bytes, _blocks(max_length)))
-        count = min(wanted, int(max(0, free_bytes(device) - reserve) * AT_MOST) // block_bytes)
-    elif budget.unit == "tokens":
-        count = _blocks(int(budget.amount))
-    elif budget.unit == "bytes":
-        count = int(budget.amount) // block_bytes
-    else:
-        count = (_share_bytes(budget, device) - reserve) // block_bytes
-    if count < 1:
-        what = shown(budget) if budget else "that is left"
+            wanted = min(wanted, max(MOST_OF_HOST, one))
+        return min(wanted, int(max(0, free_bytes(device) - reserve) * AT_MOST))
+    if budget.unit == "tokens":
+        return _blocks(int(budget.amount)) * block_bytes
+    return int(budget.amount) if budget.unit == "bytes" else _share_bytes(budget, device) - reserve
+
+
+def count_blocks(room: int, limits: Limits, token_bytes: int) -> int:
+    """Gives the number of blocks that there is room for, one at least: in all of them a request must find its own."""
+    block_bytes = token_bytes * BLOCK_SIZE
+    if room < block_bytes:
+        what = shown(limits.kv_budget) if limits.kv_budget else "that is left"
         raise UsageError(
             f"the KV budget {what} has no room for one block of {BLOCK_SIZE} tokens ({format_bytes(block_bytes)}): "
             "raise limits.kv_budget"
         )
-    return count
+    return room // block_bytes
 
 
 def _blocks(tokens: int) -> int:

@@ -14,7 +14,7 @@ from workbench.engines.reference.batch import Batch
 from workbench.engines.reference.blocks import BLOCK_SIZE
 from workbench.engines.reference.cpu import CpuOps
 from workbench.engines.reference.cpu_kernels import CpuKernelOps
-from workbench.engines.reference.kv_budget import count_blocks
+from workbench.engines.reference.kv_budget import count_blocks, room_bytes
 from workbench.engines.reference.model import Model
 from workbench.engines.reference.shape import Shape
 from workbench.errors import EngineError
@@ -57,14 +57,14 @@ class CpuRunner:
             loaded = weights.load(folder, shape, dtype, device)
             self._model: Model[Any] = Model(shape, loaded, self._ops, max_length)
         with probe.phase("kv_cache"), probe.tag("kv_cache"):
-            self.blocks = count_blocks(config.limits, max_length, shape.kv_bytes(dtype.itemsize), device, reserve=0)
+            token_bytes = shape.kv_bytes(dtype.itemsize)
+            room = room_bytes(config.limits, max_length, token_bytes, device, reserve=0)
+            self.blocks = count_blocks(room, config.limits, token_bytes)
             self._caches = new_caches(shape, self.blocks, dtype, device)
         facts = {"device": "cpu", "dtype": str(dtype).removeprefix("torch."), "graphs": "none"}
         facts["kernels"] = "native" if has_kernels else "torch"
         facts["matrices"] = "tiles" if dtype == torch.bfloat16 and on_cpu.has_tiles() else "torch"
-        probe.facts(
-            "engine", facts | {"block_size": BLOCK_SIZE, "blocks": self.blocks, "kv_cache_bytes": self._caches.nbytes}
-        )
+        probe.facts("engine", facts | cache_facts(room, self.blocks, self._caches))
 
     @torch.inference_mode()
     def run(self, batch: Batch) -> torch.Tensor:
@@ -92,6 +92,11 @@ def new_caches(shape: Shape, blocks: int, dtype: torch.dtype, device: torch.devi
         raise EngineError(
             f"there is no room for a KV cache of {needed} bytes: lower limits.kv_budget ({error})"
         ) from None
+
+
+def cache_facts(room: int, blocks: int, caches: torch.Tensor) -> dict[str, object]:
+    """Gives what an engine says of its cache: what it may take, and takes."""
+    return {"kv_room_bytes": room, "block_size": BLOCK_SIZE, "blocks": blocks, "kv_cache_bytes": caches.nbytes}
 
 
 def dtype_of(name: str, shape: Shape) -> torch.dtype:

@@ -16,6 +16,7 @@ class Sampler:
 
     def __init__(self, workload: Workload) -> None:
         self._workload = workload
+        self._temperature = max(workload.temperature, torch.finfo(torch.float32).tiny)
 
     @property
     def is_greedy(self) -> bool:
@@ -26,7 +27,8 @@ class Sampler:
         """Gives the next token of each sequence: [S, V] -> [S]."""
         if self.is_greedy:
             return logits.max(dim=-1).indices  # the first of equal ones, as argmax; on the CPU it takes a quarter
-        shares, tokens = (logits.float() / self._workload.temperature).softmax(dim=-1).sort(dim=-1, descending=True)
+        behind = logits.float() - logits.max(dim=-1, keepdim=True).values  # what is divided must not become infinite
+        shares, tokens = (behind / self._temperature).softmax(dim=-1).sort(dim=-1, descending=True)
         reached = self._kept(shares).cumsum(dim=-1)
         drawn = torch.tensor([self._number(sequence) for sequence in sequences], device=logits.device)
         place = torch.searchsorted(reached, drawn[:, None] * reached[:, -1:], right=True)
@@ -39,7 +41,9 @@ class Sampler:
         if self._workload.top_p < 1:
             before = shares.cumsum(dim=-1) - shares
             total = shares.sum(dim=-1, keepdim=True)
-            shares = shares.masked_fill(before >= self._workload.top_p * total, 0)
+            is_out = before >= self._workload.top_p * total
+            is_out[:, 0] = False  # also where a top-p is so small that nothing is below it
+            shares = shares.masked_fill(is_out, 0)
         return shares
 
     def _number(self, sequence: Sequence) -> float:

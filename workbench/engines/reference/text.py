@@ -12,6 +12,8 @@ from tokenizers.decoders import DecodeStream
 from workbench.config.models import TOKENIZER, has_tokenizer
 from workbench.errors import EngineError
 
+BEFORE = 8  # of a prompt's tokens: as many as the text of what follows may depend on
+
 
 class Answer(Protocol):
     """The text of one answer, while it grows."""
@@ -26,8 +28,8 @@ class Text(Protocol):
     def encode(self, prompts: Sequence[str]) -> list[list[int]]:
         """Gives the tokens of each prompt."""
 
-    def answer(self) -> Answer:
-        """Gives a new answer's text."""
+    def answer(self, prompt: Sequence[int]) -> Answer:
+        """Gives a new answer's text, which goes on after a prompt's tokens."""
 
 
 def text_of(folder: Path) -> Text:
@@ -52,16 +54,17 @@ class Tokenized:
     def encode(self, prompts: Sequence[str]) -> list[list[int]]:
         return [encoding.ids for encoding in self._tokenizer.encode_batch(list(prompts))]
 
-    def answer(self) -> Answer:
-        return TokenizedAnswer(self._tokenizer)
+    def answer(self, prompt: Sequence[int]) -> Answer:
+        return TokenizedAnswer(self._tokenizer, prompt)
 
 
 class TokenizedAnswer:
     """Decodes token by token: characters of several tokens wait for their last one."""
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
+    def __init__(self, tokenizer: Tokenizer, prompt: Sequence[int]) -> None:
         self._tokenizer = tokenizer
-        self._stream = DecodeStream(skip_special_tokens=True)
+        # A token is another text at the beginning of one, where many tokenizers leave out its space.
+        self._stream = DecodeStream(list(prompt[-BEFORE:]), skip_special_tokens=True)
 
     def add(self, token: int) -> str:
         return self._stream.step(self._tokenizer, token) or ""
@@ -73,7 +76,7 @@ class Bytes:
     def encode(self, prompts: Sequence[str]) -> list[list[int]]:
         return [list(prompt.encode()) for prompt in prompts]
 
-    def answer(self) -> Answer:
+    def answer(self, prompt: Sequence[int]) -> Answer:
         return self
 
     def add(self, token: int) -> str:

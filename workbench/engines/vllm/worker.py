@@ -32,6 +32,7 @@ class RecordedWorker(_stock_worker()):  # type: ignore[misc]
     def __init__(self, *given: Any, **named: Any) -> None:
         super().__init__(*given, **named)
         self._group: ProcessGroup | None = None
+        self._room = 0
 
     def init_device(self, *given: Any, **named: Any) -> Any:
         if current_platform.is_cpu():
@@ -51,7 +52,8 @@ class RecordedWorker(_stock_worker()):  # type: ignore[misc]
     def determine_available_memory(self, *given: Any, **named: Any) -> Any:
         probe = current()
         with probe.phase("profile"), probe.tag("activations"):
-            return super().determine_available_memory(*given, **named)
+            self._room = super().determine_available_memory(*given, **named)
+        return self._room
 
     def initialize_from_config(self, *given: Any, **named: Any) -> Any:
         probe = current()
@@ -87,6 +89,7 @@ class RecordedWorker(_stock_worker()):  # type: ignore[misc]
             "attention": ", ".join(sorted(backends)),
             "graphs": self.vllm_config.compilation_config.cudagraph_mode.name.lower(),  # vLLM may take another kind
             "device": current_platform.get_device_name(),
+            "kv_room_bytes": self._room,
             "kv_cache_bytes": sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values()),
         }
 
