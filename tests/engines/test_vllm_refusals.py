@@ -43,6 +43,14 @@ def shape(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.fixture
+def model(shape: Path) -> Path:
+    """A model folder that lacks nothing but weights."""
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (shape / name).write_bytes((resolve("smollm2") / name).read_bytes())
+    return shape
+
+
 def load(folder: Path, **limits: Any) -> VllmEngine:
     engine = VllmEngine()
     config = EngineConfig(engine="vllm", model=str(folder), limits=Limits(**limits), graphs=NoGraphs())
@@ -100,15 +108,15 @@ def test_a_budget_in_tokens_has_room_for_them(shape: Path) -> None:
     engine.close()
 
 
-def test_a_folder_whose_weights_are_cut_short(shape: Path) -> None:
+def test_a_folder_whose_weights_are_cut_short(model: Path) -> None:
     weights = (resolve("smollm2") / "model.safetensors").open("rb").read(100_000)
-    (shape / "model.safetensors").write_bytes(weights)
-    assert refused(shape).endswith("a file is damaged or missing: get the model again")
+    (model / "model.safetensors").write_bytes(weights)
+    assert refused(model).endswith("a file is damaged or missing: get the model again")
 
 
-def test_a_folder_whose_weights_are_empty(shape: Path) -> None:
-    (shape / "model.safetensors").write_bytes(b"")
-    assert refused(shape).endswith("a file is damaged or missing: get the model again")
+def test_a_folder_whose_weights_are_empty(model: Path) -> None:
+    (model / "model.safetensors").write_bytes(b"")
+    assert refused(model).endswith("a file is damaged or missing: get the model again")
 
 
 def test_a_folder_whose_config_is_a_list(shape: Path) -> None:
@@ -116,10 +124,10 @@ def test_a_folder_whose_config_is_a_list(shape: Path) -> None:
     assert "a file is damaged or missing: get the model again" in refused(shape)
 
 
-def test_a_folder_whose_weights_are_not_there(shape: Path) -> None:
+def test_a_folder_whose_weights_are_not_there(model: Path) -> None:
     index = {"weight_map": {"model.embed_tokens.weight": "model-00001-of-00002.safetensors"}}
-    (shape / "model.safetensors.index.json").write_text(json.dumps(index))
-    assert refused(shape).endswith("a file is damaged or missing: get the model again")
+    (model / "model.safetensors.index.json").write_text(json.dumps(index))
+    assert refused(model).endswith("a file is damaged or missing: get the model again")
 
 
 def test_a_folder_whose_config_is_cut_short(shape: Path) -> None:

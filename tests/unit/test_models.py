@@ -15,7 +15,10 @@ from workbench.config.models import PackagedModel, has_weights, resolve
 from workbench.errors import EngineError, UsageError, WorkbenchError
 
 GGUF = b"weights"
-COPY = "import shutil, sys, os; os.mkdir(sys.argv[2]); shutil.copy(sys.argv[1], sys.argv[2])"
+COPY = (
+    "import shutil, sys, os; os.mkdir(sys.argv[2]); shutil.copy(sys.argv[1], sys.argv[2]); "
+    "open(sys.argv[2] + '/tokenizer.json', 'w').close()"
+)
 FAIL = "import sys, os; os.mkdir(sys.argv[2]); sys.exit('first line\\nno such layer')"
 
 
@@ -123,6 +126,7 @@ def test_a_model_of_the_hub_without_weights_that_can_be_read_is_refused(
     with pytest.raises(EngineError, match=r"^'some/model' has no weights as safetensors on the hub"):
         resolve("some/model")
     (tmp_path / "model.safetensors").write_bytes(b"")
+    (tmp_path / "tokenizer.json").write_text("{}")
     assert resolve("some/model") == tmp_path
 
 
@@ -132,6 +136,16 @@ def test_a_model_whose_weights_are_missing_is_no_shape(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="has a tokenizer and no weights: get the model again"):
         resolve(str(tmp_path))
     (tmp_path / "tokenizer.json").unlink()
+    assert resolve(str(tmp_path)) == tmp_path
+
+
+@pytest.mark.parametrize("weights", ["model.safetensors", "model.safetensors.index.json", "pytorch_model.bin"])
+def test_a_model_whose_tokenizer_is_missing_is_no_shape(weights: str, tmp_path: Path) -> None:
+    for name in ("config.json", "tokenizer.model", weights):
+        (tmp_path / name).write_text("{}")
+    with pytest.raises(UsageError, match=r"has weights and no tokenizer\.json: get the model again, or have"):
+        resolve(str(tmp_path))
+    (tmp_path / "tokenizer.json").write_text("{}")
     assert resolve(str(tmp_path)) == tmp_path
 
 

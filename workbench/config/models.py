@@ -89,9 +89,12 @@ def resolve(model: str) -> Path:
 
 
 def _whole(folder: Path) -> Path:
-    """Refuses a model whose weights are missing: as a shape it would answer, from random ones."""
+    """Refuses half a model: as a shape it would answer, from random weights, or from bytes and with no text."""
     if has_tokenizer(folder) and not has_weights(folder):
         raise UsageError(f"{folder} has a tokenizer and no weights: get the model again, or take {TOKENIZER} out too")
+    if has_weights(folder) and not has_tokenizer(folder):
+        how = "get the model again, or have transformers' AutoTokenizer save one there"
+        raise UsageError(f"{folder} has weights and no {TOKENIZER}: {how}")
     return folder
 
 
