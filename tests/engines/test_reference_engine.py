@@ -22,7 +22,7 @@ from workbench.engines.reference.blocks import BLOCK_SIZE
 from workbench.engines.reference.engine import ReferenceEngine
 from workbench.engines.reference.kv_budget import count_blocks
 from workbench.engines.reference.sequences import Chunk, Sequence
-from workbench.errors import EngineError, UsageError, WorkbenchError
+from workbench.errors import UsageError, WorkbenchError
 from workbench.recorder.probe import NullProbe, Probe
 
 FRUITS = ("apples", "pears", "plums", "figs", "grapes")
@@ -336,7 +336,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     ],
 )
 def test_a_damaged_model_is_named_in_one_line(tiny_model: Path, tmp_path: Path, what: str, says: str) -> None:
-    with pytest.raises(EngineError, match=says) as caught:
+    with pytest.raises(WorkbenchError, match=says) as caught:
         loaded(damaged(tiny_model, tmp_path, what))
     assert "\n" not in str(caught.value)
 

@@ -119,20 +119,17 @@ def test_a_folder_whose_weights_are_empty(model: Path) -> None:
     assert refused(model).endswith("a file is damaged or missing: get the model again")
 
 
-def test_a_folder_whose_config_is_a_list(shape: Path) -> None:
-    (shape / "config.json").write_text("[]")
-    assert "a file is damaged or missing: get the model again" in refused(shape)
-
-
 def test_a_folder_whose_weights_are_not_there(model: Path) -> None:
     index = {"weight_map": {"model.embed_tokens.weight": "model-00001-of-00002.safetensors"}}
     (model / "model.safetensors.index.json").write_text(json.dumps(index))
     assert refused(model).endswith("a file is damaged or missing: get the model again")
 
 
-def test_a_folder_whose_config_is_cut_short(shape: Path) -> None:
-    (shape / "config.json").write_text("{")
-    assert "get the model again" in refused(shape)
+@pytest.mark.parametrize(("text", "says"), [("[]", "is no mapping of names to values"), ("{", "can not be read")])
+def test_a_folder_whose_config_is_damaged(text: str, says: str, shape: Path) -> None:
+    (shape / "config.json").write_text(text)
+    with pytest.raises(UsageError, match=rf"config\.json {says}"):
+        load(shape)
 
 
 def test_a_family_that_is_not_supported(shape: Path) -> None:
@@ -149,8 +146,8 @@ def test_a_budget_of_more_than_there_is(shape: Path) -> None:
     assert refused(shape, kv_budget=KvBudget.parse("9999GiB")).endswith("lower limits.kv_budget")
 
 
-def test_more_length_than_the_model_has_is_what_it_has(shape: Path) -> None:
-    engine = load(shape, max_length=10**6)
+def test_all_the_length_that_the_model_has(shape: Path) -> None:
+    engine = load(shape, max_length=512)
     with pytest.raises(UsageError, match="within 512"):
         generated(engine, Workload(("a" * 512,)))
     engine.close()
@@ -197,6 +194,13 @@ def test_where_graphs_can_be(name: str, gpus: int, reason: str | None, monkeypat
         ("\nx" * 3, "x"),
         ("a" * 1000, "a" * LONGEST + "…"),
         ("No (4 of (5). Try less.", "No (4 of (5)). Try less"),
+        (  # of a model whose length is not where we look for it
+            "1 validation error for ModelConfig\n  Value error, User-specified max_model_len (513) is greater than the "
+            "derived max_model_len (n_positions=512.0 or model_max_length=None in model's config.json). To allow "
+            "overriding this maximum, set the env var VLLM_ALLOW_LONG_MAX_MODEL_LEN=1. [type=value_error]\n",
+            "User-specified max_model_len (513) is greater than the derived max_model_len (n_positions=512.0 or "
+            "model_max_length=None in model's config.json); lower limits.max_length, or leave it out",
+        ),
         ("CUDA out of memory. Tried to.", "CUDA out of memory; lower limits.kv_budget or limits.max_batched_tokens"),
     ],
 )

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from workbench.config import models
+from workbench.config import EngineConfig, models
 from workbench.config.models import PackagedModel, has_weights, resolve
+from workbench.engines import engines, model_folder
 from workbench.errors import EngineError, UsageError, WorkbenchError
 
 GGUF = b"weights"
@@ -155,3 +156,17 @@ def test_a_shape_has_a_config_and_no_weights(name: str, tmp_path: Path, monkeypa
     folder = resolve(name)
     assert json.loads((folder / "config.json").read_text())["num_hidden_layers"] > 0
     assert not has_weights(folder)
+
+
+@pytest.mark.parametrize("engine", engines())
+def test_more_length_than_the_model_was_made_for_is_refused(engine: str, tiny_model: Path) -> None:
+    config = EngineConfig(engine=engine, model=str(tiny_model))
+    assert model_folder(config.with_setting("limits.max_length", 128)) == tiny_model
+    with pytest.raises(UsageError, match=r"limits\.max_length 129 is more than the 128 tokens that .*: lower it, or"):
+        model_folder(config.with_setting("limits.max_length", 129))
+
+
+def test_a_model_that_does_not_tell_its_length_has_no_bound(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    config = EngineConfig(engine="vllm", model=str(tmp_path)).with_setting("limits.max_length", 10**6)
+    assert model_folder(config) == tmp_path

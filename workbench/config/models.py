@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import importlib.resources
+import json
 import os
 import re
 import shutil
@@ -16,6 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import platformdirs
 
@@ -66,6 +68,17 @@ def has_weights(folder: Path) -> bool:
 def has_tokenizer(folder: Path) -> bool:
     """Whether a model's folder says how text becomes tokens; a shape without weights does not."""
     return (folder / TOKENIZER).exists()
+
+
+def described(folder: Path, file: str = "config.json") -> dict[str, Any]:
+    """Gives what a JSON file in a model's folder says of it."""
+    try:
+        found: object = json.loads((folder / file).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{folder / file} can not be read: {error}") from None
+    if not isinstance(found, dict):
+        raise UsageError(f"{folder / file} is no mapping of names to values: get the model again")
+    return found
 
 
 def resolve(model: str) -> Path:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from workbench.config.models import described
 from workbench.errors import EngineError
 
 FAMILIES = {"llama": False, "qwen3": True}  # by model_type: whether queries and keys are normed, head by head
@@ -49,7 +49,7 @@ class Shape:
     @classmethod
     def read(cls, folder: Path) -> Shape:
         """Gives the shape of the model in a folder; refuses a family that this engine does not know."""
-        config = _read(folder / "config.json")
+        config = described(folder)
         family = config.get("model_type")
         if family not in FAMILIES:
             known = ", ".join(FAMILIES)
@@ -93,16 +93,6 @@ class Shape:
         return self.layers * 2 * self.kv_heads * self.head_dim * itemsize
 
 
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        found: object = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise EngineError(f"{path} can not be read: {error}") from None
-    if not isinstance(found, dict):
-        raise EngineError(f"{path} is no mapping of names to values: get the model again")
-    return found
-
-
 def _dtype(config: Mapping[str, Any]) -> str:
     """What the weights were saved in."""
     name = str(config.get("dtype") or config.get("torch_dtype") or "float32")
@@ -113,8 +103,8 @@ def _dtype(config: Mapping[str, Any]) -> str:
 
 def _ends(folder: Path, config: Mapping[str, Any]) -> frozenset[int]:
     """The tokens that end an answer: what is said of generation comes before what is said of the model."""
-    path = folder / "generation_config.json"
-    ends = _read(path).get("eos_token_id") if path.is_file() else None
+    file = "generation_config.json"
+    ends = described(folder, file).get("eos_token_id") if (folder / file).is_file() else None
     ends = config.get("eos_token_id") if ends is None else ends
     return frozenset(ends if isinstance(ends, list) else [] if ends is None else [ends])
 

@@ -14,6 +14,7 @@ LONGEST = 300  # characters of what vLLM said itself
 _OF_LIMITS = {  # what was asked for does not fit
     "requested memory for kv": "lower limits.kv_budget",
     "max seq len|cache blocks": "raise limits.kv_budget, or lower limits.max_length",
+    "derived max_model_len": "lower limits.max_length, or leave it out",
     "GPU memory utilization": "give limits.kv_budget as a smaller share, such as 50%",
 }
 _ADVICE = _OF_LIMITS | {
