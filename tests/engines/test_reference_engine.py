@@ -313,7 +313,9 @@ TEXTS = {"no JSON": "{", "a list": "[]"}
 CHANGES: dict[str, dict[str, Any]] = {
     "another shape": {"hidden_size": 64},
     "another family": {"model_type": "mamba"},
+    "a list for a family": {"model_type": ["llama"]},
     "a word for a number": {"num_hidden_layers": "many"},
+    "no heads": {"num_attention_heads": 0, "head_dim": None},
     "another dtype": {"dtype": "float7"},
     "quantized": {"quantization_config": {"quant_method": "fp8"}},
 }
@@ -326,12 +328,14 @@ CHANGES: dict[str, dict[str, Any]] = {
         ("missing", "has an index of weights, but none of the files in it: get the model again"),
         ("a list", "config.json is no mapping of names to values"),
         ("a word for a number", "config.json has a value that can not be: .*'many'"),
+        ("no heads", "config.json has a value that can not be: .* by zero"),
         ("another dtype", "config.json has a value that can not be: dtype 'float7' is none of"),
         ("quantized", "does not do quantization_config; use 'vllm'"),
         ("scaled weights", "does not do weights in torch.float8_e4m3fn; use 'vllm'"),
         ("another format", "has weights, but none as safetensors"),
         ("another shape", "weight 'model.embed_tokens.weight' is"),
         ("another family", "has no model family 'mamba', only llama, qwen3; use 'vllm'"),
+        ("a list for a family", "has no model family .'llama'., only llama, qwen3"),
         ("no JSON", "config.json can not be read"),
     ],
 )

@@ -69,15 +69,6 @@ def test_texts_to_stop_at_are_refused_where_answers_have_no_text(tiny_model: Pat
     assert done.stderr.endswith("so no answer has a text to stop at: leave out stop\n")
 
 
-def test_a_model_that_can_not_do_what_was_asked_leaves_no_run(tiny_model: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "workbench", "generate", "a", "--model", str(tiny_model), "--out", str(tmp_path)]
-    command += ["--set", "limits.max_length=129"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
-    assert "limits.max_length 129 is more than the 128 tokens" in done.stderr
-    assert not list(tmp_path.iterdir())
-
-
 def test_what_comes_out_alone_comes_out_in_a_session(tiny_model: Path, tmp_path: Path) -> None:
     with Session(config(tiny_model), store=Store(tmp_path)) as session:
         streamed = list(session.generate(WORDS, stream=True, max_tokens=20))

@@ -35,6 +35,9 @@ class _Support(Protocol):
     def conflict(self, config: EngineConfig) -> str | None:
         """Why two values of a config can not go together."""
 
+    def refuse_model(self, folder: Path) -> None:
+        """Refuses a model that it can not run, as far as that shows before it is loaded."""
+
 
 def engines() -> tuple[str, ...]:
     """Gives the names of all engines."""
@@ -61,8 +64,9 @@ def refuse(config: EngineConfig) -> None:
 
 
 def model_folder(config: EngineConfig) -> Path:
-    """Gives the folder of a config's model, fetched where need be; refuses more length than it was made for."""
+    """Gives the folder of a config's model, fetched where need be; refuses what its engine can not do with it."""
     folder = resolve(config.model)
+    _support(config.engine).refuse_model(folder)
     asked, made_for = config.limits.max_length, described(folder).get("max_position_embeddings")
     if asked and isinstance(made_for, int) and asked > made_for:
         much = f"limits.max_length {asked} is more than the {made_for} tokens that {config.model!r} was made for"

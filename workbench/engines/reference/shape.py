@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from workbench.config.models import described
-from workbench.errors import EngineError
+from workbench.errors import UsageError
 
 FAMILIES = {"llama": False, "qwen3": True}  # by model_type: whether queries and keys are normed, head by head
 ACTIVATIONS = ("silu", "swish")
@@ -50,23 +50,23 @@ class Shape:
     def read(cls, folder: Path) -> Shape:
         """Gives the shape of the model in a folder; refuses a family that this engine does not know."""
         config = described(folder)
-        family = config.get("model_type")
-        if family not in FAMILIES:
-            known = ", ".join(FAMILIES)
-            raise EngineError(f"{folder}: engine 'reference' has no model family {family!r}, only {known}; use 'vllm'")
+        family, known = config.get("model_type"), list(FAMILIES)
+        if family not in known:
+            what = f"no model family {family!r}, only {', '.join(known)}"
+            raise UsageError(f"{folder}: engine 'reference' has {what}; use 'vllm'")
         for name in ("attention_bias", "mlp_bias", "use_sliding_window", "quantization_config"):
             if config.get(name):
-                raise EngineError(f"{folder}: engine 'reference' does not do {name}; use 'vllm'")
+                raise UsageError(f"{folder}: engine 'reference' does not do {name}; use 'vllm'")
         if config.get("hidden_act", "silu") not in ACTIVATIONS:
-            raise EngineError(
+            raise UsageError(
                 f"{folder}: engine 'reference' does not do hidden_act {config['hidden_act']!r}; use 'vllm'"
             )
         try:
             return cls._of(config, FAMILIES[family], _ends(folder, config))
         except KeyError as error:
-            raise EngineError(f"{folder / 'config.json'} has no {error}") from None
-        except (ValueError, TypeError, AttributeError) as error:
-            raise EngineError(f"{folder / 'config.json'} has a value that can not be: {error}") from None
+            raise UsageError(f"{folder / 'config.json'} has no {error}") from None
+        except (ValueError, TypeError, AttributeError, ArithmeticError) as error:
+            raise UsageError(f"{folder / 'config.json'} has a value that can not be: {error}") from None
 
     @classmethod
     def _of(cls, config: Mapping[str, Any], has_qk_norm: bool, ends: frozenset[int]) -> Shape:
@@ -114,7 +114,7 @@ def _rotary(config: Mapping[str, Any]) -> Rotary:
     theta = float(given.get("rope_theta") or config.get("rope_theta") or 10000.0)
     kind = given.get("rope_type") or given.get("type") or "default"
     if kind not in ("default", "linear", "llama3"):
-        raise EngineError(f"engine 'reference' does not do rope_type {kind!r}; use 'vllm'")
+        raise UsageError(f"engine 'reference' does not do rope_type {kind!r}; use 'vllm'")
     return Rotary(
         theta,
         kind,

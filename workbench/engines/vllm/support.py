@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 from workbench.config import EngineConfig
@@ -48,6 +49,10 @@ def conflict(config: EngineConfig) -> str | None:
     if config.process_group.name == "gloo" and config.parallel.tensor > 1 and not _is_for_cpu():
         return "process_group 'gloo' with parallel.tensor above 1: between GPUs vLLM moves data by NCCL in any case"
     return None
+
+
+def refuse_model(folder: Path) -> None:
+    """Refuses none: what models vLLM can run is known to vLLM alone, once it is imported."""
 
 
 def _distribution() -> tuple[str, str] | None:
