@@ -109,6 +109,9 @@ def test_a_folder_of_the_user_is_taken_as_it_is(tmp_path: Path) -> None:
         ("/nowhere", "there is no model or folder '/nowhere'"),
         ("", "is no model folder: it has no config.json"),
         ("a\0b", "there is no model or folder 'a\\x00b'"),
+        ("~nosuch/x", "there is no model or folder '~nosuch/x'"),
+        ("x" * 5000, "there is no model or folder 'xxx"),
+        ("a/" + "x" * 5000, "there is no model or folder 'a/xxx"),
     ],
 )
 def test_what_is_no_model_is_refused(name: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,6 +120,12 @@ def test_what_is_no_model_is_refused(name: str, message: str, tmp_path: Path, mo
         resolve(name)
     assert message in str(refused.value)
     assert isinstance(refused.value, WorkbenchError)
+    assert len(str(refused.value)) < 250
+
+
+def test_a_name_that_no_hub_can_have_is_refused() -> None:
+    with pytest.raises(EngineError, match=r"^there is no folder 'a\.\.b/c', and no hub that gives it: Cannot have"):
+        resolve("a..b/c")
 
 
 def test_a_model_of_the_hub_without_weights_that_can_be_read_is_refused(

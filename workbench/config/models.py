@@ -21,11 +21,11 @@ from typing import Any
 
 import platformdirs
 
-from workbench.errors import EngineError, UsageError, nearest
+from workbench.errors import EngineError, UsageError, nearest, short
 
 WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "*.bin", "*.pt", "*.gguf")
 TOKENIZER = "tokenizer.json"
-HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+HUB_ID = re.compile(r"(?=.{,96}$)[\w.-]+/[\w.-]+")  # the hub knows no longer ones
 CONVERT = (sys.executable, "-m", "workbench.config.convert_gguf")
 
 
@@ -74,7 +74,7 @@ def described(folder: Path, file: str = "config.json") -> dict[str, Any]:
     """Gives what a JSON file in a model's folder says of it."""
     try:
         found: object = json.loads((folder / file).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UsageError(f"{folder / file} can not be read: {error}") from None
     if not isinstance(found, dict):
         raise UsageError(f"{folder / file} is no mapping of names to values: get the model again")
@@ -91,14 +91,15 @@ def resolve(model: str) -> Path:
         return _whole(_kept(model, lambda folder: _fetch(model, folder)))
     if model in (known := shapes()):
         return _kept(f"shape-{model}", lambda folder: _unfold(known[model], folder))
-    folder = Path(model).expanduser()
-    if (folder / "config.json").is_file():
+    # `os.path` finds nothing where `Path` raises: no such home, too long a name, a folder that nobody may look into.
+    folder = Path(os.path.expanduser(model))
+    if os.path.isfile(folder / "config.json"):
         return _whole(folder.resolve())
-    if folder.exists():
+    if os.path.exists(folder):
         raise UsageError(f"{model!r} is no model folder: it has no config.json")
     if HUB_ID.fullmatch(model):
         return _whole(_from_hub(model))
-    raise UsageError(f"there is no model or folder {model!r}: {nearest(model, [*MODELS, *known])}")
+    raise UsageError(f"there is no model or folder {short(model)}: {nearest(model, [*MODELS, *known])}")
 
 
 def _whole(folder: Path) -> Path:
@@ -149,10 +150,10 @@ def _from_hub(name: str) -> Path:
 
     try:
         folder = Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.model", "*.txt"]))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         known = ", ".join([*MODELS, *shapes()])
-        what = f"there is no folder {name!r}, and no hub that gives it"
+        what = f"there is no folder {short(name)}, and no hub that gives it"
         raise EngineError(f"{what}: {reason} (without a hub: {known})") from None
     if not any(folder.glob("*.safetensors")):  # without any, random ones would be used
         raise EngineError(f"{name!r} has no weights as safetensors on the hub: name a model that has")
