@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib.machinery import ModuleSpec
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,6 +18,7 @@ from tests.probes import Notes, generated
 from tests.vllm_alone import reporting_to
 from workbench.config import EngineConfig, FullGraphs, KvBudget, Limits, NoGraphs, Workload
 from workbench.config.models import resolve
+from workbench.engines import refuse
 from workbench.engines.host import Host
 from workbench.engines.vllm import starting, support
 from workbench.engines.vllm.engine import VllmEngine
@@ -170,6 +172,13 @@ def test_where_it_can_run(
     monkeypatch.setattr(Host, "here", lambda: Host(gpus))
     said = support.missing()
     assert said is None if reason is None else reason in str(said)
+
+
+@pytest.mark.parametrize("left", [None, ModuleSpec("vllm", None)], ids=["nothing", "an empty folder"])
+def test_what_is_left_of_a_vllm_is_no_vllm(left: ModuleSpec | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(support, "find_spec", lambda _: left)
+    with pytest.raises(UsageError, match="engine 'vllm' can not run here: vLLM is installed, but not one of"):
+        refuse(EngineConfig(engine="vllm"))
 
 
 @pytest.mark.parametrize(
