@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -138,10 +139,11 @@ def test_a_family_that_is_not_supported(shape: Path) -> None:
     assert "UnknownForCausalLM" in refused(with_config(shape, architectures=["UnknownForCausalLM"]))
 
 
-def test_a_budget_for_less_than_one_request(shape: Path) -> None:
-    line = refused(shape, kv_budget=KvBudget.parse("64KiB"))
-    assert "limits.kv_budget 64 KiB" in line
-    assert line.endswith("raise limits.kv_budget, or lower limits.max_length")
+@pytest.mark.parametrize(("budget", "says"), [("64 KiB", "the cache blocks"), ("192 KiB", r"memory \(0.0 GiB\)")])
+def test_a_budget_for_less_than_one_request(budget: str, says: str, shape: Path) -> None:
+    line = refused(shape, kv_budget=KvBudget.parse(budget))
+    assert f"limits.kv_budget {budget}" in line
+    assert re.search(rf"{says}; raise limits.kv_budget, or lower limits.max_length$", line), line
 
 
 def test_a_budget_of_more_than_there_is(shape: Path) -> None:
@@ -202,7 +204,22 @@ def test_where_graphs_can_be(name: str, gpus: int, reason: str | None, monkeypat
         ("", "ValueError"),
         ("\nx" * 3, "x"),
         ("a" * 1000, "a" * LONGEST + "…"),
-        ("No (4 of (5). Try less.", "No (4 of (5)). Try less"),
+        ("No (4 of (5). Try less.", "No 4 of (5). Try less"),
+        ("It (as seen. Or not) can not be.", "It (as seen. Or not) can not be"),
+        (
+            "To serve at least one request with the model's max seq len (512), (0.05 GiB KV cache is needed, which is "
+            "larger than the available KV cache memory (0.01 GiB). Based on the available memory, the estimated "
+            "maximum model length is 96. Try increasing `gpu_memory_utilization` (which also controls CPU memory on "
+            "the CPU backend) or decreasing `max_model_len` when initializing the engine. See https://docs.vllm.ai/.",
+            "To serve at least one request with the model's max seq len (512), 0.05 GiB KV cache is needed, which is "
+            "larger than the available KV cache memory (0.01 GiB); raise limits.kv_budget, or lower limits.max_length",
+        ),
+        (
+            "No available memory for the cache blocks. Try increasing `gpu_memory_utilization` when initializing the "
+            "engine (this flag also controls CPU memory reservation on the CPU backend, despite its name). See "
+            "https://docs.vllm.ai/en/latest/configuration/conserving_memory/ for more details.",
+            "No available memory for the cache blocks; raise limits.kv_budget, or lower limits.max_length",
+        ),
         (  # of a model whose length is not where we look for it
             "1 validation error for ModelConfig\n  Value error, User-specified max_model_len (513) is greater than the "
             "derived max_model_len (n_positions=512.0 or model_max_length=None in model's config.json). To allow "
