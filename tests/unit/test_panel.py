@@ -53,7 +53,8 @@ class Often:
 def test_a_new_axis_has_its_controls_by_its_declaration_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     axis = Axis("asking", "How often is a prompt asked?", (Stock, Often))
     declared = dataclasses.field(default=Often(), metadata={"form": axis})
-    config = dataclasses.make_dataclass("Config", [("asking", Any, declared)], bases=(EngineConfig,), frozen=True)
+    fields = [("asking", Stock | Often, declared)]
+    config = dataclasses.make_dataclass("Config", fields, bases=(EngineConfig,), frozen=True)
     monkeypatch.setattr("workbench.view.controls.axes", lambda: axes() | {"asking": axis})
     last = form(config())["groups"][-1]
     assert last["question"] == axis.question

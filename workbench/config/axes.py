@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, ClassVar
 
-from workbench.config.fields import build, plain, read_field
-from workbench.errors import UsageError, nearest
-from workbench.units import parse_bytes
+from workbench.config.fields import build, plain, read_field, refuse_other_types
+from workbench.errors import UsageError, nearest, short
+from workbench.units import LARGEST, number_of, parse_bytes
 
 MOST_SEQUENCES = 1 << 20
 
@@ -57,6 +57,7 @@ class Parallel:
 
     def __post_init__(self) -> None:
         """Refuses what is no number of ranks."""
+        refuse_other_types(self, self.name)
         if self.tensor < 1:
             raise UsageError(f"parallel.tensor must be at least 1, not {self.tensor}")
 
@@ -101,11 +102,12 @@ class KvBudget:
         if match := re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*%\s*", text, re.ASCII):
             budget = cls(float(match[1]), "share")
         elif match := re.fullmatch(r"\s*(\d+)\s*tokens\s*", text, re.ASCII):
-            budget = cls(int(match[1]), "tokens")
+            budget = cls(number_of(match[1]), "tokens")
         else:
             budget = cls(parse_bytes(text), "bytes")
-        if budget.amount == 0 or (budget.unit == "share" and budget.amount > 100):
-            raise UsageError(f"a KV budget can not be {text!r}: give bytes, tokens, or a share above 0% and up to 100%")
+        if not 0 < budget.amount <= (100 if budget.unit == "share" else LARGEST):
+            how = f"give up to {LARGEST} bytes or tokens, or a share above 0% and up to 100%"
+            raise UsageError(f"a KV budget can not be {short(text)}: {how}")
         return budget
 
 
@@ -116,7 +118,7 @@ class _BudgetForm:
         if given in (None, "none"):
             return None
         if not isinstance(given, str):
-            raise UsageError(f"{where} is a text such as '2GiB', '90%' or '4096 tokens', not {given!r}")
+            raise UsageError(f"{where} is a text such as '2GiB', '90%' or '4096 tokens', not {short(given)}")
         return KvBudget.parse(given)
 
     def write(self, budget: KvBudget | None) -> object:
@@ -136,6 +138,7 @@ class Limits:
 
     def __post_init__(self) -> None:
         """Refuses limits under which nothing could run."""
+        refuse_other_types(self, self.name)
         if not 1 <= self.max_sequences <= MOST_SEQUENCES:
             raise UsageError(f"limits.max_sequences must be 1 to {MOST_SEQUENCES}, not {self.max_sequences}")
         if self.max_batched_tokens is not None and self.max_batched_tokens < self.max_sequences:
@@ -160,7 +163,7 @@ class Axis:
         if isinstance(given, str):
             return self._value(given)()
         if not isinstance(given, Mapping):
-            raise UsageError(f"{where} is a name or a mapping, not {given!r}")
+            raise UsageError(f"{where} is a name or a mapping, not {short(given)}")
         fields = dict(given)
         return build(self._value(fields.pop("value", self.values[0].name)), fields, where)
 
@@ -174,11 +177,13 @@ class Axis:
         """Gives a copy of a value with one of its fields set."""
         known = [known.name for known in dataclasses.fields(value)]
         if field not in known:
-            raise UsageError(f"{value.name!r} of axis {self.name!r} has no {field!r} to set: {nearest(field, known)}")
+            what = f"{value.name!r} of axis {self.name!r} has no {short(field)} to set"
+            raise UsageError(f"{what}: {nearest(field, known)}")
         return dataclasses.replace(value, **{field: read_field(type(value), field, given, self.name)})
 
     def _value(self, name: object) -> type[Any]:
-        by_name = {value.name: value for value in self.values}
-        if str(name) not in by_name:
-            raise UsageError(f"axis {self.name!r} has no value {name!r}: {nearest(str(name), by_name)}")
-        return by_name[str(name)]
+        for value in self.values:
+            if value.name == name:
+                return value
+        known = [value.name for value in self.values]
+        raise UsageError(f"axis {self.name!r} has no value {short(name)}: {nearest(name, known)}")

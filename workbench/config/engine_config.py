@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import yaml
 
@@ -24,11 +24,10 @@ from workbench.config.axes import (
     PiecewiseGraphs,
     Stock,
 )
-from workbench.config.fields import build, plain, read_field
-from workbench.errors import UsageError, nearest
+from workbench.config.fields import build, plain, read_field, refuse_other_types
+from workbench.errors import UsageError, nearest, short
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
-DTYPES: tuple[str, ...] = get_args(Dtype)
 
 
 def _axis(name: str, question: str, *values: type[Any]) -> Any:
@@ -58,14 +57,7 @@ class EngineConfig:
 
     def __post_init__(self) -> None:
         """Refuses what is no value of its field: what reads a config from data or settings makes values of names."""
-        for name in ("engine", "model", "dtype"):
-            if not isinstance(value := getattr(self, name), str):
-                raise UsageError(f"config.{name} is a text, not {value!r:.60}")
-        if self.dtype not in DTYPES:
-            raise UsageError(f"config.dtype can not be {self.dtype!r}: {nearest(self.dtype, DTYPES)}")
-        for name, axis in axes().items():
-            if not isinstance(value := getattr(self, name), axis.values):
-                raise UsageError(f"config.{name} can not be {value!r:.60}: see EngineConfig.with_setting and from_dict")
+        refuse_other_types(self, "config")
 
     @classmethod
     def from_dict(cls, given: Mapping[str, object]) -> EngineConfig:
@@ -75,18 +67,12 @@ class EngineConfig:
     @classmethod
     def from_yaml(cls, text: str) -> EngineConfig:
         """Gives the config that a YAML text describes."""
-        return cls._from_data(texts.from_yaml(text))
+        return build(cls, texts.from_yaml(text), "config")
 
     @classmethod
     def from_json(cls, text: str) -> EngineConfig:
         """Gives the config that a JSON text describes."""
-        return cls._from_data(texts.from_json(text))
-
-    @classmethod
-    def _from_data(cls, given: object) -> EngineConfig:
-        if not isinstance(given, dict):
-            raise UsageError(f"a config is a mapping of names to values, not {str(given)[:60]!r}")
-        return cls.from_dict(given)
+        return build(cls, texts.from_json(text), "config")
 
     @classmethod
     def read(cls, path: Path) -> EngineConfig:
@@ -116,7 +102,7 @@ class EngineConfig:
         field, _, inner = name.partition(".")
         known = [field.name for field in dataclasses.fields(self)]
         if field not in known:
-            raise UsageError(f"config has no {field!r}: {nearest(field, known)}")
+            raise UsageError(f"config has no {short(field)}: {nearest(field, known)}")
         if not inner:
             value = read_field(EngineConfig, field, given, "config")
         elif field not in axes():

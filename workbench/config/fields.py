@@ -8,12 +8,17 @@ from __future__ import annotations
 import dataclasses
 import math
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, Literal, Protocol, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from workbench.errors import UsageError, nearest
+from workbench.errors import UsageError, nearest, short
+from workbench.units import number_of
 
 T = TypeVar("T")
+
+MOST_BITS = 64  # of a whole number
+CALLED = {str: "a text", int: "a whole number", float: "a number", bool: "true or false", types.NoneType: "none"}
 
 
 class Form(Protocol):
@@ -26,12 +31,14 @@ class Form(Protocol):
         """Gives the field's value as plain data."""
 
 
-def build(cls: type[T], given: Mapping[str, object], where: str) -> T:
+def build(cls: type[T], given: object, where: str) -> T:
     """Gives an instance of a dataclass from plain data."""
+    if not isinstance(given, Mapping):
+        raise UsageError(f"{where} is a mapping of names to values, not {short(given)}")
     fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
     for key in given:
         if key not in fields:
-            raise UsageError(f"{where} has no {key!r}: {nearest(str(key), fields)}")
+            raise UsageError(f"{where} has no {short(key)}: {nearest(key, fields)}")
     for name, field in fields.items():
         if name not in given and field.default is dataclasses.MISSING:
             raise UsageError(f"{where} needs {name!r}")
@@ -43,7 +50,19 @@ def read_field(cls: type, name: str, given: object, where: str) -> Any:
     field = cls.__dataclass_fields__[name]  # type: ignore[attr-defined]
     where = f"{where}.{name}"
     form: Form | None = field.metadata.get("form")
-    return form.read(given, where) if form else _read(get_type_hints(cls)[name], given, where)
+    if form:
+        return form.read(given, where)
+    kind = get_type_hints(cls)[name]
+    value = _read(kind, given)
+    _refuse(kind, value, where)
+    return value
+
+
+def refuse_other_types(instance: Any, where: str) -> None:
+    """Refuses a dataclass in which a field is not of its type: a program can have put anything there."""
+    kinds = get_type_hints(type(instance))
+    for field in dataclasses.fields(instance):
+        _refuse(kinds[field.name], getattr(instance, field.name), f"{where}.{field.name}")
 
 
 def plain(instance: Any) -> dict[str, object]:
@@ -60,60 +79,51 @@ def _write(value: Any, form: Form | None) -> object:
     return list(value) if isinstance(value, tuple) else value
 
 
-def _read(kind: Any, given: object, where: str) -> Any:
-    if get_origin(kind) in (Union, types.UnionType):
-        if given in (None, "none"):
-            return None
-        (kind,) = (option for option in get_args(kind) if option is not types.NoneType)
-    if get_origin(kind) is Literal:
-        return _one_of(get_args(kind), given, where)
-    if get_origin(kind) is tuple:
-        return _several(get_args(kind)[0], given, where)
-    return _READERS[kind](given, where)
+def _options(kind: Any) -> tuple[Any, ...]:
+    return get_args(kind) if get_origin(kind) in (Union, types.UnionType) else (kind,)
 
 
-def _one_of(names: tuple[str, ...], given: object, where: str) -> str:
-    if given not in names:
-        raise UsageError(f"{where} can not be {given!r}: {nearest(str(given), names)}")
-    return str(given)
-
-
-def _several(kind: Any, given: object, where: str) -> tuple[Any, ...]:
-    if not isinstance(given, list | tuple):
-        raise UsageError(f"{where} is a list, not {given!r}")
-    return tuple(_read(kind, item, f"{where}[{index}]") for index, item in enumerate(given))
-
-
-def _text(given: object, where: str) -> str:
-    if not isinstance(given, str):
-        raise UsageError(f"{where} is a text, not {given!r}")
-    return given
-
-
-def _integer(given: object, where: str) -> int:
-    if isinstance(given, str) and given.strip().isdecimal():
-        return int(given)
-    if not isinstance(given, int) or isinstance(given, bool):
-        raise UsageError(f"{where} is a whole number, not {given!r}")
-    return given
-
-
-def _number(given: object, where: str) -> float:
-    try:
-        number = math.nan if isinstance(given, bool) else float(given)  # type: ignore[arg-type]
-    except (TypeError, ValueError, OverflowError):
-        number = math.nan
-    if not math.isfinite(number):
-        raise UsageError(f"{where} is a number, not {given!r}")
-    return number
-
-
-def _truth(given: object, where: str) -> bool:
-    if isinstance(given, bool):
-        return given
-    if given in ("true", "false"):
+def _read(kind: Any, given: Any) -> Any:
+    """The value of a type that plain data stands for; what stands for none stays as it is, and is refused then."""
+    kind, *others = _options(kind)
+    if others and given in (None, "none"):
+        return None
+    if get_origin(kind) is tuple and isinstance(given, list):
+        return tuple(_read(get_args(kind)[0], item) for item in given)
+    if kind is int and isinstance(given, str) and given.strip().isdecimal():
+        return number_of(given)
+    if kind is float and isinstance(given, str):
+        with suppress(ValueError):
+            return float(given)
+    if kind is bool and given in ("true", "false"):
         return given == "true"
-    raise UsageError(f"{where} is true or false, not {given!r}")
+    return given
 
 
-_READERS: dict[type, Callable[[object, str], Any]] = {str: _text, int: _integer, float: _number, bool: _truth}
+def _refuse(kind: Any, value: Any, where: str) -> None:
+    """Refuses what is no value of a type."""
+    if get_origin(kind) is Literal:
+        if value not in get_args(kind):
+            raise UsageError(f"{where} can not be {short(value)}: {nearest(value, get_args(kind))}")
+        return
+    if isinstance(value, int) and value.bit_length() > MOST_BITS:
+        raise UsageError(f"{where} can not be so large: {short(value)}")
+    if not any(_fits(option, value) for option in _options(kind)):
+        raise UsageError(f"{where} is {' or '.join(map(_called, _options(kind)))}, not {short(value)}")
+    if isinstance(value, tuple):
+        for index, item in enumerate(value):
+            _refuse(get_args(kind)[0], item, f"{where}[{index}]")
+
+
+def _fits(kind: Any, value: Any) -> bool:
+    """Whether a value is of a type; a truth is no number, a whole number is one, and what is infinite is none."""
+    if isinstance(value, bool):
+        return kind is bool
+    if kind is float:
+        return isinstance(value, int | float) and math.isfinite(value)
+    return isinstance(value, get_origin(kind) or kind)
+
+
+def _called(kind: Any) -> str:
+    name = (get_origin(kind) or kind).__name__
+    return CALLED.get(kind, f"a {name}")

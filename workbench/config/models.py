@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import importlib.resources
+import json
 import os
 import re
 import shutil
@@ -16,14 +17,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import platformdirs
 
-from workbench.errors import EngineError, UsageError, nearest
+from workbench.errors import EngineError, UsageError, nearest, short
 
 WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "*.bin", "*.pt", "*.gguf")
 TOKENIZER = "tokenizer.json"
-HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+HUB_ID = re.compile(r"(?=.{,96}$)[\w.-]+/[\w.-]+")  # the hub knows no longer ones
 CONVERT = (sys.executable, "-m", "workbench.config.convert_gguf")
 
 
@@ -68,6 +70,17 @@ def has_tokenizer(folder: Path) -> bool:
     return (folder / TOKENIZER).exists()
 
 
+def described(folder: Path, file: str = "config.json") -> dict[str, Any]:
+    """Gives what a JSON file in a model's folder says of it."""
+    try:
+        found: object = json.loads((folder / file).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UsageError(f"{folder / file} can not be read: {error}") from None
+    if not isinstance(found, dict):
+        raise UsageError(f"{folder / file} is no mapping of names to values: get the model again")
+    return found
+
+
 def resolve(model: str) -> Path:
     """Gives the folder to load a model from; what is not on this machine is fetched and converted at its first use.
 
@@ -78,20 +91,24 @@ def resolve(model: str) -> Path:
         return _whole(_kept(model, lambda folder: _fetch(model, folder)))
     if model in (known := shapes()):
         return _kept(f"shape-{model}", lambda folder: _unfold(known[model], folder))
-    folder = Path(model).expanduser()
-    if (folder / "config.json").is_file():
+    # `os.path` finds nothing where `Path` raises: no such home, too long a name, a folder that nobody may look into.
+    folder = Path(os.path.expanduser(model))
+    if os.path.isfile(folder / "config.json"):
         return _whole(folder.resolve())
-    if folder.exists():
+    if os.path.exists(folder):
         raise UsageError(f"{model!r} is no model folder: it has no config.json")
     if HUB_ID.fullmatch(model):
         return _whole(_from_hub(model))
-    raise UsageError(f"there is no model or folder {model!r}: {nearest(model, [*MODELS, *known])}")
+    raise UsageError(f"there is no model or folder {short(model)}: {nearest(model, [*MODELS, *known])}")
 
 
 def _whole(folder: Path) -> Path:
-    """Refuses a model whose weights are missing: as a shape it would answer, from random ones."""
+    """Refuses half a model: as a shape it would answer, from random weights, or from bytes and with no text."""
     if has_tokenizer(folder) and not has_weights(folder):
         raise UsageError(f"{folder} has a tokenizer and no weights: get the model again, or take {TOKENIZER} out too")
+    if has_weights(folder) and not has_tokenizer(folder):
+        how = "get the model again, or have transformers' AutoTokenizer save one there"
+        raise UsageError(f"{folder} has weights and no {TOKENIZER}: {how}")
     return folder
 
 
@@ -133,10 +150,10 @@ def _from_hub(name: str) -> Path:
 
     try:
         folder = Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.model", "*.txt"]))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         known = ", ".join([*MODELS, *shapes()])
-        what = f"there is no folder {name!r}, and no hub that gives it"
+        what = f"there is no folder {short(name)}, and no hub that gives it"
         raise EngineError(f"{what}: {reason} (without a hub: {known})") from None
     if not any(folder.glob("*.safetensors")):  # without any, random ones would be used
         raise EngineError(f"{name!r} has no weights as safetensors on the hub: name a model that has")

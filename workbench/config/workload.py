@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from workbench.config.fields import build, plain
-from workbench.errors import UsageError
+from workbench.config.fields import build, plain, refuse_other_types
+from workbench.errors import UsageError, short
 
 
 @dataclass(frozen=True)
@@ -25,16 +24,14 @@ class Workload:
 
     def __post_init__(self) -> None:
         """Refuses what no engine could answer."""
-        for name, texts in (("prompts", self.prompts), ("stop", self.stop)):
-            _refuse_what_is_no_text(name, texts)
-        for name in ("max_tokens", "top_k", "seed"):
-            if not isinstance(number := getattr(self, name), int | None):
-                raise UsageError(f"{name} is a whole number, not {number!r}")
+        refuse_other_types(self, "workload")
+        for text in (*self.prompts, *self.stop):
+            _refuse_what_is_no_text(text)
         if not self.prompts or not all(self.prompts):
             raise UsageError("a workload needs at least one prompt, and none of them empty")
         if self.max_tokens < 1:
             raise UsageError(f"max_tokens must be at least 1, not {self.max_tokens}")
-        if not 0 <= self.temperature < math.inf:
+        if self.temperature < 0:
             raise UsageError(f"temperature must be 0 or more, not {self.temperature}")
         if self.top_k is not None and self.top_k < 1:
             raise UsageError(f"top_k must be at least 1, not {self.top_k}")
@@ -53,13 +50,8 @@ class Workload:
         return plain(self)
 
 
-def _refuse_what_is_no_text(name: str, texts: object) -> None:
-    if not isinstance(texts, tuple):
-        raise UsageError(f"{name} is a tuple of texts, not {texts!r:.60}")
-    for text in texts:
-        if not isinstance(text, str):
-            raise UsageError(f"{name} has {text!r:.60}, which is no text")
-        try:
-            text.encode()
-        except UnicodeEncodeError:
-            raise UsageError(f"{name} has {text!r:.60}, which is no text that UTF-8 can say") from None
+def _refuse_what_is_no_text(text: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise UsageError(f"workload has {short(text)}, which is no text that UTF-8 can say") from None

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 from importlib import import_module
+from pathlib import Path
 from typing import Any, Protocol, cast
 
 from workbench.config import EngineConfig, axes
+from workbench.config.models import described, resolve
 from workbench.engines.base import Engine, Piece, Token
 from workbench.engines.host import Host
 from workbench.errors import UsageError, nearest
 
-__all__ = ["Engine", "Host", "Piece", "Token", "engine", "engines", "refuse", "why_not"]
+__all__ = ["Engine", "Host", "Piece", "Token", "engine", "engines", "model_folder", "refuse", "why_not"]
 
 _PACKAGES = {
     "reference": "workbench.engines.reference",
@@ -32,6 +34,9 @@ class _Support(Protocol):
 
     def conflict(self, config: EngineConfig) -> str | None:
         """Why two values of a config can not go together."""
+
+    def refuse_model(self, folder: Path) -> None:
+        """Refuses a model that it can not run, as far as that shows before it is loaded."""
 
 
 def engines() -> tuple[str, ...]:
@@ -56,6 +61,17 @@ def refuse(config: EngineConfig) -> None:
             raise UsageError(f"engine {config.engine!r} can not run with {_told(axis, value)}: {reason}")
     if reason := _support(config.engine).conflict(config):
         raise UsageError(f"engine {config.engine!r} can not run with {reason}")
+
+
+def model_folder(config: EngineConfig) -> Path:
+    """Gives the folder of a config's model, fetched where need be; refuses what its engine can not do with it."""
+    folder = resolve(config.model)
+    _support(config.engine).refuse_model(folder)
+    asked, made_for = config.limits.max_length, described(folder).get("max_position_embeddings")
+    if asked and isinstance(made_for, int) and asked > made_for:
+        much = f"limits.max_length {asked} is more than the {made_for} tokens that {config.model!r} was made for"
+        raise UsageError(f"{much}: lower it, or leave it out")
+    return folder
 
 
 def _told(axis: str, value: Any) -> str:

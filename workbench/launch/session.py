@@ -16,7 +16,7 @@ from typing import Any, Literal, overload
 
 from workbench.config import EngineConfig, Workload
 from workbench.config.models import has_tokenizer, resolve
-from workbench.engines import Piece, Token, refuse
+from workbench.engines import Piece, Token, model_folder, refuse
 from workbench.errors import EngineError, UsageError, WorkbenchError
 from workbench.launch.channel import Channel, Message
 from workbench.launch.endings import ending, largest_then
@@ -70,7 +70,7 @@ class Session:
         if self._is_begun:
             raise UsageError("a session is begun once: make another one")
         refuse(self.config)
-        resolve(self.config.model)  # fetched and converted before the run, not in it
+        model_folder(self.config)  # fetched and converted before the run, not in it
         self._scribing = Scribing(create(self._name, self._store, config=self.config.to_dict()))
         self._channel, other = Channel.pair()
         with other:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from workbench.config import EngineConfig, Workload
-from workbench.config.models import resolve
+from workbench.engines import model_folder
 from workbench.engines.base import Piece
 from workbench.engines.reference.batch import Batch, Tables, shortest_first
 from workbench.engines.reference.blocks import BLOCK_SIZE, BlockPool
@@ -44,10 +44,10 @@ class ReferenceEngine:
     def load(self, config: EngineConfig, probe: Probe) -> None:
         """Reads the weights and takes the KV cache's memory."""
         self._probe = probe
-        folder = resolve(config.model)
+        folder = model_folder(config)
         shape = Shape.read(folder)
         limits = config.limits
-        self._max_length = min(shape.max_length, limits.max_length or shape.max_length)
+        self._max_length = limits.max_length or shape.max_length
         self._max_tokens = limits.max_batched_tokens or max(MAX_BATCHED_TOKENS, limits.max_sequences)
         self._max_sequences = limits.max_sequences
         if config.process_group.name != "stock":

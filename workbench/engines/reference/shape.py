@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from workbench.errors import EngineError
+from workbench.config.models import described
+from workbench.errors import UsageError
 
 FAMILIES = {"llama": False, "qwen3": True}  # by model_type: whether queries and keys are normed, head by head
 ACTIVATIONS = ("silu", "swish")
@@ -49,24 +49,24 @@ class Shape:
     @classmethod
     def read(cls, folder: Path) -> Shape:
         """Gives the shape of the model in a folder; refuses a family that this engine does not know."""
-        config = _read(folder / "config.json")
-        family = config.get("model_type")
-        if family not in FAMILIES:
-            known = ", ".join(FAMILIES)
-            raise EngineError(f"{folder}: engine 'reference' has no model family {family!r}, only {known}; use 'vllm'")
+        config = described(folder)
+        family, known = config.get("model_type"), list(FAMILIES)
+        if family not in known:
+            what = f"no model family {family!r}, only {', '.join(known)}"
+            raise UsageError(f"{folder}: engine 'reference' has {what}; use 'vllm'")
         for name in ("attention_bias", "mlp_bias", "use_sliding_window", "quantization_config"):
             if config.get(name):
-                raise EngineError(f"{folder}: engine 'reference' does not do {name}; use 'vllm'")
+                raise UsageError(f"{folder}: engine 'reference' does not do {name}; use 'vllm'")
         if config.get("hidden_act", "silu") not in ACTIVATIONS:
-            raise EngineError(
+            raise UsageError(
                 f"{folder}: engine 'reference' does not do hidden_act {config['hidden_act']!r}; use 'vllm'"
             )
         try:
             return cls._of(config, FAMILIES[family], _ends(folder, config))
         except KeyError as error:
-            raise EngineError(f"{folder / 'config.json'} has no {error}") from None
-        except (ValueError, TypeError, AttributeError) as error:
-            raise EngineError(f"{folder / 'config.json'} has a value that can not be: {error}") from None
+            raise UsageError(f"{folder / 'config.json'} has no {error}") from None
+        except (ValueError, TypeError, AttributeError, ArithmeticError) as error:
+            raise UsageError(f"{folder / 'config.json'} has a value that can not be: {error}") from None
 
     @classmethod
     def _of(cls, config: Mapping[str, Any], has_qk_norm: bool, ends: frozenset[int]) -> Shape:
@@ -93,16 +93,6 @@ class Shape:
         return self.layers * 2 * self.kv_heads * self.head_dim * itemsize
 
 
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        found: object = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise EngineError(f"{path} can not be read: {error}") from None
-    if not isinstance(found, dict):
-        raise EngineError(f"{path} is no mapping of names to values: get the model again")
-    return found
-
-
 def _dtype(config: Mapping[str, Any]) -> str:
     """What the weights were saved in."""
     name = str(config.get("dtype") or config.get("torch_dtype") or "float32")
@@ -113,8 +103,8 @@ def _dtype(config: Mapping[str, Any]) -> str:
 
 def _ends(folder: Path, config: Mapping[str, Any]) -> frozenset[int]:
     """The tokens that end an answer: what is said of generation comes before what is said of the model."""
-    path = folder / "generation_config.json"
-    ends = _read(path).get("eos_token_id") if path.is_file() else None
+    file = "generation_config.json"
+    ends = described(folder, file).get("eos_token_id") if (folder / file).is_file() else None
     ends = config.get("eos_token_id") if ends is None else ends
     return frozenset(ends if isinstance(ends, list) else [] if ends is None else [ends])
 
@@ -124,7 +114,7 @@ def _rotary(config: Mapping[str, Any]) -> Rotary:
     theta = float(given.get("rope_theta") or config.get("rope_theta") or 10000.0)
     kind = given.get("rope_type") or given.get("type") or "default"
     if kind not in ("default", "linear", "llama3"):
-        raise EngineError(f"engine 'reference' does not do rope_type {kind!r}; use 'vllm'")
+        raise UsageError(f"engine 'reference' does not do rope_type {kind!r}; use 'vllm'")
     return Rotary(
         theta,
         kind,

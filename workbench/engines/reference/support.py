@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from workbench.config import EngineConfig
 from workbench.engines.host import Host
+from workbench.engines.reference.shape import Shape
 from workbench.mechanisms import process_group
 
 CLASS = "workbench.engines.reference.engine:ReferenceEngine"
@@ -30,3 +32,8 @@ def why_not(axis: str, value: Any, host: Host) -> str | None:
 def conflict(config: EngineConfig) -> str | None:
     """Gives why two of a config's values can not go together: none exclude each other."""
     return None
+
+
+def refuse_model(folder: Path) -> None:
+    """Refuses a model of whose shape this engine can make nothing."""
+    Shape.read(folder)

@@ -13,7 +13,8 @@ from contextlib import ExitStack
 from typing import Any
 
 from workbench.config import EngineConfig, Workload
-from workbench.config.models import has_tokenizer, resolve
+from workbench.config.models import has_tokenizer
+from workbench.engines import model_folder
 from workbench.engines.base import Piece
 from workbench.engines.vllm import groups, starting, support
 from workbench.engines.vllm.answers import Answers, Request
@@ -37,7 +38,7 @@ class VllmEngine:
 
     def load(self, config: EngineConfig, probe: Probe) -> None:
         """Brings vLLM up in this process; its worker reports the phases."""
-        folder = resolve(config.model)
+        folder = model_folder(config)
         starting.prepare(config.parallel.tensor)
         self._probe = probe
         self._has_begun = True

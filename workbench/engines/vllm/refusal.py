@@ -14,6 +14,7 @@ LONGEST = 300  # characters of what vLLM said itself
 _OF_LIMITS = {  # what was asked for does not fit
     "requested memory for kv": "lower limits.kv_budget",
     "max seq len|cache blocks": "raise limits.kv_budget, or lower limits.max_length",
+    "derived max_model_len": "lower limits.max_length, or leave it out",
     "GPU memory utilization": "give limits.kv_budget as a smaller share, such as 50%",
 }
 _ADVICE = _OF_LIMITS | {
@@ -46,7 +47,8 @@ def reason(error: BaseException) -> str:
     """Gives the first sentences of what an error says, and what to do about it where that is known."""
     sentences = _sentences(str(error)) or [type(error).__name__]
     advice = _advice(error)
-    return f"{sentences[0]}; {advice}" if advice else ". ".join(sentences)
+    said = _without_open_brackets(sentences[0] if advice else ". ".join(sentences))
+    return f"{said}; {advice}" if advice else said
 
 
 def _advice(error: BaseException) -> str | None:
@@ -68,4 +70,15 @@ def _sentences(text: str) -> list[str]:
         if len(". ".join([*kept, sentence])) > LONGEST:
             break
         kept.append(sentence)
-    return [sentence + ")" * (sentence.count("(") - sentence.count(")")) for sentence in kept if sentence]
+    return [sentence for sentence in kept if sentence]
+
+
+def _without_open_brackets(text: str) -> str:
+    """Without each bracket that nothing closes: vLLM forgets to, or does so in a sentence that is not kept."""
+    open_at: list[int] = []
+    for place, character in enumerate(text):
+        if character == "(":
+            open_at.append(place)
+        elif character == ")" and open_at:
+            open_at.pop()
+    return "".join(character for place, character in enumerate(text) if place not in open_at)

