@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 from tests.benchmarks.processes import program
 from tests.benchmarks.rows import Row, least_to_most
@@ -26,13 +27,16 @@ MOST_S = 2.0  # a run of a variant
 WARM_UPS = 2  # vLLM compiles at its first start, and some of it again at the second, which finds the rest compiled
 
 
+Seconds = dict[str, float]  # of each part of a process: until its first phase, each phase, from its last one on
+
+
 @dataclass(frozen=True)
 class Pair:
-    """Seconds of a run in the study, and of the same process alone; also of each phase that both have."""
+    """Seconds of a run in the study, and of the same process alone; also of each part, where it has phases."""
 
     inside: float
     alone: float
-    phases: dict[str, tuple[float, float]]
+    parts: dict[str, tuple[float, float]]
 
     @property
     def beyond(self) -> float:
@@ -40,8 +44,8 @@ class Pair:
         return self.inside - self.alone
 
     def __str__(self) -> str:
-        more = {phase: inside - alone for phase, (inside, alone) in self.phases.items()}
-        parts = "".join(f", {seconds:.2f} more in {phase}" for phase, seconds in more.items())
+        more = {part: inside - alone for part, (inside, alone) in self.parts.items()}
+        parts = "".join(f", {seconds:.2f} more in {part}" for part, seconds in more.items())
         elsewhere = f"; {self.beyond - sum(more.values()):.2f} elsewhere" if more else ""
         return f"{self.inside:.2f} s, alone {self.alone:.2f} s{parts}{elsewhere}"
 
@@ -90,11 +94,13 @@ def _timed(variant: Variant, pairs: Pairs) -> Variant:
     """The variant, whose every run is followed by the same process alone, so that both see the same machine."""
 
     def start(name: str, store: Store | None) -> Run:
-        begun = time.perf_counter()
+        begun = time.monotonic()
         run = variant.start(name, store)
-        ended = time.perf_counter()
+        ended = time.monotonic()
         said = subprocess.run(_alone(run), check=True, stdout=subprocess.PIPE, text=True).stdout
-        pair = Pair(ended - begun, time.perf_counter() - ended, _phases(run, said))
+        last = time.monotonic()
+        parts = _paired(_parts_of(run, begun, ended), _parts_said(said, ended, last)) if run.manifest.config else {}
+        pair = Pair(ended - begun, last - ended, parts)
         pairs[variant.name].append(pair)
         print(f"{name}: {pair}", file=sys.stderr, flush=True)  # if it is cut off
         return run
@@ -107,13 +113,29 @@ def _alone(run: Run) -> list[str]:
     return run.manifest.command or program("answer.py", json.dumps(run.manifest.config))
 
 
-def _phases(run: Run, said: str) -> dict[str, tuple[float, float]]:
-    """The seconds of each phase in the run, and as the process alone says."""
-    told = [line for line in said.splitlines() if line.startswith("{")]  # vLLM says more
-    alone: dict[str, float] = json.loads(told[-1]) if run.manifest.config else {}
-    phases = run.phases()
-    inside = ((phases["end_ns"] - phases["start_ns"]) / 1e9).groupby(phases["name"]).sum()
-    return {phase: (float(inside[phase]), seconds) for phase, seconds in alone.items()}
+def _parts_of(run: Run, begun: float, ended: float) -> Seconds:
+    """The parts of a run, between two moments of the clock."""
+    rows = run.phases().query("name != 'program'")
+    start, end = ((run.manifest.started_ns + rows[edge]) / 1e9 for edge in ("start_ns", "end_ns"))
+    return _parts(list(zip(rows["name"], start, end, strict=True)), begun, ended)
+
+
+def _parts_said(said: str, begun: float, ended: float) -> Seconds:
+    """The parts of a process that says its phases in its last line of JSON; vLLM says more."""
+    return _parts(json.loads([line for line in said.splitlines() if line.startswith("[")][-1]), begun, ended)
+
+
+def _parts(phases: list[Any], begun: float, ended: float) -> Seconds:
+    seconds: Seconds = defaultdict(float)
+    for name, start, end in phases:
+        seconds[name] += end - start
+    seconds["its start"] = min(start for _, start, _ in phases) - begun
+    seconds["its end"] = ended - max(end for _, _, end in phases)
+    return seconds
+
+
+def _paired(inside: Seconds, alone: Seconds) -> dict[str, tuple[float, float]]:
+    return {part: (inside[part], seconds) for part, seconds in alone.items()}
 
 
 def _row(name: str, variant: str, pairs: list[Pair]) -> Row:

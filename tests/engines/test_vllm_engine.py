@@ -112,7 +112,7 @@ def test_it_says_what_really_runs(engine: VllmEngine) -> None:
     facts = engine.what_runs()
     assert facts.keys() == {
         *("vllm", "runner", "attention", "graphs", "device"),
-        *("kv_cache_bytes", "block_size", "blocks", "kv_cache_tokens"),
+        *("kv_room_bytes", "kv_cache_bytes", "block_size", "blocks", "kv_cache_tokens"),
     }
     assert facts["vllm"].startswith("0.")
     assert (facts["runner"], facts["attention"], facts["device"]) == ("V1 CPUModelRunner", "CPU_ATTN", "cpu")
@@ -123,7 +123,7 @@ def test_the_kv_cache_takes_what_it_was_given_to_a_block(engine: VllmEngine) -> 
     facts = engine.what_runs()
     block = facts["block_size"] * 30 * 2 * 3 * 64 * 4  # layers, keys and values, heads, their size, float32
     assert facts["kv_cache_bytes"] == facts["blocks"] * block
-    assert BUDGET.amount - block < facts["kv_cache_bytes"] <= BUDGET.amount
+    assert BUDGET.amount - block < facts["kv_cache_bytes"] <= BUDGET.amount == facts["kv_room_bytes"]
 
 
 def test_greedy_answers_are_those_of_transformers(engine: VllmEngine, model: Any, tokenizer: Any) -> None:

@@ -1,6 +1,6 @@
 """An engine that answers what the study of process groups asks, and nothing beside it: answer.py CONFIG, as JSON.
 
-Says in JSON how long each phase took.
+Says in JSON when each phase began and ended, on the clock of runs.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections import defaultdict, deque
+from collections import deque
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from typing import Any
@@ -22,16 +22,16 @@ from workbench.studies.process_group import WORKLOAD
 
 
 class Watch(NullProbe):
-    """Keeps the seconds of every phase."""
+    """Keeps when every phase began and ended."""
 
     def __init__(self) -> None:
-        self.seconds: dict[str, float] = defaultdict(float)
+        self.phases: list[tuple[str, float, float]] = []
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        begun = time.perf_counter()
+        begun = time.monotonic()
         yield
-        self.seconds[name] += time.perf_counter() - begun
+        self.phases.append((name, begun, time.monotonic()))
 
 
 if __name__ == "__main__":
@@ -41,4 +41,4 @@ if __name__ == "__main__":
     with mock.patch.object(recorder, "_current", watch), closing(running):  # vLLM's worker asks for it there
         running.load(config, watch)
         deque(running.generate(WORKLOAD, stream=False), maxlen=0)
-    print(json.dumps(watch.seconds))
+    print(json.dumps(watch.phases))
