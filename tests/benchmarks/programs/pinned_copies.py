@@ -18,6 +18,7 @@ from workbench.mechanisms.host_rounding import ARMS
 from workbench.studies.pinned_program import MOST_COPIED, seconds_of_copy, ways
 
 ROUNDS = (10, 200)  # least and most: of little memory there are many, whose copies take a few us more or less
+MOST_HAD = 4 << 30  # bytes, in all rounds of a size
 
 
 def speeds(size: int) -> dict[str, dict[str, list[float]]]:
@@ -26,7 +27,7 @@ def speeds(size: int) -> dict[str, dict[str, list[float]]]:
     device = torch.empty(size, dtype=torch.uint8, device="cuda")
     found: dict[str, dict[str, list[float]]] = {arm: {} for arm in arms}
     least, most = ROUNDS
-    for _ in range(max(least, min(most, MOST_COPIED // size))):
+    for _ in range(max(least, min(most, MOST_HAD // size))):
         hosts = {arm: allocate(arm, size) for arm in arms}
         for arm in random.sample(arms, len(arms)):
             for way, pair in ways(hosts[arm].tensor, device).items():
