@@ -181,6 +181,10 @@ class Recorder:
         """Keep a fact about the run in its manifest."""
         self._say(self._line.tell, "note", key=key, value=value)
 
+    def workload(self, asked: dict[str, object]) -> None:
+        """What the engine is asked from now on: prompts and rules; kept in the run's manifest."""
+        self._say(self._line.tell, "workload", asked=asked)
+
     def failure(self, what: str) -> None:
         """Why this process is about to end, in better words than its exit code, while it still holds its memory."""
         self._flush()

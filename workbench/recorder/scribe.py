@@ -71,6 +71,7 @@ class Scribe:
         self._parent = os.getppid()
         self._error: str | None = None
         self._finished = False
+        self._has_news = False  # in the manifest: it is written with the next tick
         self._failures: tuple[type[Exception], ...] = (OSError, WorkbenchError)
         self._devices = Devices()
         self._used_before = self._devices.used()
@@ -106,11 +107,17 @@ class Scribe:
             if self._finished or self._error:
                 continue
             if now >= next_tick or self._book.is_filling:
-                self._guarded(self._book.tick)
+                self._guarded(self._tick)
                 ticked = glanced = time.monotonic()
             elif is_followed and now >= next_glance:
                 self._guarded(self._book.glance)
                 glanced = time.monotonic()
+
+    def _tick(self) -> None:
+        self._book.tick()
+        if self._has_news:
+            self.manifest.write(self.folder)
+            self._has_news = False
 
     @property
     def _is_followed(self) -> bool:
@@ -128,9 +135,11 @@ class Scribe:
             received = connection.recv(1 << 20)
         except OSError:
             received = b""
-        *lines, key.data["rest"] = (key.data["rest"] + received).split(b"\n")
-        for line in lines:
-            self._handle(connection, line, key.data["pid"])
+        key.data["rest"] += received
+        if b"\n" in received:  # a long line comes in many parts
+            *lines, key.data["rest"] = key.data["rest"].split(b"\n")
+            for line in lines:
+                self._handle(connection, line, key.data["pid"])
         if not received and not self._finished:
             self._leave(connection)
 
@@ -141,7 +150,7 @@ class Scribe:
             connection.close()
             return
         self._root = self._root or connection
-        self._selector.register(connection, selectors.EVENT_READ, {"rest": b"", "pid": pid})
+        self._selector.register(connection, selectors.EVENT_READ, {"rest": bytearray(), "pid": pid})
 
     def _leave(self, connection: socket.socket) -> None:
         """A process hung up; where it is the one that asked for the recording, the recording ends without it."""
@@ -156,7 +165,7 @@ class Scribe:
         self._guarded(self._finish, status=manifests.INCOMPLETE)
         self._finished = True
 
-    def _handle(self, connection: socket.socket, line: bytes, pid: int) -> None:
+    def _handle(self, connection: socket.socket, line: bytearray, pid: int) -> None:
         if self._finished:
             return
         try:
@@ -166,7 +175,7 @@ class Scribe:
                 message["pid"] = pid  # the process may be in a namespace that numbers it otherwise
             answer = self._guarded(getattr(self, f"_do_{message.pop('do')}"), **message) or {}
         except (ValueError, AttributeError, KeyError, TypeError) as error:
-            answer, wants_answer = {"error": f"the scribe does not understand {line[:80]!r}: {error}"}, True
+            answer, wants_answer = {"error": f"the scribe does not understand {bytes(line[:80])!r}: {error}"}, True
         if wants_answer:
             with suppress(OSError):
                 connection.sendall(wire.encode(answer))
@@ -208,6 +217,10 @@ class Scribe:
 
     def _do_note(self, key: str, value: object) -> None:
         self.manifest.notes[key] = value
+
+    def _do_workload(self, asked: dict[str, Any]) -> None:
+        self.manifest.workloads.append(asked)
+        self._has_news = True
 
     def _do_stopped(self, error: int) -> None:
         raise OSError(error, os.strerror(error))  # in a recorded process; what can not be spooled can not be written
