@@ -6,8 +6,9 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -46,6 +47,22 @@ def test_a_run_says_what_was_asked_while_it_is_recorded_and_where_all_is_killed(
     assert session.run is not None
     assert session.run.manifest.status == "incomplete"
     assert [Workload.from_dict(asked) for asked in session.run.workloads] == [many]
+
+
+def test_an_engine_that_dies_while_it_closes_is_an_error_unless_there_is_one_already(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    for already in (None, ZeroDivisionError("mine")):
+        session = Session(config(tiny_model), store=Store(tmp_path)).__enter__()
+        os.kill(session._process.pid, signal.SIGSTOP)  # it is told to close, and does not come to it
+        timer = threading.Timer(0.5, os.kill, (session._process.pid, signal.SIGKILL))
+        timer.start()
+        says = r"killed by SIGKILL.* in phase program; most memory then: .*; the run is kept"
+        with nullcontext() if already else pytest.raises(EngineError, match=says):
+            session.__exit__(None, already, None)
+        timer.join()
+        assert session.run is not None
+        assert session.run.manifest.status == ("failed" if already else "incomplete")
 
 
 @pytest.mark.parametrize("name", ["reference", "vllm"])
