@@ -57,7 +57,7 @@ class Recorder:
         self._copies.clear()
         self._steps.clear()
         self._line = Line(self.folder)
-        self._line.ask("hello", pid=os.getpid(), sources={})
+        self._line.ask("hello", pid=os.getpid(), sources={}, forked=True)
 
     def _attach(self, settings: Settings, late: bool) -> dict[str, list[str]]:
         """Start every source that can be; returns what each of them can not see."""
@@ -207,7 +207,7 @@ class Recorder:
         self._flush()
         self._tell_rows()
         limits = {source.name: source.detach() for source in reversed(self.attached)}
-        self._say(self._line.tell, "limits", sources=limits)
+        self._say(self._line.tell, "leave", pid=os.getpid(), sources=limits)
         self._spool.close()
         self.attached = []
 

@@ -24,6 +24,7 @@ from typing import Any
 
 from workbench.errors import WorkbenchError
 from workbench.recorder import outside, wire
+from workbench.recorder.departures import Departures
 from workbench.recorder.settings import FOLLOWED, SPOOL
 from workbench.recorder.truth import Devices
 from workbench.run import manifest as manifests
@@ -71,6 +72,7 @@ class Scribe:
         self._parent = os.getppid()
         self._error: str | None = None
         self._finished = False
+        self._departures = Departures()
         self._has_news = False  # in the manifest: it is written with the next tick
         self._failures: tuple[type[Exception], ...] = (OSError, WorkbenchError)
         self._devices = Devices()
@@ -141,6 +143,7 @@ class Scribe:
             for line in lines:
                 self._handle(connection, line, key.data["pid"])
         if not received and not self._finished:
+            self._departures.hang_up(key.data["pid"], time.monotonic_ns())
             self._leave(connection)
 
     def _accept(self) -> None:
@@ -195,11 +198,19 @@ class Scribe:
             self._finished |= action == self._do_finish
             return {"error": self._error}
 
-    def _do_hello(self, pid: int, sources: dict[str, list[str]], late: bool = False) -> wire.Message:
+    def _do_hello(
+        self, pid: int, sources: dict[str, list[str]], late: bool = False, forked: bool = False
+    ) -> wire.Message:
         self._do_limits(sources)
+        if not forked:  # a fork may end as it likes
+            self._departures.expect(pid)
         if late:
             self._book.note_before(pid)
         return {"first": self._book.greet(pid)}
+
+    def _do_leave(self, pid: int, sources: dict[str, list[str]]) -> None:
+        self._do_limits(sources)
+        self._departures.leave(pid)
 
     def _do_limits(self, sources: dict[str, list[str]]) -> None:
         for name, limits in sources.items():
@@ -207,6 +218,7 @@ class Scribe:
             known.extend(limit for limit in limits if limit not in known)
 
     def _do_phase(self, name: str, time_ns: int, edge: str, pid: int, thread: int) -> None:
+        self._departures.expect(pid)  # also of a fork: it is more than a helper
         self._book.phase(name, time_ns, edge, (pid, thread))
 
     def _do_numbers(self, table: str, rows: list[list[int]]) -> None:
@@ -236,7 +248,7 @@ class Scribe:
 
     def _what_happened(self, what: str, phase: str | None, time_ns: int) -> dict[str, Any]:
         where = {"phase": phase} if phase else self._book.open_phase()
-        return {"what": what} | where | self._book.alive(time_ns)
+        return {"what": what} | where | self._book.alive(self._departures.first(time_ns, self._book.ended))
 
     def _do_finish(self, status: str, exit_code: int | None = None, error: str | None = None) -> wire.Message:
         if error:
