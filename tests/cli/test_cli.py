@@ -104,6 +104,22 @@ def test_compare_aligns_by_phase_and_owner(workbench: Workbench) -> None:
     assert workbench("compare", first).returncode == 2
 
 
+def test_what_engines_were_asked_is_told_and_that_it_was_not_the_same(workbench: Workbench, tmp_path: Path) -> None:
+    rules: dict[str, Any] = {"max_tokens": 5, "top_k": None, "stop": []}
+    for name, prompts in (("one", ["Once\n"]), ("two", ["x" * 100, "b", "c"])):
+        manifest = Manifest.new(name, VERSION, workloads=[{"prompts": prompts} | rules] * (6 if name == "two" else 1))
+        manifest.id, manifest.status = name, "complete"
+        write_run(tmp_path / name, manifest, {})
+    store = ("--store", str(tmp_path))
+    assert "asked: 'Once\\n'; max_tokens 5\n" in workbench("show", "one", *store).stdout
+    said = workbench("show", "two", *store).stdout
+    assert said.count(f"asked: '{'x' * 40}…' and 2 more; max_tokens 5\n") == 5
+    assert "asked: 1 more\n" in said
+    assert "their workloads are not the same" in workbench("compare", "one", "two", *store).stdout
+    assert "workloads" not in workbench("compare", "one", "one", *store).stdout
+    assert not workbench.json("compare", "one", "two", "--json", *store)["has_same_workloads"]
+
+
 @pytest.mark.parametrize("form", ["html", "perfetto", "snapshot", "csv", "parquet"])
 def test_export_writes_once(workbench: Workbench, tmp_path: Path, form: str) -> None:
     path = tmp_path / form

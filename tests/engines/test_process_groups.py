@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
@@ -259,12 +260,18 @@ def test_a_rank_that_is_killed_ends_the_others_and_leaves_nothing(shape: Path, t
         shared = shared_by(processes)
         assert len(shared) >= 2
         *_, rank = (path for path in processes if "VLLM::Worker" in (path / "comm").read_text())
+        killed_ns = time.monotonic_ns()
         os.kill(int(rank.name), signal.SIGKILL)
         with pytest.raises(EngineError, match=r"a rank of it ended.* in phase generate"):
             list(stream)
     assert not [path for path in processes if path.exists() and state_of(path) != "Z"]
     assert not [path for path in shared if path.exists()]
     assert not list(temporary.iterdir())
+    run = session.run
+    assert run is not None
+    assert run.manifest.error is not None
+    alive = sum(run.manifest.error["alive"]["pageable"].values())
+    assert alive > 0.9 * run.timeline("pageable").at(killed_ns - run.manifest.started_ns), "also that of all ranks"
 
 
 def state_of(process: Path) -> str:

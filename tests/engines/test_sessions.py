@@ -1,4 +1,4 @@
-"""An engine in a process of its own: streams, stops when nobody listens, and says how it died."""
+"""An engine in a process of its own: streams, stops when nobody listens, and ends with its session."""
 
 from __future__ import annotations
 
@@ -8,48 +8,21 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import workbench
-from workbench.config import EngineConfig, Gloo, KvBudget, Limits, NoGraphs, Workload
-from workbench.errors import EngineError, UsageError
+from tests.sessions import config, nothing_is_left  # noqa: F401
+from workbench.config import EngineConfig, Workload
+from workbench.errors import UsageError
 from workbench.launch.session import Session
 from workbench.run.metrics import per_request, summary
 from workbench.run.run import Run
 from workbench.run.store import Store
 
 WORDS = ("the quick fox", "a", "jumps over it")
-
-
-def config(model: Path, **limits: Any) -> EngineConfig:
-    return EngineConfig(model=str(model), dtype="float32", limits=Limits(**limits))
-
-
-def engine_processes(store: Path) -> set[int]:
-    """The engines whose runs are somewhere in a folder; others may be at work on this machine."""
-    found = set()
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            command = path.read_bytes()
-            if b"workbench.launch.worker" in command and os.fsencode(store) in command:
-                found.add(int(path.parent.name))
-        except OSError:
-            continue
-    return found
-
-
-@pytest.fixture(autouse=True)
-def _nothing_is_left(tmp_path: Path) -> object:
-    yield
-    deadline = time.monotonic() + 10
-    while engine_processes(tmp_path) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not engine_processes(tmp_path)
 
 
 def test_texts_to_stop_at_are_refused_where_answers_have_no_text(tiny_model: Path, tmp_path: Path) -> None:
@@ -82,6 +55,7 @@ def test_what_comes_out_alone_comes_out_in_a_session(tiny_model: Path, tmp_path:
     assert run is not None
     assert (run.manifest.status, run.manifest.lost) == ("complete", 0)
     assert run.manifest.notes["outputs"] == [answer.text for answer in answers] * 2
+    assert [Workload.from_dict(asked) for asked in run.workloads] == [Workload(WORDS, max_tokens=20)] * 2
     assert [name for name in run.phases()["name"] if name != "program"] == [
         "load_weights",
         "kv_cache",
@@ -181,16 +155,6 @@ def test_a_session_is_used_in_its_block_and_begun_once(tiny_model: Path, tmp_pat
         session.__enter__()
 
 
-def test_an_engine_that_dies_while_nothing_is_asked_of_it_is_an_error(tiny_model: Path, tmp_path: Path) -> None:
-    session = Session(config(tiny_model), store=Store(tmp_path))
-    session.__enter__()
-    [pid] = engine_processes(tmp_path)
-    os.kill(pid, signal.SIGKILL)
-    session._process.wait()
-    with pytest.raises(EngineError, match=r"killed by SIGKILL.*; the run is kept"):
-        session.__exit__(None, None, None)
-
-
 @pytest.mark.parametrize(
     ("prompts", "rules", "message"),
     [
@@ -221,80 +185,8 @@ def test_what_is_refused_costs_no_session(tiny_model: Path, tmp_path: Path) -> N
         assert session.generate("a", max_tokens=2)[0].tokens
     with pytest.raises(UsageError, match="has ended"):
         session.generate("a")
-
-
-@pytest.mark.parametrize("name", ["reference", "vllm"])
-def test_an_engine_that_is_killed_names_phase_and_owners_and_keeps_the_run(
-    name: str, tiny_model: Path, tmp_path: Path
-) -> None:
-    if name == "vllm":
-        pytest.importorskip("vllm")
-        limits = Limits(max_sequences=16, max_length=256, kv_budget=KvBudget.parse("64MiB"))
-        chosen = EngineConfig(engine=name, limits=limits, graphs=NoGraphs())
-    else:
-        chosen = config(tiny_model)
-    session = Session(chosen, store=Store(tmp_path)).__enter__()
-    stream = session.generate(("a",) * 2000, stream=True, max_tokens=100, stop_at_end=False)
-    since = time.monotonic()
-    while time.monotonic() - since < 1.5:
-        next(stream)
-    os.kill(session._process.pid, signal.SIGKILL)
-    with pytest.raises(
-        EngineError, match=r"killed by SIGKILL.* in phase generate; most memory then: .*; the run is kept"
-    ):
-        list(stream)
-    session.__exit__(None, None, None)
     assert session.run is not None
-    assert session.run.manifest.status == "incomplete"
-    assert len(session.run.table("steps"))
-    assert len(session.run.events())
-
-
-@pytest.fixture
-def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where temporary files go, of this process and of those that it starts."""
-    (tmp_path / "temporary").mkdir()
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
-    return tmp_path / "temporary"
-
-
-@pytest.mark.parametrize("end", ["closed", "engine killed", "scribe killed too"])
-def test_an_engine_leaves_no_temporary_files_however_it_ends(
-    end: str, tiny_model: Path, tmp_path: Path, temporary: Path
-) -> None:
-    """The store in which its process group meets is one of them."""
-    with_gloo = replace(config(tiny_model), process_group=Gloo())
-    with suppress(EngineError), Session(with_gloo, store=Store(tmp_path)) as session:
-        [own] = temporary.iterdir()
-        [store] = own.glob("workbench-group-*/store")
-        if end == "scribe killed too":
-            session._scribing._scribe.kill()
-        if end != "closed":
-            os.kill(session._process.pid, signal.SIGKILL)
-            session.generate("a")
-    assert not store.exists()
-    assert not list(temporary.iterdir())
-
-
-def test_an_engine_that_can_not_be_started_says_why_and_ends_the_run(
-    tiny_model: Path, tmp_path: Path, temporary: Path
-) -> None:
-    temporary.rmdir()
-    session = Session(config(tiny_model), store=Store(tmp_path))
-    with pytest.raises(EngineError, match=rf"process can not be started: .*No such file or directory: '{temporary}/"):
-        session.__enter__()
-    assert session.run is not None
-    assert session.run.manifest.status == "failed"
-
-
-def test_an_engine_that_fails_says_so_while_it_holds_its_memory(tiny_model: Path, tmp_path: Path) -> None:
-    broken = config(tiny_model).with_setting("limits.kv_budget", "900TiB")
-    with pytest.raises(EngineError, match=r"no room for a KV cache .* in phase kv_cache; most memory then"):
-        workbench.generate(broken, "a", store=Store(tmp_path / "runs"))
-    [run] = Store(tmp_path / "runs").runs()
-    assert run.manifest.status == "failed"
-    assert run.manifest.error is not None
-    assert run.manifest.error["phase"] == "kv_cache"
+    assert [asked["max_tokens"] for asked in session.run.workloads] == [50, 2], "and none that was refused"
 
 
 def test_what_can_not_run_here_is_refused_before_anything_starts(tiny_model: Path, tmp_path: Path) -> None:
@@ -306,28 +198,6 @@ def test_what_can_not_run_here_is_refused_before_anything_starts(tiny_model: Pat
         with pytest.raises(UsageError, match=says):
             workbench.generate(wrong, "a", store=store)
     assert store.runs() == []
-
-
-def test_no_engine_outlives_the_program_that_wanted_it(tiny_model: Path, tmp_path: Path) -> None:
-    program = (
-        "import sys, workbench\n"
-        "from workbench import EngineConfig, Session, Store\n"
-        "session = Session(EngineConfig(model=sys.argv[1]), store=Store(sys.argv[2])).__enter__()\n"
-        "stream = session.generate(('a',) * 2000, stream=True, max_tokens=100, stop_at_end=False)\n"
-        "next(stream); print('begun', flush=True); list(stream)\n"
-    )
-    with subprocess.Popen(
-        [sys.executable, "-c", program, str(tiny_model), str(tmp_path)], stdout=subprocess.PIPE, text=True
-    ) as one:
-        assert one.stdout is not None
-        assert one.stdout.readline() == "begun\n"
-        one.kill()
-    deadline = time.monotonic() + 20
-    while engine_processes(tmp_path) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not engine_processes(tmp_path)
-    [run] = Store(tmp_path).runs()
-    assert isinstance(run, Run)
 
 
 def test_generate_prints_the_text_as_it_comes_and_json_has_it_all(tiny_model: Path, tmp_path: Path) -> None:

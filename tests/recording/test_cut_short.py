@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.recording.conftest import record
 from workbench.launch.recording import Scribing, create
 from workbench.recorder import wire
 from workbench.recorder.scribe import ABANDONED
@@ -65,6 +66,41 @@ def test_a_run_whose_recording_process_was_killed_says_so(store: Store) -> None:
     os.kill(pid, signal.SIGKILL)
     manifest = Run.open(folder).manifest
     assert (manifest.status, manifest.error) == ("incomplete", {"what": ABANDONED})
+
+
+STARTS = "import os, subprocess, sys, time, workbench\n"
+CHILD = "import os, sys, numpy; x = numpy.ones(40 << 20, numpy.uint8); print(1, flush=True); {how}"
+SPAWNED = (
+    f"child = subprocess.Popen([sys.executable, '-c', {CHILD!r}], stdout=subprocess.PIPE)\nchild.stdout.readline()\n"
+)
+FORKED = (
+    "ready, told = os.pipe()\n"
+    "if not os.fork():\n    import numpy\n    {phase}x = numpy.ones(40 << 20, numpy.uint8)\n"
+    "    os.write(told, b'1')\n    {how}\n"
+    "os.read(ready, 1)\n"
+)
+FAILS_LATER = "time.sleep(2)\nsys.exit(3)\n"  # the memory of the one that is gone was taken for given back meanwhile
+
+
+@pytest.mark.parametrize(
+    ("text", "is_why"),
+    [
+        (SPAWNED.format(how="os.kill(os.getpid(), 9)"), True),
+        (SPAWNED.format(how="sys.exit()"), False),
+        (SPAWNED.format(how="os.execv('/bin/sleep', ['sleep', '1'])"), False),
+        (FORKED.format(phase="", how="os.kill(os.getpid(), 9)"), False),
+        (FORKED.format(phase="with workbench.phase('rank'): ", how="os.kill(os.getpid(), 9)"), True),
+    ],
+    ids=["killed", "ended", "became another", "a helper", "a rank"],
+)
+def test_a_failure_has_the_memory_of_the_process_that_was_cut_off_before(
+    store: Store, tmp_path: Path, text: str, is_why: bool
+) -> None:
+    run = record(store, tmp_path, STARTS + text + FAILS_LATER)
+    assert run.manifest.error is not None
+    held = {owner: size for owner, size in run.manifest.error["alive"]["pageable"].items() if "umath" in owner}
+    assert bool(held) == is_why
+    assert (run.manifest.error["time_s"] < run.manifest.duration_s - 1.5) == is_why  # type: ignore[operator]
 
 
 def test_a_run_that_takes_long_to_be_sealed_is_complete(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -164,6 +164,18 @@ def test_an_engine_goes_on_after_what_it_refuses(panel: Panel) -> None:
     assert len(panel.runs) == 1
 
 
+def test_the_run_of_an_engine_that_died_is_kept_and_says_why(panel: Panel) -> None:
+    asked(panel, "generate", prompt="a", max_tokens=2)
+    wait(panel, "ready")
+    session = panel._conductor._session
+    assert session is not None
+    session._process.kill()
+    asked(panel, "end")
+    wait(panel, "idle")
+    assert "killed by SIGKILL" in panel.status["error"]
+    assert [run.manifest.status for run in panel.runs] == ["incomplete"]
+
+
 def test_what_can_not_be_chosen_changes_nothing(panel: Panel) -> None:
     before = panel.config
     assert "did you mean" in asked(panel, "choose", name="process_group", value="glo")["error"]

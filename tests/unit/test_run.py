@@ -71,6 +71,11 @@ def test_sql_goes_across_runs_sealed_or_not(tmp_path: Path, run: Run) -> None:
         store.sql("")
 
 
+def test_runs_of_before_workloads_were_kept_tell_of_none() -> None:
+    for run in Store.recorded().runs():
+        assert run.workloads == []
+
+
 def test_an_empty_store_answers_too(tmp_path: Path) -> None:
     assert Store(tmp_path / "none").sql("select count(*) n from events")["n"].tolist() == [0]
 
@@ -224,6 +229,9 @@ MANIFEST = {"id": "x", "name": "x", "schema": VERSION, "status": "complete", "st
         {"counts": []},
         {"counts": {"events": "many"}},
         {"notes": 1},
+        {"workloads": None},
+        {"workloads": [{}]},
+        {"workloads": [{"prompts": [1]}]},
         {"versions": {"torch": None}},
         {"error": {"why": "x"}},
         {"error": {"what": "x", "alive": {"gpu": 5}}},

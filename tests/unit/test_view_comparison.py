@@ -64,6 +64,21 @@ def test_runs_of_one_config_are_repeats_of_one_way(tmp_path: Path) -> None:
     assert [way.name for way in ways_of(two_settings)] == ["made, A", "made, B"]
 
 
+def test_runs_that_were_asked_something_else_are_no_repeats_and_say_so(tmp_path: Path) -> None:
+    runs = [made(tmp_path, 1, [], {"x": 1}) for _ in range(4)]
+    short, long = ({"prompts": [letter * 500], "max_tokens": 5} for letter in "ab")
+    runs[0].manifest.workloads = runs[1].manifest.workloads = [short]
+    assert Comparison(runs).has_same_workloads, "as far as they say"
+    runs[2].manifest.workloads, runs[3].manifest.workloads = [long], [short, long]
+    assert not Comparison(runs).has_same_workloads
+    ways = ways_of(runs)
+    assert [way.runs for way in ways] == [(0, 1), (2,), (3,)]
+    settings = dict(settings_of(runs, ways))
+    assert settings["workload.max_tokens"] == ["5", "5", "[5, 5]"]
+    assert [value[:4] for value in settings["workload.prompts"]] == ['["aa', '["bb', '[["a']
+    assert max(map(len, settings["workload.prompts"])) < 250
+
+
 def test_a_difference_within_the_spread_of_repeats_is_noise(tmp_path: Path) -> None:
     sizes = [(10 * MIB, {"x": 1}), (14 * MIB, {"x": 1}), (13 * MIB, {"x": 2}), (90 * MIB, {"x": 3})]
     screen = ComparisonScreen([made(tmp_path, size, [phase("p", 1, 50)], config) for size, config in sizes])

@@ -27,6 +27,8 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     for letter, one in zip("ABCDEFGHIJ", comparison.runs, strict=False):
         say(f"{letter}  {one.id}  {one.manifest.status}")
+    if not comparison.has_same_workloads:
+        say("their workloads are not the same, which makes a difference, too: `workbench show` tells each")
     for tier in comparison.tiers:
         _print(f"{tier} by owner, at the fullest phase edge", comparison.owners(tier)[:MOST_ROWS])
         _print(f"{tier} peak by phase", comparison.phases(tier))

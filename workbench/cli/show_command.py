@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 from typing import Any
 
 from workbench.cli.output import print_json, print_table, say
@@ -10,6 +11,8 @@ from workbench.errors import UsageError
 from workbench.units import SECOND, format_bytes
 
 MOST_ROWS = 15
+MOST_WORKLOADS = 5
+LONGEST = 40  # letters of a prompt
 BAR = 24
 
 
@@ -33,6 +36,7 @@ def run(arguments: argparse.Namespace) -> int:
         print_json(document)
         return 0
     _print_head(document["manifest"])
+    _print_workloads(opened.workloads)
     for one in document["evidence"]:
         say(f"{one['setting']}: {one['verdict']}: {one['why']}")
     tiers = list(document["peak"])
@@ -72,6 +76,20 @@ def _print_head(manifest: dict[str, Any]) -> None:
     for source, limits in manifest["sources"].items():
         for limit in limits:
             say(f"{source}: {limit}")
+
+
+def _print_workloads(workloads: list[dict[str, Any]]) -> None:
+    for one in workloads[:MOST_WORKLOADS]:
+        rules = [f"{name} {json.dumps(one[name])}" for name in one if name != "prompts" and one[name] not in (None, [])]
+        say(f"asked: {'; '.join([_told(one['prompts']), *rules])}")
+    if len(workloads) > MOST_WORKLOADS:
+        say(f"asked: {len(workloads) - MOST_WORKLOADS} more")
+
+
+def _told(prompts: list[str]) -> str:
+    first = next(iter(prompts), "")
+    text = repr(first if len(first) <= LONGEST else f"{first[:LONGEST]}…")
+    return f"{text} and {len(prompts) - 1} more" if len(prompts) > 1 else text
 
 
 def _say_owners(beginning: str, owners: dict[str, int]) -> None:

@@ -55,6 +55,12 @@ class Comparison:
         """What the driver or the kernel had as used at the fullest phase edge of each run."""
         return tuple(run.ledger(tier).used for run in self.runs)
 
+    @property
+    def has_same_workloads(self) -> bool:
+        """Whether the engines were asked the same, as far as the runs say what: else that makes a difference, too."""
+        said = [run.workloads for run in self.runs if run.workloads]
+        return all(workloads == said[0] for workloads in said)
+
     def view(self, tier: str | None = None) -> ComparisonView:
         """The comparison as a widget: the runs on one axis of time, and what differs between them."""
         from workbench.view.widget import ComparisonView
@@ -82,6 +88,7 @@ class Comparison:
         """The comparison as plain data."""
         return {
             "runs": [run.id for run in self.runs],
+            "has_same_workloads": self.has_same_workloads,
             "used": {tier: self.used(tier) for tier in self.tiers},
             "owners": {tier: [_plain(one) for one in self.owners(tier)] for tier in self.tiers},
             "phases": {tier: [_plain(one) for one in self.phases(tier)] for tier in self.tiers},

@@ -45,6 +45,7 @@ class Engine(Protocol):
     def generate(self, workload: Workload, first: int = 0, stream: bool = True) -> Iterator[list[Piece]]:
         """Gives, step by step, what came out; `first` is the first request's number in the run.
 
+        What can not be answered is refused at once, with a `UsageError`, and not in a step.
         Without `stream` an answer's tokens may come together, once it is complete, where that costs less. An iterator
         that is closed early cancels what is not answered yet.
         """

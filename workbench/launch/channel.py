@@ -8,6 +8,7 @@ import threading
 from typing import Any
 
 Message = dict[str, Any]
+PART = 1 << 16  # bytes that are read at a time, at most
 
 
 class Channel:
@@ -15,7 +16,7 @@ class Channel:
 
     def __init__(self, connection: socket.socket) -> None:
         self._socket = connection
-        self._lines = connection.makefile("rb")
+        self._parts = [b""]  # of what came and is no message yet
         self._sending = threading.Lock()
 
     @classmethod
@@ -30,17 +31,20 @@ class Channel:
             self._socket.sendall(json.dumps(message).encode() + b"\n")
 
     def receive(self) -> Message | None:
-        """Waits for what the other end says next; None: it is gone."""
-        try:
-            line = self._lines.readline()
-        except OSError:
-            return None
-        if not line.endswith(b"\n"):
-            return None
+        """Waits for what the other end says next; None: it is gone. An interrupt loses nothing of it."""
+        while b"\n" not in self._parts[-1]:
+            try:
+                # In one call, for an interrupt that came between reading and keeping would lose what was read.
+                self._parts.extend(map(self._socket.recv, (PART,)))
+            except OSError:
+                return None
+            if not self._parts[-1]:
+                return None
+        line, _, rest = b"".join(self._parts).partition(b"\n")
         message: Message = json.loads(line)
+        self._parts = [rest]
         return message
 
     def close(self) -> None:
         """Hangs up."""
-        self._lines.close()
         self._socket.close()

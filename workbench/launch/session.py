@@ -88,10 +88,10 @@ class Session:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        was_killed = error is None and self.run is None and self._process.poll() is not None
+        had_ended = self.run is not None
         self._end(error)
-        if was_killed and self.run:  # while nothing was asked of it
-            raise _what_became_of(self.run)
+        if self.run and not had_ended and not self._ended_by and self._process.returncode:
+            raise _what_became_of(self.run)  # it died while it closed, or while nothing was asked of it
 
     @property
     def is_begun(self) -> bool:

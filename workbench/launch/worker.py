@@ -48,7 +48,7 @@ class Worker:
                 outside.claim_mapped_memory()
                 self._channel.send({"is": "ready"})
                 while (order := self._orders.get())["do"] != "close":
-                    self._answer(running, Workload.from_dict(order["workload"]), order["stream"])
+                    self._answer(running, order["workload"], order["stream"])
             except BaseException as error:
                 self._fail(error)  # before the engine gives back what it holds
                 raise
@@ -64,10 +64,12 @@ class Worker:
             self._orders.put(message)
         os.killpg(os.getpgrp(), signal.SIGTERM)  # with whatever processes the engine started
 
-    def _answer(self, running: Engine, workload: Workload, stream: bool) -> None:
-        first = self._asked
+    def _answer(self, running: Engine, asked: dict[str, Any], stream: bool) -> None:
+        workload, first = Workload.from_dict(asked), self._asked
         try:
             with closing(running.generate(workload, first, stream)) as steps:  # type: ignore[type-var]
+                if isinstance(self._probe, Recorder):
+                    self._probe.workload(asked)  # it was not refused, so its requests have numbers
                 self._tell(steps, first, len(workload.prompts))
         except UsageError as error:
             self._channel.send({"is": "refused", "what": str(error)})

@@ -61,6 +61,7 @@ class Book:
         self._told: dict[str, list[list[int]]] = defaultdict(list)  # by table: rows that wait to be written
         self._open_phases: list[tuple[Teller, dict[str, Any]]] = []
         self._gone_lost = 0
+        self.ended: dict[int, int] = {}  # when the memory of processes that are gone was given back
         self.shortages: list[dict[str, Any]] = []
         self._begin(used)
 
@@ -113,7 +114,7 @@ class Book:
             alive = process.is_alive
             self._take_from(process, last or not alive)
             if not alive and not self._is_first(process):
-                self._bury(path, process, by_ns)
+                self.ended[process.pid] = self._bury(path, process, by_ns)
 
     def _take_from(self, process: Recorded, last: bool) -> None:
         """Take what a process has recorded since."""
@@ -153,8 +154,8 @@ class Book:
         pids = [*self._greeted, *(other.pid for other in self._processes.values())]
         return process.pid == pids[0]
 
-    def _bury(self, path: Path, process: Recorded, by_ns: int | None = None) -> None:
-        """A program that is gone has given back all that it had, after all that it did."""
+    def _bury(self, path: Path, process: Recorded, by_ns: int | None = None) -> int:
+        """A program that is gone has given back all that it had, after all that it did: returns when."""
         end_ns = time.monotonic_ns() if by_ns is None else max(by_ns, process.did_ns)
         frees = process.live.rows.copy()
         frees["kind"], frees["time_ns"] = FREE, end_ns
@@ -166,6 +167,7 @@ class Book:
         self._gone_lost += process.lost
         process.close()
         del self._processes[path]
+        return end_ns
 
     def _tag_mappings(self, rows: Rows) -> None:
         """Mappings of files, and memory shared with other processes, are for just that where nobody says more."""

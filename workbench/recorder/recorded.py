@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from workbench.recorder.departures import is_alive
 from workbench.recorder.frames import Frames
 from workbench.recorder.live import Live
 from workbench.recorder.native import ALLOC, FRAME, FREE, HOST, MOVED, NAME, RANGE, RESERVED, STACK
@@ -76,11 +77,7 @@ class Recorded:
     @property
     def is_alive(self) -> bool:
         """Whether the process still runs."""
-        try:
-            with open(f"/proc/{self.pid}/stat", "rb") as file:
-                return file.read().rpartition(b")")[2].split()[0] != b"Z"
-        except OSError:
-            return False
+        return is_alive(self.pid)
 
     def drain(self, last: bool = False) -> Rows:
         """Every record since the last call, in the order of time; `last` steps over those that will never be whole."""

@@ -58,7 +58,7 @@ class Recorder:
         self._copies.clear()
         self._steps.clear()
         self._line = Line(self.folder)
-        self._line.ask("hello", pid=os.getpid(), sources={})
+        self._line.ask("hello", pid=os.getpid(), sources={}, forked=True)
 
     def _attach(self, settings: Settings, late: bool) -> dict[str, list[str]]:
         """Start every source that can be; returns what each of them can not see."""
@@ -182,6 +182,10 @@ class Recorder:
         """Keep a fact about the run in its manifest."""
         self._say(self._line.tell, "note", key=key, value=value)
 
+    def workload(self, asked: dict[str, object]) -> None:
+        """What the engine is asked from now on: prompts and rules; kept in the run's manifest."""
+        self._say(self._line.tell, "workload", asked=asked)
+
     def failure(self, what: str) -> None:
         """Why this process is about to end, in better words than its exit code, while it still holds its memory."""
         self._flush()
@@ -204,7 +208,7 @@ class Recorder:
         self._flush()
         self._tell_rows()
         limits = {source.name: source.detach() for source in reversed(self.attached)}
-        self._say(self._line.tell, "limits", sources=limits)
+        self._say(self._line.tell, "leave", pid=os.getpid(), sources=limits)
         self._spool.close()
         self.attached = []
 

@@ -24,6 +24,7 @@ from typing import Any
 
 from workbench.errors import WorkbenchError
 from workbench.recorder import outside, wire
+from workbench.recorder.departures import Departures
 from workbench.recorder.settings import FOLLOWED, SPOOL
 from workbench.recorder.truth import Devices
 from workbench.run import manifest as manifests
@@ -72,6 +73,8 @@ class Scribe:
         self._parent = os.getppid()
         self._error: str | None = None
         self._finished = False
+        self._departures = Departures()
+        self._has_news = False  # in the manifest: it is written with the next tick
         self._failures: tuple[type[Exception], ...] = (OSError, WorkbenchError)
         self._devices = Devices()
         self._used_before = self._devices.used()
@@ -107,11 +110,17 @@ class Scribe:
             if self._finished or self._error:
                 continue
             if now >= next_tick or self._book.is_filling:
-                self._guarded(self._book.tick)
+                self._guarded(self._tick)
                 ticked = glanced = time.monotonic()
             elif is_followed and now >= next_glance:
                 self._guarded(self._book.glance)
                 glanced = time.monotonic()
+
+    def _tick(self) -> None:
+        self._book.tick()
+        if self._has_news:
+            self.manifest.write(self.folder)
+            self._has_news = False
 
     @property
     def _is_followed(self) -> bool:
@@ -129,10 +138,13 @@ class Scribe:
             received = connection.recv(1 << 20)
         except OSError:
             received = b""
-        *lines, key.data["rest"] = (key.data["rest"] + received).split(b"\n")
-        for line in lines:
-            self._handle(connection, line, key.data["pid"])
+        key.data["rest"] += received
+        if b"\n" in received:  # a long line comes in many parts
+            *lines, key.data["rest"] = key.data["rest"].split(b"\n")
+            for line in lines:
+                self._handle(connection, line, key.data["pid"])
         if not received and not self._finished:
+            self._departures.hang_up(key.data["pid"], time.monotonic_ns())
             self._leave(connection)
 
     def _accept(self) -> None:
@@ -142,7 +154,7 @@ class Scribe:
             connection.close()
             return
         self._root = self._root or connection
-        self._selector.register(connection, selectors.EVENT_READ, {"rest": b"", "pid": pid})
+        self._selector.register(connection, selectors.EVENT_READ, {"rest": bytearray(), "pid": pid})
 
     def _leave(self, connection: socket.socket) -> None:
         """A process hung up; where it is the one that asked for the recording, the recording ends without it."""
@@ -157,7 +169,7 @@ class Scribe:
         self._guarded(self._finish, status=manifests.INCOMPLETE)
         self._finished = True
 
-    def _handle(self, connection: socket.socket, line: bytes, pid: int) -> None:
+    def _handle(self, connection: socket.socket, line: bytearray, pid: int) -> None:
         if self._finished:
             return
         try:
@@ -167,7 +179,7 @@ class Scribe:
                 message["pid"] = pid  # the process may be in a namespace that numbers it otherwise
             answer = self._guarded(getattr(self, f"_do_{message.pop('do')}"), **message) or {}
         except (ValueError, AttributeError, KeyError, TypeError) as error:
-            answer, wants_answer = {"error": f"the scribe does not understand {line[:80]!r}: {error}"}, True
+            answer, wants_answer = {"error": f"the scribe does not understand {bytes(line[:80])!r}: {error}"}, True
         if wants_answer:
             with suppress(OSError):
                 connection.sendall(wire.encode(answer))
@@ -187,11 +199,19 @@ class Scribe:
             self._finished |= action == self._do_finish
             return {"error": self._error}
 
-    def _do_hello(self, pid: int, sources: dict[str, list[str]], late: bool = False) -> wire.Message:
+    def _do_hello(
+        self, pid: int, sources: dict[str, list[str]], late: bool = False, forked: bool = False
+    ) -> wire.Message:
         self._do_limits(sources)
+        if not forked:  # a fork may end as it likes
+            self._departures.expect(pid)
         if late:
             self._book.note_before(pid)
         return {"first": self._book.greet(pid)}
+
+    def _do_leave(self, pid: int, sources: dict[str, list[str]]) -> None:
+        self._do_limits(sources)
+        self._departures.leave(pid)
 
     def _do_limits(self, sources: dict[str, list[str]]) -> None:
         for name, limits in sources.items():
@@ -199,6 +219,7 @@ class Scribe:
             known.extend(limit for limit in limits if limit not in known)
 
     def _do_phase(self, name: str, time_ns: int, edge: str, pid: int, thread: int) -> None:
+        self._departures.expect(pid)  # also of a fork: it is more than a helper
         self._book.phase(name, time_ns, edge, (pid, thread))
 
     def _do_numbers(self, table: str, rows: list[list[int]]) -> None:
@@ -209,6 +230,10 @@ class Scribe:
 
     def _do_note(self, key: str, value: object) -> None:
         self.manifest.notes[key] = value
+
+    def _do_workload(self, asked: dict[str, Any]) -> None:
+        self.manifest.workloads.append(asked)
+        self._has_news = True
 
     def _do_stopped(self, error: int) -> None:
         raise OSError(error, os.strerror(error))  # in a recorded process; what can not be spooled can not be written
@@ -224,7 +249,7 @@ class Scribe:
 
     def _what_happened(self, what: str, phase: str | None, time_ns: int) -> dict[str, Any]:
         where = {"phase": phase} if phase else self._book.open_phase()
-        return {"what": what} | where | self._book.alive(time_ns)
+        return {"what": what} | where | self._book.alive(self._departures.first(time_ns, self._book.ended))
 
     def _do_finish(self, status: str, exit_code: int | None = None, error: str | None = None) -> wire.Message:
         if error:

@@ -21,7 +21,7 @@ from workbench.run.migrations import migrate
 
 FILE = "manifest.json"
 TIME_OF_ID = "%Y%m%d-%H%M%S"  # UTC, so that runs sort by it
-LARGEST = 16 << 20  # bytes of a manifest; more is something else
+LARGEST = 256 << 20  # bytes of a manifest, with all that was asked and answered; more is something else
 
 RECORDING = "recording"  # the scribe holds the run's lock
 COMPLETE = "complete"  # ended by itself, whatever its exit code
@@ -33,6 +33,7 @@ STATUSES = (RECORDING, COMPLETE, FAILED, INCOMPLETE, IMPORTED)
 
 ALIVE = dict[str, dict[str, int]]  # bytes by tier and owner
 MEMBERS: dict[str, dict[str, Any]] = {
+    "workloads": {"prompts": list[str]},
     "error": {"what": str},
     "shortages": {"what": str, "tier": str, "alive": ALIVE},
     "gpus": {"name": str},
@@ -53,7 +54,7 @@ class Manifest:
     duration_s: float | None = None
     command: list[str] | None = None
     config: dict[str, Any] | None = None
-    workload: dict[str, Any] | None = None
+    workloads: list[dict[str, Any]] = field(default_factory=list)  # in the order in which they were asked
     exit_code: int | None = None
     error: dict[str, Any] | None = None  # what, phase, and what was alive by tier and owner
     shortages: list[dict[str, Any]] = field(default_factory=list)  # each time memory ran out: the same

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -64,6 +64,11 @@ class Run:
     def id(self) -> str:
         """The id of the run, unique in its store."""
         return self.manifest.id
+
+    @property
+    def workloads(self) -> list[dict[str, Any]]:
+        """What the engine was asked, in order: `prompts` and rules. The prompts of all are its requests 0, 1, 2 …"""
+        return self.manifest.workloads
 
     def _look_for_damage(self) -> None:
         """Tell of streams that lack more than what was being written last."""

@@ -155,8 +155,10 @@ class Conductor:
             return
         self._say(replace(self.status, state=ENDING))
         session, self._session = self._session, None
-        session.__exit__(None, None, None)
-        self._keep(session)
+        try:
+            session.__exit__(None, None, None)
+        finally:
+            self._keep(session)
         self._say(replace(self.status, state=IDLE, config=None))
 
     def _keep(self, session: Session) -> None:

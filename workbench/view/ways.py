@@ -5,18 +5,20 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 from workbench.run.run import Run
 from workbench.units import shown
 
 LONGEST = 40  # letters of a setting in a name
+TOLD = 200  # letters of a setting beside others: prompts can be long
 HARDWARE = "hardware"
 
 
 @dataclass(frozen=True)
 class Way:
-    """Runs of one config and workload on like hardware, or where none is known of one name and command."""
+    """Runs of one config and the same workloads on like hardware, or where none is known of one name and command."""
 
     name: str
     runs: tuple[int, ...]  # places in the comparison
@@ -53,7 +55,12 @@ def _key(run: Run) -> str:
 
 def settings_of(runs: Sequence[Run], ways: Sequence[Way]) -> list[tuple[str, list[str]]]:
     """The settings in which the ways differ, with the value of each."""
-    return _differing([_flat(runs[way.runs[0]]) for way in ways])
+    differing = _differing([_flat(runs[way.runs[0]]) for way in ways])
+    return [(name, [_cut(value) for value in values]) for name, values in differing]
+
+
+def _cut(value: str) -> str:
+    return value if len(value) <= TOLD else f"{value[:TOLD]}… ({len(value)} letters)"
 
 
 def _differing(flat: list[dict[str, str]]) -> list[tuple[str, list[str]]]:
@@ -75,11 +82,18 @@ def _hardware(run: Run) -> str:
 
 
 def _settings(run: Run) -> dict[str, str]:
-    """Each setting of its config and workload, as people write it."""
+    """Each setting of its config and what it was asked, as people write it."""
     found: dict[str, str] = {}
-    for part in (run.manifest.config or {}, {"workload": run.manifest.workload} if run.manifest.workload else {}):
-        _flatten("", part, found)
+    _flatten("", run.manifest.config or {}, found)
+    _flatten("workload", _asked(run.workloads), found)
     return found
+
+
+def _asked(workloads: list[dict[str, Any]]) -> dict[str, Any]:
+    """Prompts and rules of the one workload, or of all the values of each."""
+    if len(workloads) == 1:
+        return workloads[0]
+    return {name: [one.get(name) for one in workloads] for name in dict.fromkeys(chain(*workloads))}
 
 
 def _flatten(prefix: str, value: Any, found: dict[str, str]) -> None:

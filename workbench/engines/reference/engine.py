@@ -58,10 +58,13 @@ class ReferenceEngine:
         self._pool = BlockPool(self._runner.blocks)
 
     def generate(self, workload: Workload, first: int = 0, stream: bool = True) -> Iterator[list[Piece]]:
-        """Gives what comes out, step by step."""
+        """Gives what comes out, step by step; refuses at once what can not be answered."""
         scheduler = Scheduler(self._pool, self._max_sequences, self._max_tokens)
-        tables = Tables(self._max_sequences, -(-self._max_length // BLOCK_SIZE))
         requests = self._arrive(workload, scheduler, first)
+        return self._steps(workload, scheduler, requests)
+
+    def _steps(self, workload: Workload, scheduler: Scheduler, requests: dict[int, Request]) -> Iterator[list[Piece]]:
+        tables = Tables(self._max_sequences, -(-self._max_length // BLOCK_SIZE))
         sampler = Sampler(workload)
         with self._probe.phase("generate"):
             try:
