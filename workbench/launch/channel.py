@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import socket
 import threading
-from typing import Any
 
-Message = dict[str, Any]
-PART = 1 << 16  # bytes that are read at a time, at most
+from workbench.recorder.wire import Lines, Message
+
+__all__ = ["Channel", "Message"]
 
 
 class Channel:
@@ -16,7 +16,7 @@ class Channel:
 
     def __init__(self, connection: socket.socket) -> None:
         self._socket = connection
-        self._parts = [b""]  # of what came and is no message yet
+        self._lines = Lines(connection)
         self._sending = threading.Lock()
 
     @classmethod
@@ -32,18 +32,8 @@ class Channel:
 
     def receive(self) -> Message | None:
         """Waits for what the other end says next; None: it is gone. An interrupt loses nothing of it."""
-        while b"\n" not in self._parts[-1]:
-            try:
-                # In one call, for an interrupt that came between reading and keeping would lose what was read.
-                self._parts.extend(map(self._socket.recv, (PART,)))
-            except OSError:
-                return None
-            if not self._parts[-1]:
-                return None
-        line, _, rest = b"".join(self._parts).partition(b"\n")
-        message: Message = json.loads(line)
-        self._parts = [rest]
-        return message
+        line = self._lines.next()
+        return None if line is None else json.loads(line)
 
     def close(self) -> None:
         """Hangs up."""

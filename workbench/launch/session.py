@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, overload
@@ -62,7 +63,8 @@ class Session:
         self._is_begun = False
         self._is_loaded = False
         self._is_generating = False
-        self._is_cancelling = False  # a workload was cancelled, and what is still told of it was not read yet
+        self._is_settled = True  # all that the engine tells of what it was asked has been read
+        self._cancels = count(1)  # each has a number, so that its own answer is waited for
         self._ended_by: BaseException | None = None  # the first of what ended it, also where a second came meanwhile
 
     def __enter__(self) -> Session:
@@ -154,32 +156,30 @@ class Session:
         if self._is_generating:
             raise UsageError("this session is generating: read its stream to the end, or close it, before the next one")
         self._settle()
-        self._is_generating = True
-        self._say({"do": "generate", "workload": workload.to_dict(), "stream": stream})
-        is_done = False
         try:
-            while not is_done:
-                message = self._expect("pieces", "done")
-                is_done = message["is"] == "done"
-                for written in message.get("pieces", ()):
+            self._is_generating, self._is_settled = True, False
+            self._say({"do": "generate", "workload": workload.to_dict(), "stream": stream})
+            while (message := self._expect("pieces", "done"))["is"] == "pieces":
+                for written in message["pieces"]:
                     yield from Piece(*written).tokens()
+            self._is_settled = True
         except UsageError:
-            is_done = True
+            self._is_settled = True
             raise
         finally:
             self._is_generating = False
-            if not is_done and self.run is None:
-                self._is_cancelling = True
-                self._say({"do": "cancel"})
-                self._settle()
+            self._settle()
 
     def _settle(self) -> None:
-        """Reads what is still told of a cancelled workload: then the engine is free for the next one."""
-        while self._is_cancelling:  # also where another interrupt came meanwhile
-            try:
-                self._is_cancelling = self._expect("pieces", "done")["is"] != "done"
-            except UsageError:  # it was refused before it was cancelled: there is no more of it
-                self._is_cancelling = False
+        """Cancels a workload that was left, if any, and reads what is still told of it: then the engine is free."""
+        if self._is_settled or self.run is not None:
+            return
+        number = next(self._cancels)
+        self._say({"do": "cancel", "number": number})
+        while not self._is_settled:
+            with suppress(UsageError):  # it was refused before it was cancelled
+                message = self._expect("pieces", "done", "cancelled")
+                self._is_settled = message == {"is": "cancelled", "number": number}
 
     def _refuse_before(self) -> None:
         if not self._is_begun:
@@ -220,7 +220,6 @@ class Session:
 
     def _close(self, error: BaseException | None) -> None:
         if self._is_loaded:
-            self._say({"do": "cancel"})  # what nobody will read
             self._say({"do": "close"})
             code = self._wait(CLOSES_WITHIN_S if error is None else ENDS_WITHIN_S)
         else:

@@ -48,7 +48,7 @@ class Worker:
                 outside.claim_mapped_memory()
                 self._channel.send({"is": "ready"})
                 while (order := self._orders.get())["do"] != "close":
-                    self._answer(running, order["workload"], order["stream"])
+                    self._carry_out(order, running)
             except BaseException as error:
                 self._fail(error)  # before the engine gives back what it holds
                 raise
@@ -56,13 +56,18 @@ class Worker:
     def _listen(self) -> None:
         """Takes orders while the engine works. Where the session is gone the engine is nobody's."""
         while message := self._channel.receive():
-            if message["do"] == "cancel":
-                self._is_cancelled.set()
-                continue
             if message["do"] == "generate":
                 self._is_cancelled.clear()
+            else:
+                self._is_cancelled.set()
             self._orders.put(message)
         os.killpg(os.getpgrp(), signal.SIGTERM)  # with whatever processes the engine started
+
+    def _carry_out(self, order: Message, running: Engine) -> None:
+        if order["do"] == "generate":
+            self._answer(running, order["workload"], order["stream"])
+        else:
+            self._channel.send({"is": "cancelled", "number": order["number"]})
 
     def _answer(self, running: Engine, asked: dict[str, Any], stream: bool) -> None:
         workload, first = Workload.from_dict(asked), self._asked

@@ -90,7 +90,7 @@ class Book:
         rows = np.zeros(len(spans), ROW)
         rows["kind"], rows["layer"], rows["owner"] = ALLOC, HOST, self._names.id(BEFORE)
         rows["address"], rows["bytes"] = spans[:, 0], spans[:, 1] - spans[:, 0]
-        self._readings.before[pid] = rows
+        self._readings.note_before(pid, rows)
 
     def glance(self) -> None:
         """Take what has come since, and write it where a picture of the run would show it."""

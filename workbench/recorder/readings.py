@@ -40,12 +40,17 @@ class Readings:
         self._names = names
         self._stream = stream
         self._started_ns = started_ns
-        self.before: dict[int, Rows] = {}  # what processes that are recorded late held by then
+        self._before: dict[int, Rows] = {}  # what processes that are recorded late held by then
         self.moved = 0  # bytes handed out, given back or registered since it was read who holds the pages
         self.in_memory = 0  # bytes resident when that was read last
         self._measured = 0  # the same as it was read who holds them
         self._measured_until_ns = 0
         self._measure_after_ns = 0
+
+    def note_before(self, pid: int, rows: Rows) -> None:
+        """What a process that is recorded late holds by now; who holds its pages may have been read without it."""
+        self._before[pid] = rows
+        self._measured_until_ns = 0
 
     def sample(self, used: list[int], time_ns: int, processes: Processes) -> None:
         """Write what is in use on each device and resident; where that has changed much, who holds the pages too."""
@@ -90,7 +95,7 @@ class Readings:
 
     def _pageable_of(self, pid: int, process: Recorded | None, time_ns: int) -> Totals:
         known = [process.live.rows, process.reserved.rows] if process else []
-        rows = np.concatenate([self.before.get(pid, none()), *known])  # first: what came since has its place instead
+        rows = np.concatenate([self._before.get(pid, none()), *known])  # first: what came since has its place instead
         below = f"below {format_bytes(process.threshold if process else DEFAULT_THRESHOLD)}"
         with ThreadPoolExecutor(1) as beside:  # for both the kernel walks through all pages
             private = beside.submit(private_bytes, pid)

@@ -35,6 +35,7 @@ from workbench.run.sources import OFF
 TICK_S = 0.8  # a recording that is killed lacks no more than this
 GLANCE_S = 0.1  # while somebody follows the run: what a picture of it would show is written then
 FOLLOWED_FOR_S = 0.5  # after the last sign of it
+LAST = sys.maxsize  # of whatever was asked: to that an answer is given whose question could not be read
 LOOK_S = 0.2  # between looks at how full the rings are, and at whether somebody follows
 NOTHING_SEEN = f"{OFF}nothing large was asked for, or who did loads no libraries, or had its environment cleaned"
 ABANDONED = "the recording was cut off: the process that asked for it was killed or did not end it"
@@ -172,17 +173,19 @@ class Scribe:
     def _handle(self, connection: socket.socket, line: bytearray, pid: int) -> None:
         if self._finished:
             return
+        question = None
         try:
             message: wire.Message = json.loads(line)
-            wants_answer = message.pop("answer", False)
+            question = message.pop("question", None)
             if "pid" in message and pid:
                 message["pid"] = pid  # the process may be in a namespace that numbers it otherwise
             answer = self._guarded(getattr(self, f"_do_{message.pop('do')}"), **message) or {}
         except (ValueError, AttributeError, KeyError, TypeError) as error:
-            answer, wants_answer = {"error": f"the scribe does not understand {bytes(line[:80])!r}: {error}"}, True
-        if wants_answer:
+            answer = {"error": f"the scribe does not understand {bytes(line[:80])!r}: {error}"}
+            question = question or LAST
+        if question:
             with suppress(OSError):
-                connection.sendall(wire.encode(answer))
+                connection.sendall(wire.encode(answer | {"to": question}))
 
     def _guarded(self, action: Any, **arguments: Any) -> wire.Message | None:
         """Do something that writes; where the disk will not take it, stop writing and say so to whoever asks."""

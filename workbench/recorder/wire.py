@@ -11,6 +11,7 @@ import json
 import os
 import socket
 import struct
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from workbench.errors import RunError
 
 Message = dict[str, Any]
 ANSWER_WITHIN_S = 60.0
+PART = 1 << 14  # bytes that are read at a time, at most: so few are nothing that would be recorded
 
 
 def address(folder: Path) -> str:
@@ -43,6 +45,28 @@ def peer(connection: socket.socket) -> tuple[int, int]:
     return pid, user
 
 
+class Lines:
+    """What comes over a socket, line by line. An interrupt loses nothing of one that was not given yet."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._socket = connection
+        self._parts = [b""]  # of what came and is no line yet
+
+    def next(self) -> bytes | None:
+        """Waits for a line; None: the other end is gone, or says nothing for as long as the socket waits."""
+        while b"\n" not in self._parts[-1]:
+            try:
+                # In one call, for an interrupt that came between reading and keeping would lose what was read.
+                self._parts.extend(map(self._socket.recv, (PART,)))
+            except OSError:
+                return None
+            if not self._parts[-1]:
+                return None
+        line, _, rest = b"".join(self._parts).partition(b"\n")
+        self._parts = [rest]
+        return line
+
+
 class Line:
     """The recorded process's end: sends messages, and waits for the answer of those that have one."""
 
@@ -54,7 +78,8 @@ class Line:
             self._socket.close()
             raise RunError(f"nobody writes the run in {folder}: its recording has ended") from None
         self._socket.settimeout(ANSWER_WITHIN_S)
-        self._answers = self._socket.makefile("rb")
+        self._lines = Lines(self._socket)
+        self._questions = count(1)
 
     def tell(self, do: str, **message: Any) -> None:
         """Send a message that has no answer."""
@@ -65,22 +90,20 @@ class Line:
 
     def ask(self, do: str, **message: Any) -> Message:
         """Send a message and wait for its answer."""
-        self.tell(do, **message, answer=True)
+        question = next(self._questions)
+        self.tell(do, **message, question=question)
         if do == "finish":  # sealing takes as long as it takes; a scribe that is gone has hung up
             self._socket.settimeout(None)
-        try:
-            line = self._answers.readline()
-        except OSError:
-            line = b""
-        if not line:
-            raise RunError("the recording has ended: its scribe is gone")
-        answer: Message = json.loads(line)
-        if "error" in answer:
-            raise RunError(answer["error"])
-        return answer
+        while (line := self._lines.next()) is not None:
+            answer: Message = json.loads(line)
+            if answer["to"] < question:  # an interrupt came while it was waited for
+                continue
+            if "error" in answer:
+                raise RunError(answer["error"])
+            return answer
+        raise RunError("the recording has ended: its scribe is gone")
 
     def close(self) -> None:
-        self._answers.close()
         self._socket.close()
 
 
