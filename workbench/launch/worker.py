@@ -37,7 +37,6 @@ class Worker:
         self._orders: queue.Queue[Message] = queue.Queue()
         self._is_cancelled = threading.Event()
         self._asked = 0  # requests so far
-        self._texts: list[str] = []
         threading.Thread(target=self._listen, daemon=True).start()
 
     def serve(self, config: EngineConfig) -> None:
@@ -97,9 +96,8 @@ class Worker:
             if self._is_cancelled.is_set():
                 break
         self._channel.send({"is": "pieces", "pieces": held})
-        self._texts += texts
         if isinstance(self._probe, Recorder):
-            self._probe.note("outputs", self._texts)
+            self._probe.outputs(texts)
 
     def _fail(self, error: BaseException) -> None:
         what = str(error) if isinstance(error, WorkbenchError) else f"{type(error).__name__}: {error}"

@@ -186,6 +186,10 @@ class Recorder:
         """What the engine is asked from now on: prompts and rules; kept in the run's manifest."""
         self._say(self._line.tell, "workload", asked=asked)
 
+    def outputs(self, texts: list[str]) -> None:
+        """What the engine answered to a workload; kept in the run's manifest behind what it answered before."""
+        self._say(self._line.tell, "outputs", texts=texts)
+
     def failure(self, what: str) -> None:
         """Why this process is about to end, in better words than its exit code, while it still holds its memory."""
         self._flush()

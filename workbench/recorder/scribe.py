@@ -238,6 +238,10 @@ class Scribe:
         self.manifest.workloads.append(asked)
         self._has_news = True
 
+    def _do_outputs(self, texts: list[str]) -> None:
+        self.manifest.notes.setdefault("outputs", []).extend(texts)
+        self._has_news = True
+
     def _do_stopped(self, error: int) -> None:
         raise OSError(error, os.strerror(error))  # in a recorded process; what can not be spooled can not be written
 
