@@ -22,7 +22,7 @@ from workbench.studies import STUDIES
 from workbench.studies.base import Variant, do
 
 NAMES = ("process-group", "pinned-memory")
-LEAST_RUNS = 6  # of a study
+LEAST_RUNS = 12  # of a study: starts of vLLM alone differ by as much as is looked for
 MOST_S = 2.0  # a run of a variant
 WARM_UPS = 2  # vLLM compiles at its first start, and some of it again at the second, which finds the rest compiled
 
@@ -91,16 +91,20 @@ def _is_told(variant: Variant) -> bool:
 
 
 def _timed(variant: Variant, pairs: Pairs) -> Variant:
-    """The variant, whose every run is followed by the same process alone, so that both see the same machine."""
+    """The variant, beside whose every run is the same process alone, so that both see the same machine.
+
+    It comes after the first run, which says what it is, before the second one, and so on in turn.
+    """
+    runs: list[Run] = []
 
     def start(name: str, store: Store | None) -> Run:
+        earlier = _process_alone(runs[-1]) if len(runs) % 2 else None
         begun = time.monotonic()
         run = variant.start(name, store)
         ended = time.monotonic()
-        said = subprocess.run(_alone(run), check=True, stdout=subprocess.PIPE, text=True).stdout
-        last = time.monotonic()
-        parts = _paired(_parts_of(run, begun, ended), _parts_said(said, ended, last)) if run.manifest.config else {}
-        pair = Pair(ended - begun, last - ended, parts)
+        runs.append(run)
+        alone, parts = earlier or _process_alone(run)
+        pair = Pair(ended - begun, alone, _paired(_parts_of(run, begun, ended), parts) if parts else {})
         pairs[variant.name].append(pair)
         print(f"{name}: {pair}", file=sys.stderr, flush=True)  # if it is cut off
         return run
@@ -108,9 +112,17 @@ def _timed(variant: Variant, pairs: Pairs) -> Variant:
     return replace(variant, start=start)
 
 
+def _process_alone(run: Run) -> tuple[float, Seconds]:
+    """The seconds of what was run, without the workbench around it, and of its parts."""
+    begun = time.monotonic()
+    said = subprocess.run(_alone(run), check=True, stdout=subprocess.PIPE, text=True).stdout
+    ended = time.monotonic()
+    return ended - begun, _parts_said(said, begun, ended) if run.manifest.config else {}
+
+
 def _alone(run: Run) -> list[str]:
     """The command of what was run, without the workbench around it."""
-    return run.manifest.command or program("answer.py", json.dumps(run.manifest.config))
+    return run.manifest.command or program("answer.py", json.dumps(run.manifest.config), json.dumps(run.workloads[0]))
 
 
 def _parts_of(run: Run, begun: float, ended: float) -> Seconds:

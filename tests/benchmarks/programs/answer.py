@@ -1,4 +1,4 @@
-"""An engine that answers what the study of process groups asks, and nothing beside it: answer.py CONFIG, as JSON.
+"""An engine that answers a workload, and nothing beside it: answer.py CONFIG WORKLOAD, as JSON.
 
 Says in JSON when each phase began and ended, on the clock of runs.
 """
@@ -12,13 +12,11 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from typing import Any
-from unittest import mock
 
-from workbench.config import EngineConfig
+from workbench.config import EngineConfig, Workload
 from workbench.engines import engine
 from workbench.recorder import recorder
 from workbench.recorder.probe import NullProbe
-from workbench.studies.process_group import WORKLOAD
 
 
 class Watch(NullProbe):
@@ -35,10 +33,10 @@ class Watch(NullProbe):
 
 
 if __name__ == "__main__":
-    config = EngineConfig.from_dict(json.loads(sys.argv[1]))
+    config, workload = EngineConfig.from_dict(json.loads(sys.argv[1])), Workload.from_dict(json.loads(sys.argv[2]))
     running: Any = engine(config.engine)()
-    watch = Watch()
-    with mock.patch.object(recorder, "_current", watch), closing(running):  # vLLM's worker asks for it there
+    recorder._current = watch = Watch()  # type: ignore[assignment]  # vLLM's worker asks for it there
+    with closing(running):
         running.load(config, watch)
-        deque(running.generate(WORKLOAD, stream=False), maxlen=0)
+        deque(running.generate(workload, stream=False), maxlen=0)
     print(json.dumps(watch.phases))
