@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import signal
+import threading
 from collections.abc import Iterator
 
 import pytest
 
-from workbench.launch.channel import Channel
+from workbench.launch.channel import Channel, Message
 
 LONG = {"is": "pieces", "text": "x" * 100_000}
 LINE = json.dumps(LONG).encode() + b"\n"
@@ -21,6 +22,21 @@ def _interrupts() -> Iterator[None]:
     signal.setitimer(signal.ITIMER_REAL, 0.1)
     yield
     signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.usefixtures("_interrupts")
+def test_an_interrupt_in_the_middle_of_saying_something_cuts_nothing_off() -> None:
+    """The other end reads nothing yet, so that there is no room for all of it."""
+    channel, socket = Channel.pair()
+    other = Channel(socket)
+    with pytest.raises(KeyboardInterrupt):
+        channel.send(LONG | {"text": "x" * 5_000_000})
+    heard: list[Message | None] = []
+    listening = threading.Thread(target=lambda: heard.extend([other.receive(), other.receive()]))
+    listening.start()
+    channel.send({"do": "cancel"})
+    listening.join()
+    assert [heard[0] == LONG | {"text": "x" * 5_000_000}, heard[1]] == [True, {"do": "cancel"}]
 
 
 @pytest.mark.usefixtures("_interrupts")

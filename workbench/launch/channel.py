@@ -6,7 +6,7 @@ import json
 import socket
 import threading
 
-from workbench.recorder.wire import Lines, Message
+from workbench.recorder.wire import Lines, Message, encode
 
 __all__ = ["Channel", "Message"]
 
@@ -28,7 +28,7 @@ class Channel:
     def send(self, message: Message) -> None:
         """Says something; raises `OSError` where nobody listens any more."""
         with self._sending:
-            self._socket.sendall(json.dumps(message).encode() + b"\n")
+            self._lines.send(encode(message))
 
     def receive(self) -> Message | None:
         """Waits for what the other end says next; None: it is gone. An interrupt loses nothing of it."""

@@ -13,7 +13,7 @@ import socket
 import struct
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from workbench.errors import RunError
 
@@ -45,18 +45,38 @@ def peer(connection: socket.socket) -> tuple[int, int]:
     return pid, user
 
 
+class Leaving(NamedTuple):
+    """What is being sent."""
+
+    data: bytes
+    sent: list[int]  # bytes of it, by each call
+
+    @property
+    def rest(self) -> bytes:
+        return self.data[sum(self.sent) :]
+
+
 class Lines:
-    """What comes over a socket, line by line. An interrupt loses nothing of one that was not given yet."""
+    """What goes and comes over a socket, line by line. An interrupt leaves none of them cut or lost.
+
+    What a call has sent or read is kept by that call: between it and the next an interrupt would lose it.
+    """
 
     def __init__(self, connection: socket.socket) -> None:
         self._socket = connection
+        self._leaving = Leaving(b"", [])
         self._parts = [b""]  # of what came and is no line yet
+
+    def send(self, line: bytes) -> None:
+        """Sends a line, after the rest of one in which an interrupt came; raises `OSError` where nobody listens."""
+        self._leaving = Leaving(self._leaving.rest + line, [])
+        while rest := self._leaving.rest:
+            self._leaving.sent.extend(map(self._socket.send, (rest,)))
 
     def next(self) -> bytes | None:
         """Waits for a line; None: the other end is gone, or says nothing for as long as the socket waits."""
         while b"\n" not in self._parts[-1]:
             try:
-                # In one call, for an interrupt that came between reading and keeping would lose what was read.
                 self._parts.extend(map(self._socket.recv, (PART,)))
             except OSError:
                 return None
@@ -84,7 +104,7 @@ class Line:
     def tell(self, do: str, **message: Any) -> None:
         """Send a message that has no answer."""
         try:
-            self._socket.sendall(encode({"do": do, **message}))
+            self._lines.send(encode({"do": do, **message}))
         except OSError:
             raise RunError("the recording has ended: its scribe is gone") from None
 
