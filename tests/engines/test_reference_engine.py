@@ -329,7 +329,7 @@ CHANGES: dict[str, dict[str, Any]] = {
         ("cut off", "the weights in .*model.safetensors can not be read: .*; get the model again"),
         ("missing", "has an index of weights, but none of the files in it: get the model again"),
         ("a list", "config.json is no mapping of names to values"),
-        ("a word for a number", "config.json has a value that can not be: .*'many'"),
+        ("a word for a number", "config.json has a value that can not be: num_hidden_layers 'many'"),
         ("no heads", "config.json has a value that can not be: .* by zero"),
         ("another dtype", "config.json has a value that can not be: dtype 'float7' is none of"),
         ("quantized", "does not do quantization_config; use 'vllm'"),

@@ -229,9 +229,14 @@ def test_a_workload_is_recorded_for_its_run_alone(tiny_model: Path, tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    ("sign", "code", "what"), [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "ended by SIGTERM")]
+    ("signs", "code", "what"),
+    [
+        ([signal.SIGINT], 130, "interrupted"),
+        ([signal.SIGINT] * 4, 130, "interrupted"),
+        ([signal.SIGTERM], 143, "ended by SIGTERM"),
+    ],
 )
-def test_an_interrupt_keeps_the_run(tiny_model: Path, tmp_path: Path, sign: int, code: int, what: str) -> None:
+def test_an_interrupt_keeps_the_run(tiny_model: Path, tmp_path: Path, signs: list[int], code: int, what: str) -> None:
     (tmp_path / "many").write_text("a\n" * 5000)
     command = [
         sys.executable,
@@ -252,7 +257,9 @@ def test_an_interrupt_keeps_the_run(tiny_model: Path, tmp_path: Path, sign: int,
     ) as one:
         assert one.stdout is not None
         assert one.stdout.readline().startswith("[")
-        os.killpg(one.pid, sign)
+        for sign in signs:
+            os.killpg(one.pid, sign)
+            time.sleep(0.02)
         said = one.communicate()[1]
     assert one.returncode == code
     [run] = Store(tmp_path / "runs").runs()

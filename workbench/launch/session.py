@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -24,6 +24,7 @@ from workbench.launch.endings import ending, largest_then
 from workbench.launch.feed import Feed
 from workbench.launch.processes import end_group
 from workbench.launch.recording import Scribing, create
+from workbench.launch.termination import undisturbed
 from workbench.recorder import outside
 from workbench.recorder.settings import Settings
 from workbench.run import manifest as manifests
@@ -213,7 +214,8 @@ class Session:
             return
         self._ended_by = error = self._ended_by or error
         try:
-            self._close(error)
+            with undisturbed() if error else nullcontext():
+                self._close(error)
         except BaseException as another:
             self._ended_by = error or another  # for whoever ends it then: the end of the program, at the latest
             raise

@@ -1,10 +1,13 @@
-"""SIGTERM, as `timeout` and service managers send it: what was begun is ended in order, as by a Ctrl-C."""
+"""Signals that end things: what was begun is ended in order, however often they come.
+
+A SIGTERM, as `timeout` and service managers send it, is like a Ctrl-C.
+"""
 
 from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 
@@ -25,8 +28,24 @@ def terminable() -> Iterator[None]:
         signal.signal(signal.SIGTERM, lambda *_: None)
         raise Terminated("ended by SIGTERM")
 
-    before = signal.signal(signal.SIGTERM, terminate)
+    with _handled(signal.SIGTERM, terminate):
+        yield
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """While the block runs, a Ctrl-C changes nothing: for what ends something already, and soon."""
+    if threading.current_thread() is not threading.main_thread():  # a Ctrl-C comes to no other
+        yield
+        return
+    with _handled(signal.SIGINT, lambda *_: None):
+        yield
+
+
+@contextmanager
+def _handled(sign: signal.Signals, handler: Callable[..., None]) -> Iterator[None]:
+    before = signal.signal(sign, handler)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(sign, before)

@@ -54,13 +54,15 @@ class Worker:
 
     def _listen(self) -> None:
         """Takes orders while the engine works. Where the session is gone the engine is nobody's."""
-        while message := self._channel.receive():
-            if message["do"] == "generate":
-                self._is_cancelled.clear()
-            else:
-                self._is_cancelled.set()
-            self._orders.put(message)
-        os.killpg(os.getpgrp(), signal.SIGTERM)  # with whatever processes the engine started
+        try:
+            while message := self._channel.receive():
+                if message["do"] == "generate":
+                    self._is_cancelled.clear()
+                else:
+                    self._is_cancelled.set()
+                self._orders.put(message)
+        finally:
+            os.killpg(os.getpgrp(), signal.SIGTERM)  # with whatever processes the engine started
 
     def _carry_out(self, order: Message, running: Engine) -> None:
         if order["do"] == "generate":

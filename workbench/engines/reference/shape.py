@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from workbench.config.models import described
-from workbench.errors import UsageError
+from workbench.errors import UsageError, short
 
 FAMILIES = {"llama": False, "qwen3": True}  # by model_type: whether queries and keys are normed, head by head
 ACTIVATIONS = ("silu", "swish")
@@ -70,17 +70,24 @@ class Shape:
 
     @classmethod
     def _of(cls, config: Mapping[str, Any], has_qk_norm: bool, ends: frozenset[int]) -> Shape:
-        heads = int(config["num_attention_heads"])
+        def number(name: str, kind: type[Any] = int, default: int | None = None) -> Any:
+            value = config[name] if default is None else config.get(name) or default
+            try:
+                return kind(value)
+            except (TypeError, ValueError):
+                raise ValueError(f"{name} {short(value)}") from None
+
+        heads, hidden = number("num_attention_heads"), number("hidden_size")
         return cls(
-            layers=int(config["num_hidden_layers"]),
-            hidden=int(config["hidden_size"]),
+            layers=number("num_hidden_layers"),
+            hidden=hidden,
             heads=heads,
-            kv_heads=int(config.get("num_key_value_heads") or heads),
-            head_dim=int(config.get("head_dim") or config["hidden_size"] // heads),
-            intermediate=int(config["intermediate_size"]),
-            vocabulary=int(config["vocab_size"]),
-            max_length=int(config["max_position_embeddings"]),
-            eps=float(config["rms_norm_eps"]),
+            kv_heads=number("num_key_value_heads", default=heads),
+            head_dim=number("head_dim", default=hidden // heads),
+            intermediate=number("intermediate_size"),
+            vocabulary=number("vocab_size"),
+            max_length=number("max_position_embeddings"),
+            eps=number("rms_norm_eps", float),
             rotary=_rotary(config),
             is_tied=bool(config.get("tie_word_embeddings", False)),
             has_qk_norm=has_qk_norm,
