@@ -21,11 +21,11 @@ def keep(found: dict[str, list[Row]], folder: Path) -> Path:
     """Write the rows of each benchmark; those that were not run this time stay as they are."""
     path = folder / f"{_kind()}.json"
     document: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"benchmarks": {}}
-    document["host"] = _host()
     for name, rows in found.items():
         document["benchmarks"][name] = {
             "date": time.strftime("%Y-%m-%d"),
             "command": f"python tests/benchmarks {name}",
+            "host": _host(),  # one of a kind may have another processor than the next
             "versions": _versions(),
             "rows": [row.document() for row in rows],
         }
