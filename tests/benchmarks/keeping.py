@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import time
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
@@ -25,7 +26,7 @@ def keep(found: dict[str, list[Row]], folder: Path) -> Path:
         document["benchmarks"][name] = {
             "date": time.strftime("%Y-%m-%d"),
             "command": f"python tests/benchmarks {name}",
-            "host": _host(),  # one of a kind may have another processor than the next
+            "host": _host(),
             "versions": _versions(),
             "rows": [row.document() for row in rows],
         }
@@ -39,7 +40,9 @@ def _kind() -> str:
     """By what hosts are told apart, as the name of a file."""
     names = [gpu["name"].lower().replace(" ", "-") for gpu in Devices().describe()]
     gpus = [f"{names.count(name)}-{name}" for name in dict.fromkeys(names)]
-    return "-".join([platform.machine(), f"{os.cpu_count()}-cores", *gpus])
+    processor = re.sub(r"\(\w+\)|[^a-z0-9]+", "-", _processor().lower())
+    parts = [platform.machine(), f"{os.cpu_count()}-cores", *(gpus or [processor])]
+    return re.sub("-+", "-", "-".join(parts)).strip("-")
 
 
 def _host() -> dict[str, Any]:
