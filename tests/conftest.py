@@ -4,11 +4,25 @@ from __future__ import annotations
 
 import signal
 import string
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.sessions import engine_processes
+
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell that starts this in the background has it ignored
+
+
+@pytest.fixture
+def nothing_is_left(tmp_path: Path) -> Iterator[None]:
+    """No engine outlives the test that began it."""
+    yield
+    deadline = time.monotonic() + 10
+    while engine_processes(tmp_path) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not engine_processes(tmp_path)
 
 
 @pytest.fixture(scope="session")

@@ -1,14 +1,10 @@
-"""What tests of sessions share: configs of a small model, and the engines that are left."""
+"""What tests of sessions share: configs of a small model, and which engines live."""
 
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-
-import pytest
 
 from workbench.config import EngineConfig, Limits
 
@@ -28,13 +24,3 @@ def engine_processes(store: Path) -> set[int]:
         except OSError:
             continue
     return found
-
-
-@pytest.fixture(autouse=True)
-def nothing_is_left(tmp_path: Path) -> Iterator[None]:
-    """No engine outlives the test that began it: for whichever file of tests imports this."""
-    yield
-    deadline = time.monotonic() + 10
-    while engine_processes(tmp_path) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not engine_processes(tmp_path)

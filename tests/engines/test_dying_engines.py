@@ -15,12 +15,14 @@ from pathlib import Path
 import pytest
 
 import workbench
-from tests.sessions import config, engine_processes, nothing_is_left  # noqa: F401
+from tests.sessions import config, engine_processes
 from workbench.config import EngineConfig, Gloo, KvBudget, Limits, NoGraphs, Workload
 from workbench.errors import EngineError
 from workbench.launch.session import Session
 from workbench.run.run import Run
 from workbench.run.store import Store
+
+pytestmark = pytest.mark.usefixtures("nothing_is_left")
 
 
 def test_an_engine_that_dies_while_nothing_is_asked_of_it_is_an_error(tiny_model: Path, tmp_path: Path) -> None:

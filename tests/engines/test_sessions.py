@@ -14,13 +14,15 @@ from typing import Any
 import pytest
 
 import workbench
-from tests.sessions import config, nothing_is_left  # noqa: F401
+from tests.sessions import config
 from workbench.config import EngineConfig, Workload
 from workbench.errors import UsageError
 from workbench.launch.session import Session
 from workbench.run.metrics import per_request, summary
 from workbench.run.run import Run
 from workbench.run.store import Store
+
+pytestmark = pytest.mark.usefixtures("nothing_is_left")
 
 WORDS = ("the quick fox", "a", "jumps over it")
 

@@ -44,7 +44,7 @@ def undisturbed() -> Iterator[None]:
 
 @contextmanager
 def _handled(sign: signal.Signals, handler: Callable[..., None]) -> Iterator[None]:
-    before = signal.signal(sign, handler)
+    before = signal.signal(sign, handler) or signal.SIG_DFL  # none: somebody else's than Python's
     try:
         yield
     finally:
