@@ -1,12 +1,8 @@
-"""The kernels for the CPU, in C with OpenMP: float32 and bfloat16. Their twins are those of the Triton kernels.
-
-`TiledLinear` is for bfloat16 alone, and for processors with tiles (AMX); its twin is torch's.
-"""
+"""The kernels for the CPU, in C with OpenMP: float32 and bfloat16. Their twins are those of the Triton kernels."""
 
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -17,7 +13,6 @@ from .layout import BLOCK_SIZE, require_contiguous
 
 KINDS = {torch.float32: 0, torch.bfloat16: 1}
 LARGEST_HEAD = 512
-LEAST_SIDE = 32  # of a matrix for tiles
 
 _POINTER, _INT, _FLOAT, _KIND = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float, ctypes.c_int
 _ARGUMENTS = {
@@ -45,54 +40,9 @@ def library() -> ctypes.CDLL | None:
     return loaded
 
 
-@cache
-def _tiles() -> Callable[..., int] | None:
-    """Gives the kernel with tiles; none where the processor has no tiles, or what compiled the kernels knew none."""
-    loaded = library()
-    if loaded is None or not loaded.wb_cpu_has_tiles():
-        return None
-    loaded.wb_cpu_linear.argtypes = [_POINTER] * 4 + [_INT] * 3
-    return loaded.wb_cpu_linear
-
-
-def has_tiles() -> bool:
-    """Whether this processor has them."""
-    return _tiles() is not None
-
-
-def has_tiles_for(matrix: Tensor) -> bool:
-    """Whether tiles are there for a matrix."""
-    return matrix.dtype == torch.bfloat16 and min(matrix.shape) >= LEAST_SIDE and has_tiles()
-
-
 def serves(dtype: torch.dtype, head_size: int) -> bool:
     """Whether the kernels are there for a model of this kind."""
     return dtype in KINDS and head_size <= LARGEST_HEAD and library() is not None
-
-
-class TiledLinear:
-    """A matrix [O, I] as it is, which the processor's tiles read: for a few rows as fast as the memory gives it."""
-
-    def __init__(self, matrix: Tensor) -> None:
-        """Keeps the matrix, of which `has_tiles_for` was asked."""
-        require_contiguous(matrix=matrix)
-        kernel = _tiles()
-        assert kernel is not None
-        self._kernel, self._matrix, self._address = kernel, matrix, matrix.data_ptr()
-        self._outputs, self._size = matrix.shape
-
-    def __call__(self, x: Tensor, plus: Tensor | None = None, out: Tensor | None = None) -> Tensor:
-        """Gives x [T, I] @ matrix.T, and adds plus [T, O]; in `out`, where that is given. T is at least 1."""
-        rows, size = x.shape
-        if size != self._size or x.dtype is not torch.bfloat16 or not x.is_contiguous():
-            require_contiguous(x=x)
-            raise ValueError(f"x {tuple(x.shape)}, {x.dtype}, does not fit a matrix {tuple(self._matrix.shape)}")
-        if out is None:
-            out = x.new_empty(rows, self._outputs)
-        where = (x.data_ptr(), self._address, _address(plus), out.data_ptr())
-        if not self._kernel(*where, rows, size, self._outputs):
-            raise MemoryError(f"no memory for a copy of x {tuple(x.shape)}")
-        return out
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:

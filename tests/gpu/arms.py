@@ -1,6 +1,7 @@
-"""Records the arms of the H200's measurements, bare process groups and vLLM with each: arms.py STORE MODEL [two]
+"""Records the arms of the H200's measurements: arms.py STORE MODEL [two | graphs]
 
-With `two`, on two GPUs: groups of two ranks, and vLLM with its tensors in two.
+Bare process groups and vLLM with each; with `two`, on two GPUs, groups of two ranks, and vLLM with its tensors in two;
+with `graphs`, both engines with each kind of graphs.
 """
 
 from __future__ import annotations
@@ -40,8 +41,20 @@ def on_two(store: str, model: str) -> None:
         record(store, f"vllm-tensor-2-{arm}", *asked, *limits, "--set", f"process_group={arm}")
 
 
+def on_graphs(store: str, model: str) -> None:
+    """Record an answer of both engines with each kind of graphs."""
+    for engine in ("reference", "vllm"):
+        for graphs in ("none", "piecewise", "full"):
+            asked = ("--engine", engine, "--model", model, "--prompt", "Tell me about apples", "--max-tokens", "32")
+            limits = ("--set", "limits.kv_budget=1GiB", "--set", "limits.max_length=1024")
+            record(store, f"graphs-{engine}-{graphs}", *asked, *limits, "--set", f"graphs={graphs}")
+
+
+SETS = {"one": on_one, "two": on_two, "graphs": on_graphs}
+
 if __name__ == "__main__":
-    if len(sys.argv) not in (3, 4) or sys.argv[3:] not in ([], ["two"]):
-        sys.exit("usage: arms.py STORE MODEL [two]")
+    store, model, which = [*sys.argv[1:], "one"][:3] if len(sys.argv) in (3, 4) else ("", "", "")
+    if which not in SETS:
+        sys.exit("usage: arms.py STORE MODEL [two | graphs]")
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
-    (on_two if sys.argv[3:] else on_one)(*sys.argv[1:3])
+    SETS[which](store, model)

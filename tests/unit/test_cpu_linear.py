@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import ctypes
 import mmap
+from typing import Any
 
 import pytest
 import torch
 from torch.nn import functional as F  # noqa: N812
 from torch.testing import assert_close
-from workbench.kernels import on_cpu
-from workbench.kernels.on_cpu import TiledLinear
+from workbench.kernels import cpu_linear
+from workbench.kernels.cpu_linear import PairedLinear, TiledLinear
 
 from workbench.engines.reference.cpu import PackedLinear, PlainLinear, has_onednn_for, prepared
 
@@ -18,9 +19,13 @@ PAGE = mmap.PAGESIZE
 SIDES = [(32, 32), (33, 33), (47, 63), (960, 576), (577, 101), (80, 1536)]  # outputs, numbers of a row
 ROWS = [*range(1, 20), 31, 32, 33, 48, 49, 64, 65, 300]
 
-needs_tiles = pytest.mark.skipif(not on_cpu.has_tiles(), reason="this processor has no tiles (AMX)")
+needs_tiles = pytest.mark.skipif(not cpu_linear.has_tiles(), reason="this processor has no tiles (AMX)")
+needs_pairs = pytest.mark.skipif(
+    not cpu_linear.has_pairs(), reason="this processor has no products of pairs (AVX512-BF16)"
+)
 needs_onednn = pytest.mark.skipif(not has_onednn_for(torch.bfloat16), reason="oneDNN has no bfloat16 here")
-WAYS = [PlainLinear, pytest.param(PackedLinear, marks=needs_onednn), pytest.param(TiledLinear, marks=needs_tiles)]
+OWN = [pytest.param(TiledLinear, marks=needs_tiles), pytest.param(PairedLinear, marks=needs_pairs)]
+WAYS = [PlainLinear, pytest.param(PackedLinear, marks=needs_onednn), *OWN]
 
 
 def close(found: torch.Tensor, x: torch.Tensor, matrix: torch.Tensor, plus: torch.Tensor | None) -> None:
@@ -42,10 +47,19 @@ def test_every_way_gives_the_same(way: type, rows: int, has_plus: bool) -> None:
 
 
 @needs_onednn
-def test_matrices_that_tiles_do_not_serve_are_packed() -> None:
-    for matrix in (torch.ones(64, 64), torch.ones(31, 64).bfloat16(), torch.ones(64, 31).bfloat16()):
-        assert not on_cpu.has_tiles_for(matrix)
+def test_matrices_that_no_kernel_of_ours_serves_are_packed() -> None:
+    for matrix in (torch.ones(64, 64), torch.ones(64, 31).bfloat16()):
         assert isinstance(prepared(matrix), PackedLinear)
+
+
+def test_what_multiplies_follows_the_instructions(monkeypatch: pytest.MonkeyPatch) -> None:
+    matrix = torch.ones(64, 64).bfloat16()
+    for tiles, pairs, chosen in [(True, True, "tiles"), (False, True, "pairs"), (False, False, "torch")]:
+        monkeypatch.setattr(cpu_linear, "has_tiles", lambda tiles=tiles: tiles)
+        monkeypatch.setattr(cpu_linear, "has_pairs", lambda pairs=pairs: pairs)
+        assert (TiledLinear.serves(matrix), PairedLinear.serves(matrix)) == (tiles, pairs)
+        assert cpu_linear.chosen(torch.bfloat16) == chosen
+        assert cpu_linear.chosen(torch.float32) == "torch"
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
@@ -59,7 +73,7 @@ def test_what_a_processor_has_no_instructions_for_is_not_packed(
     bits: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.ops.mkldnn, f"_is_mkldnn_{bits}_supported", lambda: False)
-    assert isinstance(prepared(torch.ones(31, 64, dtype=dtype)), PlainLinear)
+    assert isinstance(prepared(torch.ones(31, 63, dtype=dtype)), PlainLinear)
 
 
 @needs_tiles
@@ -77,28 +91,31 @@ def before_the_end(numbers: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return last.copy_(numbers), whole
 
 
-@needs_tiles
+@pytest.mark.parametrize("own", OWN)
 @pytest.mark.parametrize("threads", [1, 2, 5])
 @pytest.mark.parametrize("sides", SIDES, ids=str)
-def test_tiles_stay_within_their_memory(sides: tuple[int, int], threads: int) -> None:
+def test_our_kernels_stay_within_their_memory(sides: tuple[int, int], threads: int, own: Any) -> None:
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     outputs, size = sides
     matrix, _ = before_the_end(torch.randn(sides).bfloat16())
+    if not own.serves(matrix):
+        pytest.skip("an odd number of numbers in a row has no pairs")
+    linear = own(matrix)
     for rows in ROWS:
         x, _ = before_the_end(torch.randn(rows, size).bfloat16())
         plus, _ = before_the_end(torch.randn(rows, outputs).bfloat16())
         out, whole = before_the_end(torch.zeros(rows, outputs).bfloat16())
         ahead = whole[: len(whole) - out.numel()].fill_(7)
         for each in (None, plus):
-            close(TiledLinear(matrix)(x, each, out), x, matrix, each)
+            close(linear(x, each, out), x, matrix, each)
             assert bool((ahead == 7).all())
     torch.set_num_threads(before)
 
 
-@needs_tiles
-def test_what_does_not_fit_is_refused() -> None:
-    linear = TiledLinear(torch.ones(64, 64).bfloat16())
+@pytest.mark.parametrize("own", OWN)
+def test_what_does_not_fit_is_refused(own: Any) -> None:
+    linear = own(torch.ones(64, 64).bfloat16())
     with pytest.raises(ValueError, match=r"x of shape .* is not contiguous"):
         linear(torch.ones(2, 128).bfloat16()[:, ::2])
     for x in (torch.ones(2, 64), torch.ones(2, 32).bfloat16()):

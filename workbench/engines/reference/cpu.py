@@ -11,7 +11,7 @@ from workbench.engines.reference.batch import Batch
 from workbench.engines.reference.blocks import BLOCK_SIZE
 from workbench.engines.reference.model import Linear, Turns
 from workbench.engines.reference.weights import Layer
-from workbench.kernels import on_cpu
+from workbench.kernels.cpu_linear import PairedLinear, TiledLinear
 
 
 @dataclass(frozen=True)
@@ -140,9 +140,10 @@ def attend_prompt(queries: torch.Tensor, cache: torch.Tensor, prompt: Prompt) ->
 
 def prepared(matrix: torch.Tensor) -> Linear:
     """Gives a matrix in the form that is multiplied with fastest here."""
-    if on_cpu.has_tiles_for(matrix):
-        tiled: Linear = on_cpu.TiledLinear(matrix)
-        return tiled
+    for own in (TiledLinear, PairedLinear):
+        if own.serves(matrix):
+            made: Linear = own(matrix)
+            return made
     return PackedLinear(matrix) if has_onednn_for(matrix.dtype) else PlainLinear(matrix)
 
 

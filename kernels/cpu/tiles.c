@@ -163,8 +163,8 @@ int wb_cpu_has_tiles(void) {
 
 // x [rows, size], matrix [outputs, size], plus and y [rows, outputs]; at least a row, and 32 numbers and outputs. Gives
 // whether there was memory for a copy of x.
-int wb_cpu_linear(const void *x, const void *matrix, const void *plus, void *y, int64_t rows, int64_t size,
-                  int64_t outputs) {
+int wb_cpu_linear_tiles(const void *x, const void *matrix, const void *plus, void *y, int64_t rows, int64_t size,
+                        int64_t outputs) {
     struct product product = {
         .x = x, .matrix = matrix, .plus = plus, .y = y, .rows = rows, .size = size, .outputs = outputs,
         .width = least(rows, SIDE), .groups = (rows + SIDE - 1) / SIDE, .steps = (size + DEPTH - 1) / DEPTH,
