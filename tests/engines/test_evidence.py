@@ -11,6 +11,7 @@ import workbench
 from workbench.compare.evidence import evidence
 from workbench.config import EngineConfig
 from workbench.run.evidence import CANNOT_TELL, NOT_OBSERVED, OBSERVED
+from workbench.run.manifest import FAILED
 from workbench.run.run import Run
 from workbench.run.store import Store
 
@@ -122,6 +123,28 @@ def test_ranks_are_not_counted_where_nothing_of_torch_s_was_seen(run: Run) -> No
     assert verdict(two, "parallel.tensor 2") == NOT_OBSERVED
     two.manifest.sources["torch"] = ["off: left out on request"]
     assert verdict(two, "parallel.tensor 2") == CANNOT_TELL
+
+
+@pytest.mark.parametrize("has_answered", [True, False])
+def test_what_a_run_lacks_that_ended_before_its_engine_was_ready_might_have_come(run: Run, has_answered: bool) -> None:
+    failed = asked(run, "parallel.tensor", "2")
+    failed.manifest.status = FAILED
+    if not has_answered:
+        failed._tables["phases"] = run.table("phases").slice(0, 0)
+    [found] = [one for one in evidence(failed) if one.setting == "parallel.tensor 2"]
+    if has_answered:
+        assert found.verdict == NOT_OBSERVED
+    else:
+        assert (found.verdict, found.why.endswith("; its engine was not ready by its end")) == (CANNOT_TELL, True)
+
+
+@pytest.mark.parametrize("engine", ["reference", "vllm"])
+@pytest.mark.parametrize("graphs", ["none", "piecewise", "full"])
+def test_recorded_runs_had_the_graphs_that_they_asked_for(engine: str, graphs: str) -> None:
+    [recorded] = [run for run in Store(RECORDED).runs() if run.manifest.name == f"graphs-{engine}-{graphs}"]
+    for other in ("none", "piecewise", "full"):
+        says = OBSERVED if other == graphs else NOT_OBSERVED
+        assert verdict(asked(recorded, "graphs", other), f"graphs {other}") == says
 
 
 def test_no_graphs_are_observed_where_there_is_no_gpu(run: Run) -> None:
