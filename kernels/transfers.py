@@ -80,7 +80,7 @@ class Transfers:
         return self._step(self._library.wb_streams_end_step, reads, writes)
 
     def collect(self) -> Iterator[tuple[int, ...]]:
-        """Gives what is over and was not given yet, in the order of DONE."""
+        """Gives what is over, in the order of DONE; the same again until `collected` is called."""
         of = _Pointer()
         count = self._library.wb_streams_collect(self._streams, ctypes.byref(of))
         if not count:
@@ -88,13 +88,17 @@ class Transfers:
         rows = (ctypes.c_char * (count * DONE.itemsize)).from_address(of.value or 0)
         return iter(np.frombuffer(rows, DONE).tolist())
 
+    def collected(self) -> None:
+        """What `collect` gave has arrived."""
+        self._library.wb_streams_collected(self._streams)
+
     def failure(self) -> int:
         """Gives what failed and is no transfer's, as a status, once."""
         status: int = self._library.wb_streams_failure(self._streams)
         return status
 
     def close(self) -> None:
-        """Ends the thread and destroys all; what is under way must be over, or not matter any more."""
+        """Ends the thread, lets the device finish what it has, and destroys all."""
         self.shared = memoryview(bytes(8 * FIRST)).cast("Q")
         self._library.wb_streams_close(self._streams)
 
@@ -125,6 +129,7 @@ def library() -> ctypes.CDLL:
         "wb_streams_begin_step": (ctypes.c_int, [_Pointer, *span, *span]),
         "wb_streams_end_step": (ctypes.c_int, [_Pointer, *span, *span]),
         "wb_streams_collect": (size, [_Pointer, _Pointer]),
+        "wb_streams_collected": (None, [_Pointer]),
         "wb_streams_failure": (ctypes.c_int, [_Pointer]),
         "wb_streams_close": (None, [_Pointer]),
     }

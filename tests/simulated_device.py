@@ -82,6 +82,7 @@ class SimulatedDevice:
         self.failing: dict[str, int] = {}  # by name of a call, how many succeed before one fails
         self.broken: set[str] = set()  # calls that always fail
         self.steps = 0  # that it has gone on
+        self.noticed: list[str] = []  # what no device may be asked for
         self._lock = threading.RLock()  # streams may have a thread
         self._numbers = iter(range(COMPUTE + 1, 1 << 62))
         self._needs: dict[int, object] = {}  # of the first work of a stream
@@ -112,6 +113,7 @@ class SimulatedDevice:
         except BaseException as error:  # ctypes would print it, and go on
             status = WENT_WRONG
             self._said[status] = repr(error)
+            self.noticed.append(f"{name}: {error!r}")
         return status
 
     def _make_stream(self, made: ctypes.Array[ctypes.c_void_p], _: int) -> None:

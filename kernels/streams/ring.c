@@ -218,24 +218,28 @@ WB_PUBLIC int wb_streams_end_step(struct wb_streams *streams, const uint64_t *re
     return status;
 }
 
-// Gives how many more are over, and where they are until the next time.
+// Gives how many more are over, and where they are. The same again, until `collected` says that they arrived.
 WB_PUBLIC size_t wb_streams_collect(struct wb_streams *streams, const struct wb_done **of) {
-    pthread_mutex_lock(&streams->mutex);
-    struct done told = streams->done;
-    streams->done = streams->told, streams->told = told;
-    streams->done.count = 0;
-    pthread_mutex_unlock(&streams->mutex);
-    *of = told.of;
-    return told.count;
+    if (!streams->told.count) {
+        pthread_mutex_lock(&streams->mutex);
+        struct done told = streams->done;
+        streams->done = streams->told, streams->told = told;
+        pthread_mutex_unlock(&streams->mutex);
+    }
+    *of = streams->told.of;
+    return streams->told.count;
 }
+
+WB_PUBLIC void wb_streams_collected(struct wb_streams *streams) { streams->told.count = 0; }
 
 // What failed and is no transfer's, once: the thread may note the next failure at the same time.
 WB_PUBLIC int wb_streams_failure(struct wb_streams *streams) { return (int)atomic_exchange(&streams->shared->failed, 0); }
 
-// What is under way must be over, or not matter any more.
+// What the device has it finishes; what it has not, it never gets.
 WB_PUBLIC void wb_streams_close(struct wb_streams *streams) {
     if (streams->given.has_thread) stop_thread(streams);
     uint8_t telling = enter(streams);
+    let_finish(streams);
     abandon(streams);
     leave(streams, telling);
     pthread_mutex_destroy(&streams->mutex);

@@ -99,15 +99,24 @@ void destroy_events(const struct wb_device *device, struct events *events);
 
 // --- when: clock.c
 
-enum { TRIES = 5 };
-struct clock { // an event of the device's, and when it happened on CLOCK_MONOTONIC
-    void *stream, *marks[TRIES], *mark;
-    uint64_t mark_ns;
+enum { FIRST, OTHER, NEXT, MARKS };
+struct mark { // an event of the device's, and when it happened on CLOCK_MONOTONIC
+    void *event;
+    uint64_t ns;
+};
+
+struct clock {
+    void *stream;
+    struct mark marks[MARKS];
+    struct mark *last, *next; // of the others the one that was made last, and the one to make
+    double ns_a_ms;           // on CLOCK_MONOTONIC, of the device's clock
+    uint64_t tried_ns;        // to make one
 };
 
 uint64_t now(void);
 int make_clock(const struct wb_device *device, struct clock *clock);
-int calibrate(const struct wb_device *device, struct clock *clock); // where the last time is long ago; nothing is under way
+// Where the last mark is old makes another one, unless the device is busy: nobody waits for it.
+int keep_time(const struct wb_device *device, struct clock *clock);
 int time_of(const struct wb_device *device, const struct clock *clock, void *event, uint64_t *ns);
 void destroy_clock(const struct wb_device *device, struct clock *clock);
 
@@ -179,7 +188,7 @@ struct wb_streams {
     struct done {
         struct wb_done *of;
         size_t count, room;
-    } done, told; // what is over, and what was when Python asked last
+    } done, told; // what is over, and what of it Python is being told: that is Python's alone
 };
 
 // All with the mutex.
@@ -188,6 +197,7 @@ void look(struct wb_streams *streams, uint64_t most); // take in what is over, a
 void advance(struct wb_streams *streams);             // wait for the device to get on, and look
 int begin_step(struct wb_streams *streams, struct span reads, struct span writes);
 int end_step(struct wb_streams *streams, struct span reads, struct span writes);
+void let_finish(struct wb_streams *streams); // wait for all that the device has
 void abandon(struct wb_streams *streams);
 
 #endif

@@ -118,18 +118,22 @@ static void hand_on_held(struct wb_streams *streams, struct way *way, uint64_t m
 
 // --- from the device
 
+static uint64_t latest(uint64_t one, uint64_t other) { return one > other ? one : other; }
+
+// Its times are in order, also where the device's clock is a little off.
 static void end(struct wb_streams *streams, struct way *way, struct lane *lane) {
     const struct wb_device *device = streams->device;
     struct transfer *one = pop_first(&lane->transfers);
-    uint64_t began = lane->ended_ns > one->submitted_ns ? lane->ended_ns : one->submitted_ns;
+    uint64_t began = lane->ended_ns, ended = 0;
     int status = one->begin ? time_of(device, &streams->clock, one->begin, &began) : SUCCESS;
-    if (!status) status = time_of(device, &streams->clock, one->work.end, &lane->ended_ns);
+    if (!status) status = time_of(device, &streams->clock, one->work.end, &ended);
+    began = latest(began, one->submitted_ns), lane->ended_ns = ended = latest(ended, began);
     give_back_event(&streams->events, one->begin);
     give_back_event(&streams->events, one->work.end);
     give_back_lane(&way->lanes, lane);
     if (!lane->transfers.count) pop_first(&way->busy);
     streams->shared->on_device--;
-    finish(streams, one, began, lane->ended_ns, status);
+    finish(streams, one, began, ended, status);
 }
 
 // Takes in up to `most` that are over; looks in vain at no more than `unfinished` lanes.
@@ -163,15 +167,11 @@ static int take_in_steps(struct wb_streams *streams) {
     return SUCCESS;
 }
 
-static void calibrate_when_idle(struct wb_streams *streams) {
-    if (!streams->shared->under_way && !streams->steps.count) note(streams, calibrate(streams->device, &streams->clock));
-}
-
 void look(struct wb_streams *streams, uint64_t most) {
     note(streams, take_in_steps(streams));
     for (int way = 0; way < WAYS; way++) note(streams, take_in(streams, &streams->ways[way], most, UNFINISHED));
     for (int way = 0; way < WAYS; way++) hand_on_held(streams, &streams->ways[way], most);
-    calibrate_when_idle(streams);
+    note(streams, keep_time(streams->device, &streams->clock));
 }
 
 void advance(struct wb_streams *streams) {
@@ -182,7 +182,7 @@ void advance(struct wb_streams *streams) {
     note(streams, take_in_steps(streams));
     for (int way = 0; way < WAYS; way++) note(streams, take_in(streams, &streams->ways[way], UINT64_MAX, UINT64_MAX));
     for (int way = 0; way < WAYS; way++) hand_on_held(streams, &streams->ways[way], UINT64_MAX);
-    calibrate_when_idle(streams);
+    note(streams, keep_time(streams->device, &streams->clock));
 }
 
 // --- compute
@@ -228,6 +228,13 @@ static void free_transfers(struct queue *queue) {
         free(one);
     }
     empty(queue);
+}
+
+// A stream that is destroyed does not wait for its copies, whose memory others may have next.
+void let_finish(struct wb_streams *streams) {
+    for (struct way *way = streams->ways; way < streams->ways + WAYS; way++)
+        for (size_t i = 0; i < way->busy.count; i++)
+            streams->device->synchronise(((struct lane *)*in_queue(&way->busy, i))->stream);
 }
 
 // Gives everything back, also where the device failed under it.

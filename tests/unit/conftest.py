@@ -58,4 +58,5 @@ def device() -> Iterator[SimulatedDevice]:
     made = SimulatedDevice()
     yield made
     assert set(made.queues) == {COMPUTE}
+    assert not made.noticed
     assert not made.events

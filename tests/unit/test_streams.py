@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from statistics import median
+from typing import Any
 
 import pytest
 from workbench.kernels.transfers import RING, device_of
 
 from tests.probes import Notes
-from tests.simulated_device import COMPUTE, SimulatedDevice
+from tests.simulated_device import CLOCK, COMPUTE, SimulatedDevice
 from tests.unit.streamed import (
     ALL,
     EACH_VALUE,
@@ -178,6 +180,41 @@ def test_every_copy_is_told_with_all_its_times(device: SimulatedDevice, value: V
         assert (copy.call_ns, copy.ended_ns) == (became(each).call_ns, became(each).ended_ns)
         assert copy.call_ns > 0
         assert copy.submitted_ns - 1000 <= copy.began_ns <= copy.ended_ns + 1000  # a device tells floats of ms
+
+
+class Drifting(SimulatedDevice):
+    """A device whose clock is fast by a thousandth, and which has time for marks whatever else is under way."""
+
+    def _record(self, event: int, stream: int) -> None:
+        super()._record(event, stream)
+        while self.queues[CLOCK]:
+            self._step(CLOCK)
+
+    def _elapsed_ms(self, elapsed: Any, start: int, end: int) -> None:
+        super()._elapsed_ms(elapsed, start, end)
+        elapsed[0] *= 1.001
+
+
+def test_a_clock_that_drifts_is_followed_while_transfers_are_under_way() -> None:
+    device, transfers, off_ns = Drifting(), loads(3), []
+    begun = time.monotonic()
+    with Streams(Single(), device, COMPUTE) as streams:
+        while (passed := time.monotonic() - begun) < 3:
+            for each in transfers:
+                if not each.is_under_way and streams.under_way < 2:
+                    streams.submit(each)
+            before = time.monotonic_ns()
+            device.run(1)
+            after = time.monotonic_ns()
+            under_way = [each for each in transfers if each.is_under_way]
+            assert streams.poll()
+            if passed > 1.5:  # a second mark tells how fast the clock is
+                ended = [became(each).ended_ns for each in under_way if each.is_over]
+                off_ns += [max(before - end, end - after) for end in ended]
+        times = [became(each) for each in transfers if each.is_over]
+    assert len(off_ns) > 1000
+    assert median(off_ns) < 20_000  # a thousandth of 3 s is 3 ms
+    assert all(each.submitted_ns <= each.began_ns <= each.ended_ns for each in times)
 
 
 # --- a thread that hands on

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from types import FrameType
+from typing import Any
 
 import pytest
 import torch
@@ -119,6 +123,42 @@ def test_a_device_that_fails_at_the_end_keeps_no_stream(device: SimulatedDevice,
     assert all(each.is_over for each in submitted)
     device.run(1000)
     device.queues = {stream: queue for stream, queue in device.queues.items() if queue or stream == COMPUTE}
+    if call == "synchronise":
+        device.noticed.clear()  # that nobody waited for its work, which nobody could
+
+
+@EACH_WAY
+def test_what_failed_once_is_told_after_all_is_over(device: SimulatedDevice, value: Value) -> None:
+    transfers = loads(3)
+    device.memory |= {transfer.source.address: "bytes" for transfer in transfers}
+    streams = Streams(value, device, COMPUTE)
+    submit_behind_compute(streams, device, transfers[:1])
+    while not streams.on_device:
+        pass
+    device.failing["make_stream"] = 0
+    for transfer in transfers[1:]:
+        streams.submit(transfer)
+    told = nullcontext() if value.limit == 1 else pytest.raises(DeviceError, match="make_stream failed")
+    with told:
+        streams.close()
+    assert all(transfer.is_over and transfer.error is None for transfer in transfers)
+    assert all(device.memory.get(transfer.target.address) == "bytes" for transfer in transfers)
+
+
+@EACH_WAY
+def test_an_interrupt_of_the_end_leaves_no_stream_with_work(
+    device: SimulatedDevice, value: Value, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    streams = Streams(value, device, COMPUTE)
+    transfers = submit_behind_compute(streams, device, loads(9))
+
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(streams._native, "advance", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        streams.close()
+    assert all(transfer.is_over for transfer in transfers)
 
 
 @pytest.mark.parametrize(
@@ -270,6 +310,44 @@ def test_an_interrupt_while_transfers_are_taken_in_loses_none(device: SimulatedD
             to_the_end(streams, device)
     assert probe.told == len(transfers)
     assert all(transfer.is_over and transfer.error is None for transfer in transfers)
+
+
+def test_an_interrupt_at_any_line_of_taking_in_loses_none(device: SimulatedDevice) -> None:
+    transfers, interrupts = loads(3), 0
+    with Streams(PerTransfer(3, has_thread=False), device, COMPUTE) as streams:
+        for after in range(200):
+            for transfer in transfers:
+                streams.submit(transfer)
+            device.run(100)
+            try:
+                with interrupted_after(after):
+                    streams.poll()
+            except KeyboardInterrupt:
+                interrupts += 1
+            to_the_end(streams, device)
+            assert all(transfer.is_over and transfer.error is None for transfer in transfers)
+    assert 50 < interrupts < 200  # each line of it, and in the end none
+
+
+@contextmanager
+def interrupted_after(lines: int) -> Iterator[None]:
+    """A Ctrl-C after so many lines of what is called, all of them together."""
+    left = lines
+
+    def trace(frame: FrameType, event: str, _: object) -> Any:
+        nonlocal left
+        if event == "line" and frame.f_code.co_filename.endswith("transfers.py"):
+            left -= 1
+            if left < 0:
+                sys.settrace(None)
+                raise KeyboardInterrupt
+        return trace
+
+    sys.settrace(trace)
+    try:
+        yield
+    finally:
+        sys.settrace(None)
 
 
 def test_compute_inside_of_compute_is_refused_and_the_outer_block_keeps_its_order(device: SimulatedDevice) -> None:

@@ -164,10 +164,9 @@ class Streams:
             return
         try:
             self._native.make_room()  # has all that was submitted taken
-            while self._shared[UNDER_WAY]:
-                self._advance()
-            self._collect()
+            failed = self._finish()
             self._raise_failures()
+            self._check(failed)
         finally:
             self._abandon()
 
@@ -211,19 +210,32 @@ class Streams:
         self._collect()
         self._check(self._failure())
 
+    def _finish(self) -> int:
+        """Wait for what is under way, as far as the device gets on; gives what failed first, as a status."""
+        failed = 0
+        while left := self._shared[UNDER_WAY]:
+            self._native.advance()
+            self._collect()
+            status = self._failure()
+            failed = failed or status
+            if status and self._shared[UNDER_WAY] == left:
+                break
+        self._collect()
+        return failed
+
     def _collect(self) -> None:
-        """Take in what is over."""
+        """Take in what is over. A Ctrl-C may come before any of these lines, and the next time all is as well."""
         self._under_way.update(enumerate(self._added, self._numbered))
-        self._numbered += len(self._added)
-        self._added.clear()
-        self._over.extend(self._native.collect())  # it says so once, and a Ctrl-C may come at any of these lines
+        self._numbered, self._added = self._numbered + len(self._added), []
+        self._over.extend(self._native.collect())
+        self._native.collected()
         while self._over:
             self._end(*self._over[0])
             self._over.popleft()
 
     def _end(self, number: int, *said: int) -> None:
         transfer = self._under_way.get(number)
-        if transfer is None:  # who was to be told of it raised
+        if transfer is None:  # it was said before
             return
         stream, submitted_ns, call_ns, began_ns, ended_ns, status = said
         error = DeviceError(self._device.said(status)) if status else None
