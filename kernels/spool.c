@@ -179,7 +179,7 @@ WB_HOT static struct wb_record *claim(struct wb_process *process, struct wb_ring
 
 static void commit(struct wb_record *place, const struct wb_record *record) {
     memcpy(place, record, offsetof(struct wb_record, kind));
-    place->unused = record->unused;
+    place->waited_us = record->waited_us;
     uint8_t kind = atomic_load_explicit(&record->kind, memory_order_relaxed);
     atomic_store_explicit(&place->kind, kind, memory_order_release);
 }

@@ -26,9 +26,10 @@ enum wb_tier { WB_GPU = 1, WB_PINNED = 2, WB_PAGEABLE = 3 };
 /* One event. `kind` is stored last, with release order: a record whose kind is 0 is not there yet.
  *   WB_MEASURE: `bytes` is the device's used memory just after what `owner` names was created or destroyed.
  *   WB_REFUSED: nobody had the `asked` bytes to give.
- *   WB_COPY:    `time_ns` when it was submitted and `thread` for how many ns (at most 2^32 - 1) that call took; with an
- *               `address` that is when it ended on the device and `asked` when it began. `thread` is 0 where nobody saw
- *               it submitted: then `time_ns` is when it began. `flags` the direction (enum wb_direction). */
+ *   WB_COPY:    `time_ns` when it was handed on to the driver, `thread` for how many ns (at most 2^32 - 1) that call
+ *               took, `waited_us` how long before it was submitted; with an `address` that is when it ended on the device
+ *               and `asked` when it began. `thread` is 0 where nobody saw the call: then `time_ns` is when it began.
+ *               `flags` the direction (enum wb_direction). */
 struct wb_record {
     uint64_t time_ns; /* CLOCK_MONOTONIC: the one clock of a run */
     uint64_t address;
@@ -44,7 +45,7 @@ struct wb_record {
     uint8_t tier;
     uint8_t flags;
     _Atomic uint8_t kind;
-    uint32_t unused;
+    uint32_t waited_us; /* of WB_COPY */
 };
 _Static_assert(sizeof(struct wb_record) == 64, "a record is one cache line");
 

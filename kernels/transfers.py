@@ -22,7 +22,8 @@ TAKEN, UNDER_WAY, ON_DEVICE, FAILED, SLEEPS, FIRST = 0, 1, 2, 3, 8, 16
 END = FIRST + RING * WORDS
 
 _Pointer, _U64 = ctypes.c_void_p, ctypes.c_uint64
-DONE = np.dtype([(name, np.uint64) for name in ("number", "stream", "submitted", "call", "began", "ended", "status")])
+_OF_DONE = ("number", "stream", "submitted", "handed", "call", "began", "ended", "status")
+DONE = np.dtype([(name, np.uint64) for name in _OF_DONE])
 
 
 class Given(ctypes.Structure):

@@ -76,5 +76,7 @@ int time_of(const struct wb_device *device, const struct clock *clock, void *eve
 void destroy_clock(const struct wb_device *device, struct clock *clock) {
     for (int i = 0; i < MARKS; i++)
         if (clock->marks[i].event) device->destroy_event(clock->marks[i].event);
-    if (clock->stream) device->destroy_stream(clock->stream);
+    if (!clock->stream) return;
+    device->synchronise(clock->stream); // a mark may be under way
+    device->destroy_stream(clock->stream);
 }

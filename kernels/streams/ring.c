@@ -18,7 +18,7 @@ static const uint64_t AWAKE_NS = 200000; // for as long after a step, a look or 
 static bool has_more(struct wb_streams *streams) {
     uint64_t number = atomic_load_explicit(&streams->shared->taken, memory_order_relaxed);
     const _Atomic uint64_t *entry = streams->shared->words[number % RING];
-    for (int i = 0; i < 3; i++)
+    for (int i = 0; i < 4; i++)
         if (!atomic_load_explicit(&entry[i], memory_order_relaxed)) return false;
     return true;
 }
@@ -27,10 +27,13 @@ static bool has_more(struct wb_streams *streams) {
 static void drain(struct wb_streams *streams, uint64_t most) {
     struct wb_shared *shared = streams->shared;
     for (; most && has_more(streams); most--) {
-        uint64_t number = shared->taken, *entry = (uint64_t *)shared->words[number % RING];
-        uint64_t target = entry[0] >> 1, source = entry[1] >> 1, size = entry[2] >> 1;
+        uint64_t number = shared->taken, *entry = (uint64_t *)shared->words[number % RING], size = entry[2] >> 1;
+        struct asked asked = {
+            .number = number, .target = entry[0] >> 1, .source = entry[1] >> 1, .bytes = size >> 1,
+            .submitted_ns = entry[3], .way = (int)(size & 1),
+        };
         memset(entry, 0, sizeof shared->words[0]);
-        accept(streams, number, target, source, size >> 1, (int)(size & 1));
+        accept(streams, asked);
         atomic_store_explicit(&shared->taken, number + 1, memory_order_release);
     }
 }

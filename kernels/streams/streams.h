@@ -135,7 +135,7 @@ struct wb_given {
 };
 
 // What Python and this share without a lock. A word of an entry is 0 until it is written, and again once it was taken:
-// so what is there is known without any order among its words. The lowest bit of each is 1.
+// so what is there is known without any order among its words. The lowest bit of the first three is 1.
 struct wb_shared {
     _Atomic uint64_t taken;     // entries
     _Atomic uint64_t under_way; // transfers that were taken and are not over
@@ -144,11 +144,11 @@ struct wb_shared {
     uint64_t unused[4];
     _Atomic uint32_t sleeps; // the thread does, or there is none: go on by a call
     uint32_t padding[15];
-    _Atomic uint64_t words[RING][4]; // target, source, bytes and the way, nothing
+    _Atomic uint64_t words[RING][4]; // target, source, bytes and the way, when it was submitted
 };
 
 struct wb_done { // a transfer that is over
-    uint64_t number, stream, submitted_ns, call_ns, began_ns, ended_ns;
+    uint64_t number, stream, submitted_ns, handed_ns, call_ns, began_ns, ended_ns;
     uint64_t status; // a CUresult
 };
 
@@ -158,7 +158,7 @@ struct transfer {
     int way;
     struct references waits; // until it is on the device
     void *begin;             // the event; none: it begins when the one before it on its stream ends
-    uint64_t submitted_ns, call_ns;
+    uint64_t submitted_ns, handed_ns, call_ns; // handed on to the driver, for so long
 };
 
 struct way { // a direction
@@ -192,7 +192,11 @@ struct wb_streams {
 };
 
 // All with the mutex.
-void accept(struct wb_streams *streams, uint64_t number, uint64_t target, uint64_t source, uint64_t bytes, int way);
+struct asked { // for a transfer
+    uint64_t number, target, source, bytes, submitted_ns;
+    int way;
+};
+void accept(struct wb_streams *streams, struct asked asked);
 void look(struct wb_streams *streams, uint64_t most); // take in what is over, and hand on what was held
 void advance(struct wb_streams *streams);             // wait for the device to get on, and look
 int begin_step(struct wb_streams *streams, struct span reads, struct span writes);

@@ -7,11 +7,14 @@ enum { UNFINISHED = 32 }; // lanes that are looked at in vain before a look leav
 static struct span source_of(const struct transfer *transfer) { return (struct span){&transfer->source, 1}; }
 static struct span target_of(const struct transfer *transfer) { return (struct span){&transfer->target, 1}; }
 
-static struct transfer *place_for(struct wb_streams *streams, uint64_t number) {
+static struct transfer *place_for(struct wb_streams *streams, struct asked asked) {
     struct transfer *transfer = pop_last(&streams->spare_transfers);
     struct references waits = transfer ? transfer->waits : (struct references){0};
     if (!transfer) transfer = grown(NULL, sizeof *transfer);
-    *transfer = (struct transfer){.work.number = number, .waits = waits};
+    *transfer = (struct transfer){
+        .work.number = asked.number, .target = asked.target, .source = asked.source, .bytes = asked.bytes,
+        .way = asked.way, .submitted_ns = asked.submitted_ns, .waits = waits,
+    };
     transfer->waits.count = 0;
     return transfer;
 }
@@ -28,6 +31,7 @@ static void finish(struct wb_streams *streams, struct transfer *transfer, uint64
         .number = transfer->work.number,
         .stream = (uintptr_t)transfer->work.stream,
         .submitted_ns = transfer->submitted_ns,
+        .handed_ns = transfer->handed_ns,
         .call_ns = transfer->call_ns,
         .began_ns = began_ns,
         .ended_ns = ended_ns,
@@ -52,7 +56,7 @@ static int enqueue(struct wb_streams *streams, struct transfer *one, struct lane
     const struct wb_device *device = streams->device;
     bool begins = !lane->transfers.count;
     int status = take_event(device, &streams->events, &one->work.end);
-    one->submitted_ns = now();
+    one->handed_ns = now();
     for (size_t i = 0; i < one->waits.count && !status; i++) {
         if (!must_wait(lane, one->waits.of[i])) continue;
         status = device->wait(lane->stream, one->waits.of[i].work->end, 0);
@@ -62,7 +66,7 @@ static int enqueue(struct wb_streams *streams, struct transfer *one, struct lane
     if (begins && !status) status = device->record(one->begin, lane->stream);
     if (!status) status = copy(device, one, lane->stream);
     if (!status) status = device->record(one->work.end, lane->stream);
-    one->call_ns = now() - one->submitted_ns;
+    one->call_ns = now() - one->handed_ns;
     return status;
 }
 
@@ -103,12 +107,12 @@ static bool start(struct wb_streams *streams, struct transfer *one) {
     return true;
 }
 
-void accept(struct wb_streams *streams, uint64_t number, uint64_t target, uint64_t source, uint64_t bytes, int way) {
-    struct transfer *one = place_for(streams, number);
-    one->target = target, one->source = source, one->bytes = bytes, one->way = way;
+void accept(struct wb_streams *streams, struct asked asked) {
+    struct transfer *one = place_for(streams, asked);
+    struct queue *held = &streams->ways[one->way].held;
     streams->shared->under_way++;
     if (streams->given.is_ordered) before(&streams->blocks, source_of(one), target_of(one), &one->waits);
-    if (streams->ways[way].held.count || !start(streams, one)) push(&streams->ways[way].held, one);
+    if (held->count || !start(streams, one)) push(held, one);
     if (streams->given.is_ordered) add(&streams->blocks, &one->work, source_of(one), target_of(one));
 }
 
@@ -127,7 +131,7 @@ static void end(struct wb_streams *streams, struct way *way, struct lane *lane) 
     uint64_t began = lane->ended_ns, ended = 0;
     int status = one->begin ? time_of(device, &streams->clock, one->begin, &began) : SUCCESS;
     if (!status) status = time_of(device, &streams->clock, one->work.end, &ended);
-    began = latest(began, one->submitted_ns), lane->ended_ns = ended = latest(ended, began);
+    began = latest(began, one->handed_ns), lane->ended_ns = ended = latest(ended, began);
     give_back_event(&streams->events, one->begin);
     give_back_event(&streams->events, one->work.end);
     give_back_lane(&way->lanes, lane);

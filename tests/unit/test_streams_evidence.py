@@ -20,8 +20,8 @@ MS = 1_000_000
 
 def copy(stream: int, submitted: int, ended: int, direction: str = "host to device", **known: Any) -> dict[str, Any]:
     """One copy, times in ms."""
-    row = {"time_ns": submitted * MS, "call_ns": 5000, "start_ns": submitted * MS, "end_ns": ended * MS, "bytes": 4096}
-    return row | {"direction": direction, "device": 0, "stream": stream, "process": 1} | known
+    row = {"time_ns": 0, "handed_ns": submitted * MS, "call_ns": 5000, "start_ns": submitted * MS, "end_ns": ended * MS}
+    return row | {"bytes": 4096, "direction": direction, "device": 0, "stream": stream, "process": 1} | known
 
 
 def run_of(folder: Path, copies: list[dict[str, Any]], **facts: object) -> Run:

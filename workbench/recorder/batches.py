@@ -51,10 +51,11 @@ class Batches:
 
     def copies(self, rows: Rows, pid: int) -> pa.RecordBatch:
         """The copies that a process submitted."""
-        times = rows["time_ns"].astype(np.int64) - self._started_ns
+        handed = rows["time_ns"].astype(np.int64) - self._started_ns
         only_submitted, unseen = rows["address"] == 0, rows["thread"] == 0
         columns = [
-            pa.array(times),
+            pa.array(handed - 1000 * rows["tag"].astype(np.int64)),  # `waited_us`: see `rows`
+            pa.array(handed, mask=unseen),
             pa.array(rows["thread"].astype(np.int64), mask=unseen),
             pa.array(rows["asked"].astype(np.int64) - self._started_ns, mask=only_submitted),
             pa.array(rows["address"].astype(np.int64) - self._started_ns, mask=only_submitted),

@@ -32,7 +32,7 @@ DEEPEST = 64  # innermost frames kept of a stack
 
 _DEFINITION = struct.Struct("<III")
 _COPY = struct.Struct("<QQQQQIIIHhBBBBI")  # a record; see WB_COPY
-_LONGEST_CALL = (1 << 32) - 1  # ns
+_LONGEST_TIME = (1 << 32) - 1  # ns of a call, us of a wait
 _LONGEST = 1 << 16  # bytes; no definition is as long
 
 
@@ -162,8 +162,9 @@ class Spool:
         number = self._library.wb_device_number
         rows = b"".join(
             _COPY.pack(
-                *(copy.submitted_ns, copy.ended_ns, copy.bytes, copy.began_ns, copy.stream, 0, 0),
-                *(min(copy.call_ns or 1, _LONGEST_CALL), 0, number(copy.device), DRIVER, GPU, copy.direction, COPY, 0),
+                *(copy.handed_ns, copy.ended_ns, copy.bytes, copy.began_ns, copy.stream, 0, 0),
+                *(min(copy.call_ns or 1, _LONGEST_TIME), 0, number(copy.device), DRIVER, GPU, copy.direction, COPY),
+                min((copy.handed_ns - copy.submitted_ns) // 1000, _LONGEST_TIME),
             )
             for copy in copies
         )

@@ -16,7 +16,8 @@ class Copy(NamedTuple):
     device: int
     stream: int
     submitted_ns: int
-    call_ns: int  # how long the call that submitted it took
+    handed_ns: int  # on to the driver
+    call_ns: int  # that the driver took for it
     began_ns: int  # on the device
     ended_ns: int
 

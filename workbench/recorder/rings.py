@@ -33,7 +33,7 @@ RECORD = np.dtype(
         ("tier", "u1"),
         ("flags", "u1"),
         ("kind", "u1"),
-        ("unused", "u4"),
+        ("waited_us", "u4"),
     ]
 )
 """One event, as wb_record lays it out."""

@@ -10,7 +10,7 @@ from workbench.recorder.rings import RECORD
 Rows = npt.NDArray[np.void]
 
 _PLACES = {name: place for name, (_, place, *_) in (RECORD.fields or {}).items() if name != "tag"}
-_PLACES["tag"] = _PLACES.pop("unused")
+_PLACES["tag"] = _PLACES.pop("waited_us")
 
 ROW: np.dtype[np.void] = np.dtype(
     {
@@ -20,7 +20,7 @@ ROW: np.dtype[np.void] = np.dtype(
         "itemsize": RECORD.itemsize,
     }
 )
-"""RECORD with room for a tag of the whole run, in the bytes that a record leaves unused."""
+"""RECORD with room for a tag of the whole run, where a copy, which has none, keeps how long it waited."""
 
 
 def none() -> Rows:
@@ -33,5 +33,5 @@ def renamed(records: Rows, names: npt.NDArray[np.uint32], stacks: npt.NDArray[np
     rows: Rows = records.view(ROW)
     rows["owner"] = names[records["owner"]]
     rows["stack"] = stacks[records["stack"]]
-    rows["tag"] = names[records["tag"]]
+    rows["tag"] |= names[records["tag"]]  # of no tag it is 0
     return rows

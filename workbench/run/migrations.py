@@ -15,12 +15,13 @@ from workbench.errors import RunError
 if TYPE_CHECKING:  # a recorded process reads its manifest, and must not be made to hold pyarrow
     import pyarrow as pa
 
-VERSION = 3
+VERSION = 4
 """Of the tables and the manifest. Grows by one when a table comes, or a column or field changes its name or meaning."""
 
 MANIFEST_STEPS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {
     1: lambda document: document,  # two tables came: `requests` and `steps`
     2: lambda document: document,  # `copies` has a column more
+    3: lambda document: document,  # and another
 }
 
 
@@ -33,7 +34,23 @@ def _with_calls(name: str, table: pa.Table) -> pa.Table:
     return table.add_column(1, pa.field("call_ns", pa.int64()), pa.nulls(table.num_rows, pa.int64()))
 
 
-TABLE_STEPS: dict[int, Callable[[str, pa.Table], pa.Table]] = {1: lambda _, table: table, 2: _with_calls}
+def _with_handing(name: str, table: pa.Table) -> pa.Table:
+    """When a copy was handed on to the driver came; older runs called that when it was submitted."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if name != "copies":
+        return table
+    nothing = pa.scalar(None, pa.int64())
+    handed = pc.if_else(pc.is_valid(table["call_ns"]), table["time_ns"], nothing)
+    return table.add_column(1, pa.field("handed_ns", pa.int64()), handed)
+
+
+TABLE_STEPS: dict[int, Callable[[str, pa.Table], pa.Table]] = {
+    1: lambda _, table: table,
+    2: _with_calls,
+    3: _with_handing,
+}
 
 
 def migrate(document: dict[str, Any], folder: Path) -> dict[str, Any]:

@@ -66,8 +66,9 @@ TOTALS = pa.schema(
 
 COPIES = pa.schema(
     [
-        ("time_ns", pa.int64()),  # when it was submitted, or where that is not known, when it began
-        ("call_ns", pa.int64()),  # how long the call that submitted it took; null: not known
+        ("time_ns", pa.int64()),  # when it was submitted, to a us, or where that is not known, when it began
+        ("handed_ns", pa.int64()),  # when it was handed on to the driver; null: not known
+        ("call_ns", pa.int64()),  # how long that call took; null: not known
         ("start_ns", pa.int64()),  # on the device; null: not recorded
         ("end_ns", pa.int64()),  # on the device; null: not recorded
         ("bytes", pa.int64()),

@@ -25,7 +25,7 @@ class Use:
     """What the copies of one direction used."""
 
     streams: int
-    deepest: int  # copies that one stream had at a time: submitted, and not over
+    deepest: int  # copies that one stream had at a time: handed on, and not over
     at_once: int  # copies that all streams had at a time
 
     def __str__(self) -> str:
@@ -64,9 +64,9 @@ def _fits(use: Use, limit: int, depth: int) -> bool:
 
 def _use(copies: pa.Table) -> Use:
     streams = np.unique(numbers(copies, "stream"), return_inverse=True)[1]
-    submitted = numbers(copies, "time_ns")
-    over = np.maximum(numbers(copies, "end_ns") - CLOCKS_NS, submitted + 1)
-    return Use(int(streams.max()) + 1, _most(streams, submitted, over), _most(np.zeros_like(streams), submitted, over))
+    handed = numbers(copies, "handed_ns")
+    over = np.maximum(numbers(copies, "end_ns") - CLOCKS_NS, handed + 1)
+    return Use(int(streams.max()) + 1, _most(streams, handed, over), _most(np.zeros_like(streams), handed, over))
 
 
 def _most(groups: Ints, starts: Ints, ends: Ints) -> int:

@@ -9,6 +9,7 @@ from array import array
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from time import monotonic_ns
 
 from workbench.errors import UsageError, WorkbenchError
 from workbench.kernels.transfers import (
@@ -104,6 +105,7 @@ class Streams:
         if transfer.is_under_way:
             raise WorkbenchError("this transfer is under way: wait for it, or make another one of the same blocks")
         shared[at], shared[at + 1], shared[at + 2] = transfer.words
+        shared[at + 3] = monotonic_ns()
         self._at = at + WORDS
         transfer.is_under_way = True
         self._added.append(transfer)
@@ -237,9 +239,9 @@ class Streams:
         transfer = self._under_way.get(number)
         if transfer is None:  # it was said before
             return
-        stream, submitted_ns, call_ns, began_ns, ended_ns, status = said
+        stream, submitted_ns, handed_ns, call_ns, began_ns, ended_ns, status = said
         error = DeviceError(self._device.said(status)) if status else None
-        transfer.result = Result(stream, submitted_ns, call_ns, began_ns, ended_ns, error)
+        transfer.result = Result(stream, submitted_ns, handed_ns, call_ns, began_ns, ended_ns, error)
         transfer.is_under_way = False
         del self._under_way[number]
         if error:

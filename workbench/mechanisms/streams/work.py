@@ -38,7 +38,8 @@ class Result(NamedTuple):
     """What became of a transfer. Times are of the one clock."""
 
     stream: int = 0
-    submitted_ns: int = 0  # to the driver
+    submitted_ns: int = 0
+    handed_ns: int = 0  # on to the driver
     call_ns: int = 0  # that the driver took for it
     began_ns: int = 0  # on the device
     ended_ns: int = 0
