@@ -20,7 +20,8 @@ PROGRAM = (sys.executable, "-m", "workbench.studies.kv_streams_program")
 SMALL, LARGE = 4 << 10, 64 << 10  # bytes of a transfer: some tokens of a small model, a block of a large one
 SIZES = {SMALL: (1, 100, 1_000, 10_000, 100_000), LARGE: (1_000, 8_000)}  # transfers in flight
 ALONE = (1, 1_000)  # of these, also what a thread saves
-UNITS = {"p50_s": "s", "p99_s": "s", "idle_p99_s": "s", "max_s": "s", "submit_s": "s", "total_s": "s", "delay_s": "s"}
+UNITS = {"p50_s": "s", "p99_s": "s", "idle_p99_s": "s", "max_s": "s", "driver_p99_s": "s"}
+UNITS |= {"submit_s": "s", "total_s": "s", "delay_s": "s"}
 UNITS |= {"private_bytes": "B", "pinned_bytes": "B", "first_blocked": "", "corrupted": "blocks"}
 
 
@@ -78,15 +79,29 @@ def _sentence(value: str, size: int, has_thread: bool, rows: list[dict[str, Any]
     most, by = counts[-1], "a thread" if has_thread else "who submits"
     which = f"{counts[0]} to {most}" if len(counts) > 1 else f"{most}"
     words = f"{value}, handed on by {by}, {size >> 10} KiB each, {which} in flight"
-    return f"{words}: {_submission(rows)}; {_blocking(rows)}; {_cost(most, rows)}{_corruption(rows)}"
+    told = [_submission(rows), *_handing_on(rows), _blocking(rows), _cost(most, rows)]
+    return f"{words}: {'; '.join(told)}{_corruption(rows)}"
+
+
+def _worst(rows: list[dict[str, Any]], name: str) -> list[dict[str, Any]]:
+    """The runs of the count that has the largest median."""
+    counts: dict[int, list[dict[str, Any]]] = {}
+    for row in rows:
+        counts.setdefault(row["in_flight"], []).append(row)
+    return max(counts.values(), key=lambda some: median(row[name] for row in some))
+
+
+def _handing_on(rows: list[dict[str, Any]]) -> list[str]:
+    """What a thread has of it, where there is one."""
+    if not rows[0]["has_thread"] or any("driver_p99_s" not in row for row in rows):
+        return []
+    slowest = median(row["driver_p99_s"] for row in _worst(rows, "driver_p99_s"))
+    return [f"the driver takes the thread up to {duration(slowest)} for one (p99)"]
 
 
 def _submission(rows: list[dict[str, Any]]) -> str:
     """The worst count's 99th percentile, beside what the host takes of a thread that does nothing."""
-    counts: dict[int, list[dict[str, Any]]] = {}
-    for row in rows:
-        counts.setdefault(row["in_flight"], []).append(row)
-    worst = max(counts.values(), key=lambda some: median(row["p99_s"] for row in some))
+    worst = _worst(rows, "p99_s")
     slowest = [row["p99_s"] for row in worst]
     told = f"p99 of a submission is at most {duration(median(slowest))}"
     if len(slowest) > 1:
