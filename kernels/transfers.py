@@ -15,7 +15,7 @@ from workbench.errors import WorkbenchError
 DRIVER = "libcuda.so.1"
 RING, WORDS = 1 << 16, 4  # transfers, and words of each
 PART = 1024  # of the ring's transfers, which room is made for at a time
-NOT_READY = 600
+NOT_READY, OVERLAPS = 600, 1 << 16
 # Words of what is shared: those of a line of the cache that is written to all the time, whether the thread sleeps (in
 # a line of its own), and the first of the ring.
 TAKEN, UNDER_WAY, ON_DEVICE, FAILED, SLEEPS, FIRST = 0, 1, 2, 3, 8, 16
@@ -73,7 +73,10 @@ class Transfers:
         self._library.wb_streams_advance(self._streams)
 
     def begin_step(self, reads: array[int], writes: array[int]) -> int:
-        """Has the compute wait for what it must; gives a status, NOT_READY where some of that is held."""
+        """Has the compute wait for what it must; gives a status, NOT_READY where some of that is held.
+
+        Of each block there are its address and its bytes.
+        """
         return self._step(self._library.wb_streams_begin_step, reads, writes)
 
     def end_step(self, reads: array[int], writes: array[int]) -> int:
@@ -105,7 +108,7 @@ class Transfers:
 
     def _step(self, function: ctypes._NamedFuncPointer, reads: array[int], writes: array[int]) -> int:
         (read, reads_count), (written, writes_count) = reads.buffer_info(), writes.buffer_info()
-        status: int = function(self._streams, read, reads_count, written, writes_count)
+        status: int = function(self._streams, read, reads_count // 2, written, writes_count // 2)
         return status
 
 

@@ -8,6 +8,7 @@
 #define WB_PUBLIC __attribute__((visibility("default"))) // nothing else of this library has a name outside of it
 
 enum { SUCCESS = 0, OUT_OF_MEMORY = 2, SHARED_OBJECT_INIT_FAILED = 303, NOT_FOUND = 500, NOT_READY = 600 }; // of CUresult
+enum { OVERLAPS = 1 << 16 }; // and one of ours: a block does others
 enum { NON_BLOCKING = 1 }; // a stream: torch computes on the default one, which orders itself with blocking ones
 enum { WITH_TIME = 0 };    // an event
 

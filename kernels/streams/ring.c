@@ -201,8 +201,8 @@ WB_PUBLIC void wb_streams_advance(struct wb_streams *streams) {
 
 // The transfers of a step come right after it. The thread is woken at both ends: after a short step it is awake already,
 // and who submits is not slowed by the call that wakes it.
-WB_PUBLIC int wb_streams_begin_step(struct wb_streams *streams, const uint64_t *reads, size_t read,
-                                    const uint64_t *writes, size_t written) {
+WB_PUBLIC int wb_streams_begin_step(struct wb_streams *streams, const struct piece *reads, size_t read,
+                                    const struct piece *writes, size_t written) {
     uint8_t telling = enter(streams);
     drain(streams, UINT64_MAX);
     int status = begin_step(streams, (struct span){reads, read}, (struct span){writes, written});
@@ -211,8 +211,8 @@ WB_PUBLIC int wb_streams_begin_step(struct wb_streams *streams, const uint64_t *
     return status;
 }
 
-WB_PUBLIC int wb_streams_end_step(struct wb_streams *streams, const uint64_t *reads, size_t read,
-                                  const uint64_t *writes, size_t written) {
+WB_PUBLIC int wb_streams_end_step(struct wb_streams *streams, const struct piece *reads, size_t read,
+                                  const struct piece *writes, size_t written) {
     uint8_t telling = enter(streams);
     drain(streams, UINT64_MAX);
     int status = end_step(streams, (struct span){reads, read}, (struct span){writes, written});

@@ -35,15 +35,32 @@ struct references {
     size_t count, room;
 };
 
-struct span { // addresses of blocks, each of them always the same piece of memory
-    const uint64_t *of;
+struct piece { // of memory
+    uint64_t address, bytes;
+};
+
+struct span { // pieces that are blocks
+    const struct piece *of;
     size_t count;
 };
+
+struct extents { // sorted by their addresses: extents.c
+    struct extent {
+        uint64_t first, end;
+        uint64_t size; // of each block in it
+    } *of;
+    size_t count, room;
+};
+
+// Gives whether a piece can be a block beside those that there are, and has it be one.
+bool cover(struct extents *extents, struct piece piece);
 
 struct block;
 struct blocks {
     struct block *of;
     size_t count, room; // a power of two
+    struct extents extents;
+    uint64_t asked; // so many times what is before something
 };
 
 static inline struct reference to(struct work *work) { return (struct reference){work, work->number}; }
@@ -53,9 +70,10 @@ static inline bool is_over(struct reference one) {
 static inline bool is_held(struct reference one) { return !is_over(one) && !one.work->is_on_device; }
 
 void refer(struct references *all, struct reference one);
-// What must be over before these blocks are read and written.
-void before(struct blocks *blocks, struct span reads, struct span writes, struct references *waits);
-// Have later work on these blocks wait for this one.
+// What must be over before these blocks are read and written. Gives whether they are blocks: not where they overlap
+// others with work that is not over.
+bool before(struct blocks *blocks, struct span reads, struct span writes, struct references *waits);
+// Have later work on these blocks, the last ones that `before` was asked of, wait for this one.
 void add(struct blocks *blocks, struct work *work, struct span reads, struct span writes);
 // What is enough to wait for, of works that are on the device.
 void keep_last_of_each_stream(struct references *all);
@@ -154,7 +172,7 @@ struct wb_done { // a transfer that is over
 
 struct transfer {
     struct work work;
-    uint64_t target, source, bytes;
+    struct piece target, source;
     int way;
     struct references waits; // until it is on the device
     void *begin;             // the event; none: it begins when the one before it on its stream ends

@@ -12,7 +12,7 @@ static struct transfer *place_for(struct wb_streams *streams, struct asked asked
     struct references waits = transfer ? transfer->waits : (struct references){0};
     if (!transfer) transfer = grown(NULL, sizeof *transfer);
     *transfer = (struct transfer){
-        .work.number = asked.number, .target = asked.target, .source = asked.source, .bytes = asked.bytes,
+        .work.number = asked.number, .target = {asked.target, asked.bytes}, .source = {asked.source, asked.bytes},
         .way = asked.way, .submitted_ns = asked.submitted_ns, .waits = waits,
     };
     transfer->waits.count = 0;
@@ -48,8 +48,9 @@ static void note(struct wb_streams *streams, int status) {
 }
 
 static int copy(const struct wb_device *device, const struct transfer *one, void *stream) {
-    if (one->way == LOAD) return device->copy_to_device(one->target, (const void *)one->source, one->bytes, stream);
-    return device->copy_to_host((void *)one->target, one->source, one->bytes, stream);
+    uint64_t target = one->target.address, source = one->source.address, bytes = one->source.bytes;
+    if (one->way == LOAD) return device->copy_to_device(target, (const void *)source, bytes, stream);
+    return device->copy_to_host((void *)target, source, bytes, stream);
 }
 
 static int enqueue(struct wb_streams *streams, struct transfer *one, struct lane *lane) {
@@ -107,15 +108,6 @@ static bool start(struct wb_streams *streams, struct transfer *one) {
     return true;
 }
 
-void accept(struct wb_streams *streams, struct asked asked) {
-    struct transfer *one = place_for(streams, asked);
-    struct queue *held = &streams->ways[one->way].held;
-    streams->shared->under_way++;
-    if (streams->given.is_ordered) before(&streams->blocks, source_of(one), target_of(one), &one->waits);
-    if (held->count || !start(streams, one)) push(held, one);
-    if (streams->given.is_ordered) add(&streams->blocks, &one->work, source_of(one), target_of(one));
-}
-
 static void hand_on_held(struct wb_streams *streams, struct way *way, uint64_t most) {
     for (; most && way->held.count && start(streams, first_of(&way->held)); most--) pop_first(&way->held);
 }
@@ -171,11 +163,20 @@ static int take_in_steps(struct wb_streams *streams) {
     return SUCCESS;
 }
 
-void look(struct wb_streams *streams, uint64_t most) {
+// All of both that is known to be over, of each way up to `most`.
+static void take_in_all(struct wb_streams *streams, uint64_t most, uint64_t unfinished) {
     note(streams, take_in_steps(streams));
-    for (int way = 0; way < WAYS; way++) note(streams, take_in(streams, &streams->ways[way], most, UNFINISHED));
+    for (int way = 0; way < WAYS; way++) note(streams, take_in(streams, &streams->ways[way], most, unfinished));
+}
+
+static void hand_on_all(struct wb_streams *streams, uint64_t most) {
     for (int way = 0; way < WAYS; way++) hand_on_held(streams, &streams->ways[way], most);
     note(streams, keep_time(streams->device, &streams->clock));
+}
+
+void look(struct wb_streams *streams, uint64_t most) {
+    take_in_all(streams, most, UNFINISHED);
+    hand_on_all(streams, most);
 }
 
 void advance(struct wb_streams *streams) {
@@ -183,19 +184,37 @@ void advance(struct wb_streams *streams) {
         const struct lane *lane = first_of(&streams->ways[way].busy);
         if (lane) note(streams, streams->device->synchronise(lane->stream));
     }
-    note(streams, take_in_steps(streams));
-    for (int way = 0; way < WAYS; way++) note(streams, take_in(streams, &streams->ways[way], UINT64_MAX, UINT64_MAX));
-    for (int way = 0; way < WAYS; way++) hand_on_held(streams, &streams->ways[way], UINT64_MAX);
-    note(streams, keep_time(streams->device, &streams->clock));
+    take_in_all(streams, UINT64_MAX, UINT64_MAX);
+    hand_on_all(streams, UINT64_MAX);
 }
 
-// --- compute
+// --- from who drives the model
+
+// Where blocks overlap others, these may be at rest, and nobody has looked.
+static int find_before(struct wb_streams *streams, struct span reads, struct span writes, struct references *waits) {
+    if (!streams->given.is_ordered || before(&streams->blocks, reads, writes, waits)) return SUCCESS;
+    take_in_all(streams, UINT64_MAX, UINT64_MAX);
+    return before(&streams->blocks, reads, writes, waits) ? SUCCESS : OVERLAPS;
+}
+
+void accept(struct wb_streams *streams, struct asked asked) {
+    struct transfer *one = place_for(streams, asked);
+    struct queue *held = &streams->ways[one->way].held;
+    streams->shared->under_way++;
+    int status = find_before(streams, source_of(one), target_of(one), &one->waits);
+    if (status) {
+        finish(streams, one, 0, 0, status);
+        return;
+    }
+    if (held->count || !start(streams, one)) push(held, one);
+    if (streams->given.is_ordered) add(&streams->blocks, &one->work, source_of(one), target_of(one));
+}
 
 // Gives NOT_READY where the compute waits for what is held: `advance`, and try again.
 int begin_step(struct wb_streams *streams, struct span reads, struct span writes) {
-    int status = SUCCESS;
     streams->waits.count = 0;
-    if (streams->given.is_ordered) before(&streams->blocks, reads, writes, &streams->waits);
+    int status = find_before(streams, reads, writes, &streams->waits);
+    if (status) return status;
     if (waits_for_held(&streams->waits)) return NOT_READY;
     keep_last_of_each_stream(&streams->waits);
     for (size_t i = 0; i < streams->waits.count && !status; i++)

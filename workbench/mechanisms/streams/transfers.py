@@ -18,6 +18,7 @@ from workbench.kernels.transfers import (
     FIRST,
     NOT_READY,
     ON_DEVICE,
+    OVERLAPS,
     PART,
     RING,
     SLEEPS,
@@ -34,6 +35,9 @@ from workbench.recorder.probe import Copy, NullProbe, Probe
 
 FACTS = "streams"  # what the facts that a run keeps of it are called
 ORDERED, UNORDERED = "ordered", "unordered"
+OVERLAP = (
+    "a block overlaps others with work that is not over: cut memory into the same blocks for compute and transfers"
+)
 
 alive: weakref.WeakSet[Streams] = weakref.WeakSet()
 
@@ -115,11 +119,14 @@ class Streams:
 
     @contextmanager
     def compute(self, reads: Iterable[Block] = (), writes: Iterable[Block] = ()) -> Iterator[None]:
-        """What is launched on the compute stream inside the block is ordered with the transfers of these blocks."""
+        """What is launched on the compute stream inside the block is ordered with the transfers of these blocks.
+
+        They are to be the same blocks that transfers go from and to, not larger ones around these.
+        """
         self._refuse_misuse()
         if self._is_computing:
             raise WorkbenchError("compute inside of compute has no order of its own: end the outer block first")
-        blocks = _addresses(reads), _addresses(writes)
+        blocks = _pieces(reads), _pieces(writes)
         while (status := self._native.begin_step(*blocks)) == NOT_READY:
             self._advance()
         self._check(status)
@@ -240,7 +247,7 @@ class Streams:
         if transfer is None:  # it was said before
             return
         stream, submitted_ns, handed_ns, call_ns, began_ns, ended_ns, status = said
-        error = DeviceError(self._device.said(status)) if status else None
+        error = self._error(status) if status else None
         transfer.result = Result(stream, submitted_ns, handed_ns, call_ns, began_ns, ended_ns, error)
         transfer.is_under_way = False
         del self._under_way[number]
@@ -261,7 +268,10 @@ class Streams:
 
     def _check(self, status: int) -> None:
         if status:
-            raise DeviceError(self._device.said(status))
+            raise self._error(status)
+
+    def _error(self, status: int) -> WorkbenchError:
+        return UsageError(OVERLAP) if status == OVERLAPS else DeviceError(self._device.said(status))
 
     def _abandon(self) -> None:
         """Give everything back, also where the device failed under it."""
@@ -276,8 +286,8 @@ class Streams:
         self._shared = self._native.shared
 
 
-def _addresses(blocks: Iterable[Block]) -> array[int]:
-    return array("Q", [block.address for block in blocks])
+def _pieces(blocks: Iterable[Block]) -> array[int]:
+    return array("Q", [number for block in blocks for number in (block.address, block.bytes)])
 
 
 def _told(transfer: Transfer, result: Result, device: int) -> Copy:
