@@ -281,6 +281,36 @@ def test_a_pool_that_was_told_not_to_round_is_not_called_the_one_that_does(monke
         PinnedPool().tensor(1)
 
 
+class Pool:
+    """What of torch's pool is called; a setting that is not told again is set back."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, told: str) -> None:
+        self.told = told
+        self.calls: list[str] = []
+        monkeypatch.setattr(torch._C, "_accelerator_getAllocatorSettings", lambda: self.told, raising=False)
+        monkeypatch.setattr(torch._C, "_accelerator_setAllocatorSettings", self.tell, raising=False)
+        monkeypatch.setattr(PinnedPool, "_pinned", lambda _, asked: self.have(asked))
+        monkeypatch.setattr(PinnedPoolExact, "is_chosen", False)
+
+    def tell(self, told: str) -> None:
+        self.told = told
+        self.calls.append("told")
+
+    def have(self, asked: int) -> torch.Tensor:
+        self.calls.append(f"had {asked}")
+        return torch.empty(asked, dtype=torch.uint8)
+
+
+@pytest.mark.parametrize("told", ["", "max_split_size_mb:64,roundup_power2_divisions:4", "max_split_size_mb:64, "])
+def test_the_unrounded_pool_leaves_torch_s_other_settings(told: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    pool = Pool(monkeypatch, told)
+    for asked in (5, 6):
+        assert len(PinnedPoolExact().tensor(asked)) == asked
+    others = [one for one in told.split(",") if one.strip()]
+    assert pool.told.split(",") == [*others, *PinnedPoolExact.setting.split(",")]
+    assert pool.calls == ["told", "had 5", "had 6"]
+
+
 def test_without_cuda_s_bindings_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(page_locking, "_has_bindings", lambda: False)
     assert "pip install memory-workbench[cuda]" in str(why_not("host-alloc", 1))

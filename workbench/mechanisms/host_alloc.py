@@ -109,6 +109,7 @@ class PinnedPoolExact(PinnedPool):
     """See `HostAllocator`. The option holds for the whole process from the first allocation on."""
 
     name: ClassVar[str] = "pinned-pool-exact"
+    setting: ClassVar[str] = "pinned_max_round_threshold_mb:0"
     is_chosen = False  # in this process
 
     def why_not(self, gpus: int) -> str | None:
@@ -119,11 +120,17 @@ class PinnedPoolExact(PinnedPool):
         return super().why_not(gpus)
 
     def tensor(self, asked: int) -> torch.Tensor:
+        if not PinnedPoolExact.is_chosen:
+            self._choose()
+        return self._pinned(asked)
+
+    def _choose(self) -> None:
+        """Adds to what torch was told so far: what is not told again torch may set back."""
         import torch
 
-        torch._C._accelerator_setAllocatorSettings("pinned_max_round_threshold_mb:0")
+        told = torch._C._accelerator_getAllocatorSettings().rstrip(", ")  # after ",," torch reads no more
+        torch._C._accelerator_setAllocatorSettings(f"{told},{self.setting}" if told else self.setting)
         PinnedPoolExact.is_chosen = True
-        return self._pinned(asked)
 
 
 class HostAlloc:
