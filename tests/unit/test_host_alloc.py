@@ -289,6 +289,7 @@ class Pool:
         self.calls: list[str] = []
         monkeypatch.setattr(torch._C, "_accelerator_getAllocatorSettings", lambda: self.told, raising=False)
         monkeypatch.setattr(torch._C, "_accelerator_setAllocatorSettings", self.tell, raising=False)
+        monkeypatch.setattr(torch._C, "_host_emptyCache", lambda: self.calls.append("emptied"), raising=False)
         monkeypatch.setattr(PinnedPool, "_pinned", lambda _, asked: self.have(asked))
         monkeypatch.setattr(PinnedPoolExact, "is_chosen", False)
 
@@ -308,7 +309,7 @@ def test_the_unrounded_pool_leaves_torch_s_other_settings(told: str, monkeypatch
         assert len(PinnedPoolExact().tensor(asked)) == asked
     others = [one for one in told.split(",") if one.strip()]
     assert pool.told.split(",") == [*others, *PinnedPoolExact.setting.split(",")]
-    assert pool.calls == ["told", "had 5", "had 6"]
+    assert pool.calls == ["told", "emptied", "had 5", "had 6"]
 
 
 def test_without_cuda_s_bindings_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -106,10 +106,14 @@ class PinnedPool:
 
 
 class PinnedPoolExact(PinnedPool):
-    """See `HostAllocator`. The option holds for the whole process from the first allocation on."""
+    """See `HostAllocator`. What torch is told holds for the whole process from the first allocation on.
+
+    It is told to keep nothing too: torch 2.13 gives what it kept of one size for another up to the same power of two,
+    also where it is too small. What copies have used goes back when torch is asked next after them.
+    """
 
     name: ClassVar[str] = "pinned-pool-exact"
-    setting: ClassVar[str] = "pinned_max_round_threshold_mb:0"
+    setting: ClassVar[str] = "pinned_max_round_threshold_mb:0,pinned_max_cached_size_mb:0"
     is_chosen = False  # in this process
 
     def why_not(self, gpus: int) -> str | None:
@@ -130,6 +134,7 @@ class PinnedPoolExact(PinnedPool):
 
         told = torch._C._accelerator_getAllocatorSettings().rstrip(", ")  # after ",," torch reads no more
         torch._C._accelerator_setAllocatorSettings(f"{told},{self.setting}" if told else self.setting)
+        torch._C._host_emptyCache()  # of what was rounded
         PinnedPoolExact.is_chosen = True
 
 
