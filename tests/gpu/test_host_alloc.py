@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -78,6 +79,35 @@ def test_a_view_keeps_its_memory(arm: str) -> None:
     memory.free()
     gc.collect()
     assert int(device.sum()) == 5 * MIB
+
+
+READ_LATE = """
+import torch
+from workbench.mechanisms.host_alloc import allocate, device_view
+
+def ones():
+    host = allocate({arm!r}, 1 << 20).tensor.fill_(1)
+    return [host, device_view(host)]
+
+int(ones()[1].sum())  # loads the kernel, which would wait for what the GPU has to do
+for first in (0, 1):
+    both = ones()
+    torch.cuda._sleep(1 << 30)  # half a second
+    found = both[1].sum()
+    del both[first], both[0]
+    others = [allocate({arm!r}, 1 << 20).tensor.fill_(9) for _ in range(3)]
+    assert int(found) == 1 << 20, (first, int(found))
+"""
+
+
+@pytest.mark.parametrize("pinned", PINNED)
+def test_memory_that_a_kernel_has_yet_to_read_is_nobody_else_s(pinned: str) -> None:
+    """In a process of its own: a kernel that finds its memory gone ends CUDA's context."""
+    if reason := host_alloc.why_not(pinned, Host.here().gpus):
+        pytest.skip(reason)
+    program = [sys.executable, "-c", READ_LATE.format(arm=pinned)]
+    done = subprocess.run(program, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
 
 
 def test_what_is_not_page_locked_has_no_view() -> None:

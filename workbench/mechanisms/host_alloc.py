@@ -188,7 +188,11 @@ class Mapped(NamedTuple):
 
 
 def device_view(tensor: torch.Tensor) -> torch.Tensor:
-    """Gives a page-locked tensor as the GPU sees it: the same bytes, never a copy; refuses what is not page-locked."""
+    """Gives a page-locked tensor as the GPU sees it: the same bytes, never a copy; refuses what is not page-locked.
+
+    Both tensors may go while kernels of the stream that is current now still use the memory. Where those of another
+    stream do, keep one of the two until they are over.
+    """
     import torch
 
     if tensor.device.type != "cpu":
@@ -205,11 +209,23 @@ def device_view(tensor: torch.Tensor) -> torch.Tensor:
         raise MechanismError(
             "torch copied the memory instead of viewing it: make the GPU current under which it was had"
         )
+    _used_by_current_stream(tensor, device)
     return raw.view(tensor.dtype).as_strided(tensor.shape, tensor.stride())
 
 
+def _used_by_current_stream(tensor: torch.Tensor, device: torch.device) -> None:
+    """Tells torch's pool of the stream, as copies do and kernels do not: it waits for that before it hands memory on.
+
+    CUDA, which frees what is not of the pool, waits for the whole GPU.
+    """
+    tensor.as_strided((1,), (1,)).to(device, non_blocking=True)
+
+
 def allocate_mapped(asked: int) -> Mapped:
-    """Gives exactly so many page-locked bytes as a tensor of the host, and the same bytes as a tensor of the GPU."""
+    """Gives exactly so many page-locked bytes as a tensor of the host, and the same bytes as a tensor of the GPU.
+
+    How long they must be kept `device_view` says.
+    """
     host = allocate("host-alloc", asked).tensor
     return Mapped(host, device_view(host))
 
