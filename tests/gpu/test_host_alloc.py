@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gc
+import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,9 +17,10 @@ from workbench.launch.programs import record_program
 from workbench.mechanisms import host_alloc
 from workbench.mechanisms.free_memory import free_bytes
 from workbench.mechanisms.host_alloc import allocate, allocate_mapped, device_view
-from workbench.mechanisms.host_evidence import taken_by_size
+from workbench.mechanisms.host_evidence import keeps, taken_by_size
 from workbench.mechanisms.host_rounding import ARMS, PAGE, taken_bytes
 from workbench.run.evidence import OBSERVED
+from workbench.run.run import Run
 from workbench.run.store import Store
 
 torch = pytest.importorskip("torch")
@@ -78,6 +81,35 @@ def test_a_view_keeps_its_memory(arm: str) -> None:
     assert int(device.sum()) == 5 * MIB
 
 
+READ_LATE = """
+import torch
+from workbench.mechanisms.host_alloc import allocate, device_view
+
+def ones():
+    host = allocate({arm!r}, 1 << 20).tensor.fill_(1)
+    return [host, device_view(host)]
+
+int(ones()[1].sum())  # loads the kernel, which would wait for what the GPU has to do
+for first in (0, 1):
+    both = ones()
+    torch.cuda._sleep(1 << 30)  # half a second
+    found = both[1].sum()
+    del both[first], both[0]
+    others = [allocate({arm!r}, 1 << 20).tensor.fill_(9) for _ in range(3)]
+    assert int(found) == 1 << 20, (first, int(found))
+"""
+
+
+@pytest.mark.parametrize("pinned", PINNED)
+def test_memory_that_a_kernel_has_yet_to_read_is_nobody_else_s(pinned: str) -> None:
+    """In a process of its own: a kernel that finds its memory gone ends CUDA's context."""
+    if reason := host_alloc.why_not(pinned, Host.here().gpus):
+        pytest.skip(reason)
+    program = [sys.executable, "-c", READ_LATE.format(arm=pinned)]
+    done = subprocess.run(program, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+
+
 def test_what_is_not_page_locked_has_no_view() -> None:
     for tensor in (torch.ones(100), allocate("pageable", MIB).tensor):
         with pytest.raises(UsageError, match="is not page-locked"):
@@ -113,12 +145,46 @@ def test_what_each_arm_takes_is_what_was_predicted(arm: str, tmp_path: Path) -> 
         assert abs(taken - taken_bytes(arm, asked)) < PAGE
         if arm in EXACT:
             assert 0 <= taken - asked <= PAGE
+    assert keeps(run) == (arm == "pinned-pool")
+
+
+OF_ONE_POWER = """
+import torch
+from workbench.mechanisms.host_alloc import allocate
+allocate("pinned-pool", 65 << 20).free()
+for mib in (65, 66, 120):
+    memory = allocate("pinned-pool-exact", mib << 20)
+    memory.tensor.to("cuda", non_blocking=True)
+    torch.cuda.synchronize()
+    memory.free()
+settings = torch.cuda.memory._snapshot()["allocator_settings"]
+assert settings["max_split_size"] == 64 << 20, settings
+"""
+
+
+def test_sizes_below_one_power_of_two_are_each_had_exactly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a process of its own, for which `pinned-pool-exact` is; what its allocator was told before holds too."""
+    if reason := host_alloc.why_not("pinned-pool-exact", Host.here().gpus):
+        pytest.skip(reason)
+    monkeypatch.delenv("PYTORCH_CUDA_ALLOC_CONF", raising=False)
+    monkeypatch.setenv("PYTORCH_ALLOC_CONF", "max_split_size_mb:64")
+    run, sizes = recorded_sizes(OF_ONE_POWER, tmp_path)
+    assert run.manifest.status == "complete"
+    assert list(sizes[sizes.abs() >= MIB] // MIB)[:7] == [128, -128, 65, -65, 66, -66, 120]
 
 
 def test_more_than_there_is_is_refused_and_the_next_goes_well(arm: str) -> None:
     with pytest.raises(MechanismError, match="out of memory"):
         allocate(arm, free_bytes() + (1 << 30))
     assert allocate(arm, MIB).tensor.is_pinned()
+
+
+def recorded_sizes(program: str, folder: Path) -> tuple[Run, Any]:
+    """A program's run, and what was page-locked in it, in turn: more than nothing had, less given back."""
+    (folder / "program.py").write_text(program)
+    run = record_program([sys.executable, str(folder / "program.py")], store=Store(folder / "runs"))
+    pinned = run.events()[lambda events: (events["tier"] == "pinned") & (events["layer"] == "driver")]
+    return run, pinned["bytes"].where(pinned["kind"] == "alloc", -pinned["bytes"])
 
 
 def locked_kib() -> int:
@@ -160,10 +226,7 @@ gc.collect()
 def test_a_thousand_rounds_leave_nothing_in_the_ledger(exact: str, tmp_path: Path) -> None:
     if reason := host_alloc.why_not(exact, Host.here().gpus):
         pytest.skip(reason)
-    (tmp_path / "program.py").write_text(ROUNDS.format(arm=exact))
-    run = record_program([sys.executable, str(tmp_path / "program.py")], store=Store(tmp_path / "runs"))
-    pinned = run.events()[lambda events: (events["tier"] == "pinned") & (events["layer"] == "driver")]
-    sizes = pinned["bytes"].where(pinned["kind"] == "alloc", -pinned["bytes"])
+    run, sizes = recorded_sizes(ROUNDS.format(arm=exact), tmp_path)
     assert run.manifest.status == "complete"
     assert (sizes >= MIB).sum() == 1000
     assert sizes.cumsum().max() < 2 * MIB + PAGE  # one at a time

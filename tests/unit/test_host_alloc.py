@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import os
 import resource
@@ -281,6 +282,37 @@ def test_a_pool_that_was_told_not_to_round_is_not_called_the_one_that_does(monke
         PinnedPool().tensor(1)
 
 
+class Pool:
+    """What of torch's pool is called; a setting that is not told again is set back."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, told: str) -> None:
+        self.told = told
+        self.calls: list[str] = []
+        monkeypatch.setattr(torch._C, "_accelerator_getAllocatorSettings", lambda: self.told, raising=False)
+        monkeypatch.setattr(torch._C, "_accelerator_setAllocatorSettings", self.tell, raising=False)
+        monkeypatch.setattr(torch._C, "_host_emptyCache", lambda: self.calls.append("emptied"), raising=False)
+        monkeypatch.setattr(PinnedPool, "_pinned", lambda _, asked: self.have(asked))
+        monkeypatch.setattr(PinnedPoolExact, "is_chosen", False)
+
+    def tell(self, told: str) -> None:
+        self.told = told
+        self.calls.append("told")
+
+    def have(self, asked: int) -> torch.Tensor:
+        self.calls.append(f"had {asked}")
+        return torch.empty(asked, dtype=torch.uint8)
+
+
+@pytest.mark.parametrize("told", ["", "max_split_size_mb:64,roundup_power2_divisions:4", "max_split_size_mb:64, "])
+def test_the_unrounded_pool_leaves_torch_s_other_settings(told: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    pool = Pool(monkeypatch, told)
+    for asked in (5, 6):
+        assert len(PinnedPoolExact().tensor(asked)) == asked
+    others = [one for one in told.split(",") if one.strip()]
+    assert pool.told.split(",") == [*others, *PinnedPoolExact.setting.split(",")]
+    assert pool.calls == ["told", "emptied", "had 5", "had 6"]
+
+
 def test_without_cuda_s_bindings_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(page_locking, "_has_bindings", lambda: False)
     assert "pip install memory-workbench[cuda]" in str(why_not("host-alloc", 1))
@@ -293,6 +325,27 @@ def test_without_cuda_s_bindings_it_is_said_what_to_install(monkeypatch: pytest.
 def test_a_tensor_of_the_gpu_has_no_view_for_it() -> None:
     with pytest.raises(UsageError, match="on meta is not on the host"):
         device_view(torch.empty(3, device="meta"))
+
+
+def test_a_view_is_told_to_torch_s_pool_as_a_copy_is(cuda: Cuda, monkeypatch: pytest.MonkeyPatch) -> None:
+    def viewed(memory: Any, device: torch.device) -> torch.Tensor:
+        [size], (address, _) = (memory.__cuda_array_interface__[key] for key in ("shape", "data"))
+        return torch.frombuffer((ctypes.c_ubyte * size).from_address(address), dtype=torch.uint8)
+
+    copied: list[tuple[int, int, torch.device, bool]] = []
+
+    def copy(tensor: torch.Tensor, device: torch.device, non_blocking: bool) -> None:
+        copied.append((tensor.data_ptr(), tensor.numel(), device, non_blocking))
+
+    monkeypatch.setattr(page_locking, "_has_bindings", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch, "as_tensor", viewed)
+    monkeypatch.setattr(torch.Tensor, "to", copy)
+    host = torch.frombuffer(page_locking.registered(96), dtype=torch.bfloat16).view(6, 8)[1:5:2, 2:]
+    device = device_view(host)
+    assert (device.data_ptr(), device.stride()) == (host.data_ptr(), host.stride())
+    assert copied == [(host.data_ptr(), 1, torch.device("cuda", 0), True)]
 
 
 def test_a_thousand_rounds_leave_nothing(cuda: Cuda) -> None:

@@ -106,9 +106,14 @@ class PinnedPool:
 
 
 class PinnedPoolExact(PinnedPool):
-    """See `HostAllocator`. The option holds for the whole process from the first allocation on."""
+    """See `HostAllocator`. What torch is told holds for the whole process from the first allocation on.
+
+    It is told to keep nothing too: torch 2.13 gives what it kept of one size for another up to the same power of two,
+    also where it is too small. What copies have used goes back when torch is asked next after them.
+    """
 
     name: ClassVar[str] = "pinned-pool-exact"
+    setting: ClassVar[str] = "pinned_max_round_threshold_mb:0,pinned_max_cached_size_mb:0"
     is_chosen = False  # in this process
 
     def why_not(self, gpus: int) -> str | None:
@@ -119,11 +124,18 @@ class PinnedPoolExact(PinnedPool):
         return super().why_not(gpus)
 
     def tensor(self, asked: int) -> torch.Tensor:
+        if not PinnedPoolExact.is_chosen:
+            self._choose()
+        return self._pinned(asked)
+
+    def _choose(self) -> None:
+        """Adds to what torch was told so far: what is not told again torch may set back."""
         import torch
 
-        torch._C._accelerator_setAllocatorSettings("pinned_max_round_threshold_mb:0")
+        told = torch._C._accelerator_getAllocatorSettings().rstrip(", ")  # after ",," torch reads no more
+        torch._C._accelerator_setAllocatorSettings(f"{told},{self.setting}" if told else self.setting)
+        torch._C._host_emptyCache()  # of what was rounded
         PinnedPoolExact.is_chosen = True
-        return self._pinned(asked)
 
 
 class HostAlloc:
@@ -176,7 +188,11 @@ class Mapped(NamedTuple):
 
 
 def device_view(tensor: torch.Tensor) -> torch.Tensor:
-    """Gives a page-locked tensor as the GPU sees it: the same bytes, never a copy; refuses what is not page-locked."""
+    """Gives a page-locked tensor as the GPU sees it: the same bytes, never a copy; refuses what is not page-locked.
+
+    Both tensors may go while kernels of the stream that is current now still use the memory. Where those of another
+    stream do, keep one of the two until they are over.
+    """
     import torch
 
     if tensor.device.type != "cpu":
@@ -193,11 +209,23 @@ def device_view(tensor: torch.Tensor) -> torch.Tensor:
         raise MechanismError(
             "torch copied the memory instead of viewing it: make the GPU current under which it was had"
         )
+    _used_by_current_stream(tensor, device)
     return raw.view(tensor.dtype).as_strided(tensor.shape, tensor.stride())
 
 
+def _used_by_current_stream(tensor: torch.Tensor, device: torch.device) -> None:
+    """Tells torch's pool of the stream, as copies do and kernels do not: it waits for that before it hands memory on.
+
+    CUDA, which frees what is not of the pool, waits for the whole GPU.
+    """
+    tensor.as_strided((1,), (1,)).to(device, non_blocking=True)
+
+
 def allocate_mapped(asked: int) -> Mapped:
-    """Gives exactly so many page-locked bytes as a tensor of the host, and the same bytes as a tensor of the GPU."""
+    """Gives exactly so many page-locked bytes as a tensor of the host, and the same bytes as a tensor of the GPU.
+
+    How long they must be kept `device_view` says.
+    """
     host = allocate("host-alloc", asked).tensor
     return Mapped(host, device_view(host))
 

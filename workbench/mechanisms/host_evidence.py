@@ -11,7 +11,7 @@ from workbench.run.run import Run
 from workbench.units import format_bytes
 
 NOTE = "host_alloc"  # in a run's notes: of which arm, and the sizes that were asked for
-PHASE = "allocate"  # in which each of them was had, in turn
+PHASE, FREED = "allocate", "free"  # in which each of them was had and given back, in turn
 PAGEABLE = "pageable"
 
 
@@ -37,16 +37,21 @@ def taken_by_size(run: Run) -> list[int]:
     return [sum(row["bytes"] for row in rows) for rows in _by_phase(run)]
 
 
-def _by_phase(run: Run) -> list[list[dict[str, Any]]]:
-    """The allocations in each phase: what was page-locked, or for the arm that locks nothing, what was mapped."""
+def keeps(run: Run) -> bool:
+    """Gives whether what was freed was given back to nobody: torch's pool keeps it for the next that asks."""
+    return any(_by_phase(run)) and not any(_by_phase(run, "free", FREED))
+
+
+def _by_phase(run: Run, kind: str = "alloc", phase: str = PHASE) -> list[list[dict[str, Any]]]:
+    """What happened in each phase to what was page-locked, or for the arm that locks nothing, to what was mapped."""
     is_pageable = run.manifest.notes.get(NOTE, {}).get("arm") == PAGEABLE
     events = run.table("events")
-    rows = equals(events, "kind", "alloc") & equals(events, "tier", PAGEABLE if is_pageable else "pinned")
+    rows = equals(events, "kind", kind) & equals(events, "tier", PAGEABLE if is_pageable else "pinned")
     rows &= equals(events, "layer", "host" if is_pageable else "driver")
     if is_pageable:
         rows &= equals(events, "tag", "staging")
     taken = events.filter(rows).select(["time_ns", "owner", "bytes"]).to_pylist()
-    spans = [(one["start_ns"], one["end_ns"]) for one in run.table("phases").to_pylist() if one["name"] == PHASE]
+    spans = [(one["start_ns"], one["end_ns"]) for one in run.table("phases").to_pylist() if one["name"] == phase]
     return [[row for row in taken if start <= row["time_ns"] <= (end or start)] for start, end in spans]
 
 

@@ -14,7 +14,7 @@ PAGE = mmap.PAGESIZE
 ARMS = {
     "pageable": "mapped, never page-locked",
     "pinned-pool": "page-locked by torch's pin_memory, which rounds up to a power of two and keeps what is freed",
-    "pinned-pool-exact": "the same pool told not to round: pinned_max_round_threshold_mb, from torch 2.13 on",
+    "pinned-pool-exact": "the same pool told neither to round nor to keep, for the whole process: from torch 2.13 on",
     "host-alloc": "page-locked by cudaHostAlloc, mapped into the GPU's addresses",
     "host-register": "mapped, then page-locked by cudaHostRegister",
 }

@@ -11,8 +11,8 @@ from typing import Any
 from workbench.engines.host import Host
 from workbench.launch.programs import record_program
 from workbench.mechanisms.free_memory import free_bytes
-from workbench.mechanisms.host_alloc import why_not
-from workbench.mechanisms.host_evidence import taken_by_owner, taken_by_size
+from workbench.mechanisms.host_alloc import PinnedPoolExact, why_not
+from workbench.mechanisms.host_evidence import keeps, taken_by_owner, taken_by_size
 from workbench.mechanisms.host_rounding import ARMS, taken_bytes
 from workbench.recorder.settings import DEFAULT_THRESHOLD
 from workbench.run.manifest import COMPLETE
@@ -77,7 +77,15 @@ def _sentence(outcome: Outcome, base: Outcome | None) -> str:
     ways = {"to_device_per_s": "to the GPU", "to_host_per_s": "back"}
     speeds = ", ".join(f"{between(some, 'B/s')} {ways[name]}" for name in ways if (some := _all(outcome, asked, name)))
     copies = f"; copies at {speeds}" if speeds else ""
-    return f"{outcome.variant.name} {much}, had in {between(had)}{beside}, freed in {between(freed)}{copies}"
+    free = f"freed in {between(freed)}{_kept(outcome)}"
+    return f"{outcome.variant.name} {much}, had in {between(had)}{beside}, {free}{copies}"
+
+
+def _kept(outcome: Outcome) -> str:
+    """Whether a pool keeps what is freed; that of `pinned-pool-exact` did in runs of before it was told not to."""
+    if not keeps(outcome.runs[0]):
+        return ""
+    return " and kept" + (" (told only not to round)" if outcome.variant.name == PinnedPoolExact.name else "")
 
 
 def _all(outcome: Outcome, asked: int, name: str) -> list[float]:
