@@ -88,14 +88,35 @@ def test_a_difference_in_words(gloo: list[Run], eager: list[Run]) -> None:
     base_, other = Outcome(variant("gloo"), gloo), Outcome(variant("nccl-eager"), eager)
     assert difference(base_, other, "gpu") == (
         "nccl-eager takes 389 MiB more gpu memory than gloo: 388 by libnccl.so.2 "
-        "(runs of one variant differ by up to 3.0 MiB)"
+        "(runs of one variant differ in this by up to 3.00 MiB)"
     )
-    assert "take the same of gpu memory: what differs is noise" in difference(base_, base_, "gpu")
     assert texts(base_, other) == "text identical"
     eager[1].manifest.notes["outputs"] = ["y"]
     assert texts(base_, other) == "text differs"
     del eager[1].manifest.notes["outputs"]
     assert texts(base_, other) == "text not recorded"
+
+
+def test_a_difference_that_leaves_an_owner_out_says_so_and_its_spread_is_of_the_rest(
+    gloo: list[Run], eager: list[Run]
+) -> None:
+    base_, other = Outcome(variant("gloo"), gloo), Outcome(variant("nccl-eager"), eager)
+    assert difference(base_, other, "gpu", without="modules") == (
+        "nccl-eager takes 388 MiB more gpu memory beside modules's than gloo: 388 by libnccl.so.2 "
+        "(runs of one variant do not differ in this)"
+    )
+
+
+def test_what_is_the_same_is_called_noise_only_where_something_differs(gloo: list[Run], eager: list[Run]) -> None:
+    base_, other = Outcome(variant("a"), gloo), Outcome(variant("b"), eager)
+    assert difference(base_, base_, "gpu", without="modules") == (
+        "a and a take the same of gpu memory beside modules's (runs of one variant do not differ in this)"
+    )
+    spread = "(runs of one variant differ in this by up to 3.00 MiB)"
+    assert difference(base_, base_, "gpu") == f"a and a take the same of gpu memory {spread}"
+    assert difference(base_, other, "gpu", without="libnccl.so.2") == (
+        f"b and a take the same of gpu memory beside libnccl.so.2's: what differs is noise {spread}"
+    )
 
 
 def test_repeats_are_in_turn_and_a_failure_ends_only_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -167,9 +188,9 @@ def test_recorded_runs_answer_where_a_host_can_not() -> None:
     assert {outcome.where for outcome in found.outcomes} == {BEFORE}
     assert all(outcome.machine == "NVIDIA H200, 2026-11-21" for outcome in found.outcomes)
     [eager] = [sentence for sentence in found.answer if "vllm-nccl-eager takes" in sentence]
-    assert eager.startswith("NVIDIA H200, 2026-11-21: vllm-nccl-eager takes 2824 MiB more gpu memory than vllm-gloo")
-    assert "2716 in 1358 allocations by libnccl.so.2" in eager
-    assert eager.endswith("text identical")
+    much = "takes 2824 MiB more gpu memory beside torch's than vllm-gloo: 2716 in 1358 allocations by libnccl.so.2"
+    assert eager.startswith(f"NVIDIA H200, 2026-11-21: vllm-nccl-eager {much}")
+    assert eager.endswith("(runs of one variant do not differ in this); text identical")  # in torch's they do
 
 
 def test_unknown_studies_are_refused() -> None:
