@@ -150,6 +150,30 @@ def test_repeats_are_in_turn_and_a_failure_ends_only_its_own(tmp_path: Path, mon
         do(study, 0)
 
 
+@pytest.mark.parametrize(
+    ("only", "shows"),
+    [
+        ("", ["a", "b", "c", "d"]),  # c can not run here, and only runs of one machine compare
+        ("c", ["a", "c"]),  # with what it is compared with
+        ("d", []),
+        ("a", []),
+    ],
+)
+def test_runs_recorded_before_are_of_what_was_asked_for_where_that_can_not_run(
+    only: str, shows: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(base, "RECORDED", tmp_path / "recorded")
+
+    def ways(name: str) -> Variant:
+        written(tmp_path / "recorded", f"s-{name}")
+        why = "it needs a moon" if name == "c" else None
+        return Variant(name, lambda *_: written(tmp_path, name), lambda: why, None if name == "a" else "a")
+
+    study = Study("s", "?", tuple(map(ways, "abcd")), lambda _: {}, lambda _: [])
+    found = do(study, 1, tell=lambda _: None, only=only)
+    assert [one.variant.name for one in found.outcomes if one.where == BEFORE] == shows
+
+
 def test_a_difference_within_the_repeats_is_called_noise(tmp_path: Path) -> None:
     measured = {"a": [10.0, 14.0], "b": [13.0, 15.0], "c": [20.0, 21.0]}
 
@@ -174,7 +198,7 @@ def test_a_difference_within_the_repeats_is_called_noise(tmp_path: Path) -> None
 
 
 def test_the_recorded_page_locked_memory_is_told_of_with_its_spread() -> None:
-    found = Findings(study := named("pinned-memory", STUDIES), base._before(study))
+    found = Findings(study := named("pinned-memory", STUDIES), base._before(study, study.variants))
     [alloc] = [sentence for sentence in found.answer if "host-alloc takes" in sentence]
     assert "host-alloc takes 1.00 GiB for 1025 MiB (1.000 times), had in 445 to 479 ms (703 ms less than" in alloc
     assert alloc.endswith("copies at 54.6 to 55.2 GB/s to the GPU, 55.1 to 55.3 GB/s back")
@@ -184,7 +208,7 @@ def test_the_recorded_page_locked_memory_is_told_of_with_its_spread() -> None:
 
 def test_recorded_runs_answer_where_a_host_can_not() -> None:
     study = named("process-group", STUDIES)
-    found = Findings(study, base._before(study))
+    found = Findings(study, base._before(study, study.variants))
     assert {outcome.where for outcome in found.outcomes} == {BEFORE}
     assert all(outcome.machine == "NVIDIA H200, 2026-11-21" for outcome in found.outcomes)
     [eager] = [sentence for sentence in found.answer if "vllm-nccl-eager takes" in sentence]
