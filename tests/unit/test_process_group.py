@@ -96,6 +96,19 @@ def test_a_rank_alone_needs_no_store_of_its_caller(temporary: Path) -> None:
     assert not list(temporary.iterdir())
 
 
+@pytest.mark.parametrize("name", ["a#b", "a?b", "a b", "a%23b", "\N{SNOWMAN}", "a\nb", "a\udcffb"])
+def test_a_private_store_is_in_its_folder_whatever_the_folder_s_name(
+    name: str, temporary: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (temporary / name).mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(temporary / name))
+    with ProcessGroup("gloo"):
+        [folder] = (temporary / name).iterdir()
+        assert [path.name for path in folder.iterdir()] == ["store"]
+        assert list(temporary.iterdir()) == [temporary / name]
+    assert not list((temporary / name).iterdir())
+
+
 @pytest.mark.parametrize("kind", ["file", "tcp"])
 def test_ranks_meet_in_a_store(kind: str, temporary: Path) -> None:
     store = f"file://{temporary}/store" if kind == "file" else f"tcp://127.0.0.1:{free_port()}"
@@ -305,6 +318,11 @@ def test_a_group_that_somebody_else_destroyed_ends_all_the_same(temporary: Path)
         ({"store": "tcp://host"}, "is no store"),
         ({"store": "tcp://host:99999"}, "is no store"),
         ({"store": "file://host/x"}, "is no store"),
+        ({"store": "file:///a?b"}, "is no store: write file:///path, with %23 for # and %3F for"),
+        ({"store": "file:///a#"}, "is no store"),
+        ({"store": "file:///a\nb"}, "is no store"),
+        ({"store": "file:///a%00b"}, "is no store"),
+        ({"store": "tcp://h:1?x"}, "is no store"),
     ],
 )
 def test_what_is_no_place_is_refused(given: dict[str, Any], says: str) -> None:
@@ -314,6 +332,7 @@ def test_what_is_no_place_is_refused(given: dict[str, Any], says: str) -> None:
 
 def test_stores_by_their_text() -> None:
     assert address_of("file:///a/b") == Path("/a/b")
+    assert address_of("file:///a%23%3F%20%25b") == Path("/a#? %b")
     assert address_of("tcp://localhost:29500") == ("localhost", 29500)
     with private_store() as store:
         assert Path(str(address_of(store))).parent.is_dir()

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote_to_bytes, urlsplit
 
 from workbench.errors import MechanismError, UsageError
 
@@ -24,6 +24,7 @@ LOOKS_EVERY_S = 0.005
 REFUSED = "refused"  # the store's key under which a rank that was refused tells the others why
 MOST_RANKS = (1 << 31) - 1  # torch's
 MOST_S = 10.0**8
+NEVER = frozenset("#?\t\r\n")  # in a store's text: what follows would be cut off its path, or they be dropped from it
 NAMED = 8  # ranks that a message names; of more it says how many there are
 
 
@@ -56,12 +57,14 @@ class Place:
 def address_of(store: str) -> tuple[str, int] | Path:
     """Gives host and port, or the file, that a store's text names."""
     with suppress(ValueError):
-        parts = urlsplit(store)
-        if parts.scheme == "file" and not parts.netloc and len(parts.path) > 1:
-            return Path(parts.path)
+        parts = urlsplit("" if NEVER & set(store) else store)
+        path = os.fsdecode(unquote_to_bytes(parts.path))
+        if parts.scheme == "file" and not parts.netloc and len(path) > 1 and "\0" not in path:
+            return Path(path)
         if parts.scheme == "tcp" and parts.hostname and parts.port:
             return parts.hostname, parts.port
-    raise UsageError(f"{store!r} is no store: write file:///path or tcp://host:port")
+    how = "file:///path, with %23 for # and %3F for ?, or tcp://host:port"
+    raise UsageError(f"{store!r} is no store: write {how}")
 
 
 @contextmanager
@@ -70,7 +73,7 @@ def private_store() -> Iterator[str]:
     owner = os.getpid()
     folder = tempfile.mkdtemp(prefix="workbench-group-")
     try:
-        yield f"file://{folder}/store"
+        yield Path(folder, "store").absolute().as_uri()
     finally:
         if os.getpid() == owner:  # not in a fork that leaves the block: the folder is its parent's
             shutil.rmtree(folder, ignore_errors=True)
@@ -128,7 +131,7 @@ def _file_store(path: Path, place: Place, deadline: float) -> Any:
         raise UsageError(
             f"{path} is no store, or one that was cut off: remove it if no group is in it, or name another"
         )
-    store = FileStore(str(path), place.world_size)
+    store = FileStore(os.fsencode(path), place.world_size)  # type: ignore[arg-type]  # a path is bytes, UTF-8 or not
     store.set_timeout(timedelta(seconds=place.timeout_s))
     return store
 
