@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
+from torch._C._distributed_c10d import FileStore
 
 from workbench.errors import MechanismError, UsageError, WorkbenchError
 from workbench.mechanisms.meeting import MOST_RANKS, Place
@@ -321,6 +322,35 @@ def test_a_group_that_somebody_else_destroyed_ends_all_the_same(temporary: Path)
     dist.destroy_process_group()
     group.end()
     group.end()
+    assert not list(temporary.iterdir())
+
+
+def test_a_group_that_somebody_else_made_since_is_left_alone(temporary: Path) -> None:
+    with ProcessGroup("gloo"):
+        dist.destroy_process_group()
+        theirs = FileStore(str(temporary / "theirs"), 1)
+        dist.init_process_group("gloo", store=theirs, rank=0, world_size=1)
+    try:
+        assert dist.is_initialized()
+        dist.all_reduce(torch.ones(2))
+        assert not list(temporary.glob("workbench-group-*"))
+    finally:
+        dist.destroy_process_group()
+
+
+def test_a_start_that_fails_late_ends_what_there_was_of_its_group(
+    temporary: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = dist.init_process_group
+
+    def fails(*given: Any, **known: Any) -> None:
+        made(*given, **known)
+        raise RuntimeError("a rank is gone")
+
+    monkeypatch.setattr(dist, "init_process_group", fails)
+    with pytest.raises(MechanismError, match="a rank is gone"):
+        ProcessGroup("gloo").begin()
+    assert not dist.is_initialized()
     assert not list(temporary.iterdir())
 
 
