@@ -88,14 +88,35 @@ def test_a_difference_in_words(gloo: list[Run], eager: list[Run]) -> None:
     base_, other = Outcome(variant("gloo"), gloo), Outcome(variant("nccl-eager"), eager)
     assert difference(base_, other, "gpu") == (
         "nccl-eager takes 389 MiB more gpu memory than gloo: 388 by libnccl.so.2 "
-        "(runs of one variant differ by up to 3.0 MiB)"
+        "(runs of one variant differ in this by up to 3.00 MiB)"
     )
-    assert "take the same of gpu memory: what differs is noise" in difference(base_, base_, "gpu")
     assert texts(base_, other) == "text identical"
     eager[1].manifest.notes["outputs"] = ["y"]
     assert texts(base_, other) == "text differs"
     del eager[1].manifest.notes["outputs"]
     assert texts(base_, other) == "text not recorded"
+
+
+def test_a_difference_that_leaves_an_owner_out_says_so_and_its_spread_is_of_the_rest(
+    gloo: list[Run], eager: list[Run]
+) -> None:
+    base_, other = Outcome(variant("gloo"), gloo), Outcome(variant("nccl-eager"), eager)
+    assert difference(base_, other, "gpu", without="modules") == (
+        "nccl-eager takes 388 MiB more gpu memory beside modules's than gloo: 388 by libnccl.so.2 "
+        "(runs of one variant do not differ in this)"
+    )
+
+
+def test_what_is_the_same_is_called_noise_only_where_something_differs(gloo: list[Run], eager: list[Run]) -> None:
+    base_, other = Outcome(variant("a"), gloo), Outcome(variant("b"), eager)
+    assert difference(base_, base_, "gpu", without="modules") == (
+        "a and a take the same of gpu memory beside modules's (runs of one variant do not differ in this)"
+    )
+    spread = "(runs of one variant differ in this by up to 3.00 MiB)"
+    assert difference(base_, base_, "gpu") == f"a and a take the same of gpu memory {spread}"
+    assert difference(base_, other, "gpu", without="libnccl.so.2") == (
+        f"b and a take the same of gpu memory beside libnccl.so.2's: what differs is noise {spread}"
+    )
 
 
 def test_repeats_are_in_turn_and_a_failure_ends_only_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -129,6 +150,30 @@ def test_repeats_are_in_turn_and_a_failure_ends_only_its_own(tmp_path: Path, mon
         do(study, 0)
 
 
+@pytest.mark.parametrize(
+    ("only", "shows"),
+    [
+        ("", ["a", "b", "c", "d"]),  # c can not run here, and only runs of one machine compare
+        ("c", ["a", "c"]),  # with what it is compared with
+        ("d", []),
+        ("a", []),
+    ],
+)
+def test_runs_recorded_before_are_of_what_was_asked_for_where_that_can_not_run(
+    only: str, shows: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(base, "RECORDED", tmp_path / "recorded")
+
+    def ways(name: str) -> Variant:
+        written(tmp_path / "recorded", f"s-{name}")
+        why = "it needs a moon" if name == "c" else None
+        return Variant(name, lambda *_: written(tmp_path, name), lambda: why, None if name == "a" else "a")
+
+    study = Study("s", "?", tuple(map(ways, "abcd")), lambda _: {}, lambda _: [])
+    found = do(study, 1, tell=lambda _: None, only=only)
+    assert [one.variant.name for one in found.outcomes if one.where == BEFORE] == shows
+
+
 def test_a_difference_within_the_repeats_is_called_noise(tmp_path: Path) -> None:
     measured = {"a": [10.0, 14.0], "b": [13.0, 15.0], "c": [20.0, 21.0]}
 
@@ -153,7 +198,7 @@ def test_a_difference_within_the_repeats_is_called_noise(tmp_path: Path) -> None
 
 
 def test_the_recorded_page_locked_memory_is_told_of_with_its_spread() -> None:
-    found = Findings(study := named("pinned-memory", STUDIES), base._before(study))
+    found = Findings(study := named("pinned-memory", STUDIES), base._before(study, study.variants))
     [alloc] = [sentence for sentence in found.answer if "host-alloc takes" in sentence]
     assert "host-alloc takes 1.00 GiB for 1025 MiB (1.000 times), had in 445 to 479 ms (703 ms less than" in alloc
     assert alloc.endswith("copies at 54.6 to 55.2 GB/s to the GPU, 55.1 to 55.3 GB/s back")
@@ -167,13 +212,13 @@ def test_the_recorded_page_locked_memory_is_told_of_with_its_spread() -> None:
 
 def test_recorded_runs_answer_where_a_host_can_not() -> None:
     study = named("process-group", STUDIES)
-    found = Findings(study, base._before(study))
+    found = Findings(study, base._before(study, study.variants))
     assert {outcome.where for outcome in found.outcomes} == {BEFORE}
     assert all(outcome.machine == "NVIDIA H200, 2026-11-21" for outcome in found.outcomes)
     [eager] = [sentence for sentence in found.answer if "vllm-nccl-eager takes" in sentence]
-    assert eager.startswith("NVIDIA H200, 2026-11-21: vllm-nccl-eager takes 2824 MiB more gpu memory than vllm-gloo")
-    assert "2716 in 1358 allocations by libnccl.so.2" in eager
-    assert eager.endswith("text identical")
+    much = "takes 2824 MiB more gpu memory beside torch's than vllm-gloo: 2716 in 1358 allocations by libnccl.so.2"
+    assert eager.startswith(f"NVIDIA H200, 2026-11-21: vllm-nccl-eager {much}")
+    assert eager.endswith("(runs of one variant do not differ in this); text identical")  # in torch's they do
 
 
 def test_unknown_studies_are_refused() -> None:

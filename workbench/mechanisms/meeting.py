@@ -4,26 +4,29 @@ from __future__ import annotations
 
 import ctypes
 import fcntl
-import math
 import os
 import shutil
 import socket
+import stat
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import islice
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote_to_bytes, urlsplit
 
-from workbench.errors import MechanismError, UsageError
+from workbench.errors import MechanismError, UsageError, short
 
 LOOKS_EVERY_S = 0.005
 REFUSED = "refused"  # the store's key under which a rank that was refused tells the others why
+COME = "come"  # the one under which ranks are counted: a look at each of a huge group would never end
 MOST_RANKS = (1 << 31) - 1  # torch's
 MOST_S = 10.0**8
+NEVER = frozenset("#?\t\r\n")  # in a store's text: what follows would be cut off its path, or they be dropped from it
 NAMED = 8  # ranks that a message names; of more it says how many there are
 
 
@@ -40,13 +43,19 @@ class Place:
         """Refuses what can not be a place."""
         for what, number in (("rank", self.rank), ("world size", self.world_size)):
             if not isinstance(number, int):
-                raise UsageError(f"a {what} is a whole number, not {number!r}")
+                raise UsageError(f"a {what} is a whole number, not {short(number)}")
         if not 1 <= self.world_size <= MOST_RANKS:
-            raise UsageError(f"a process group has 1 to {MOST_RANKS} ranks, not {self.world_size}")
+            raise UsageError(f"a process group has 1 to {MOST_RANKS} ranks, not {short(self.world_size)}")
         if not 0 <= self.rank < self.world_size:
-            raise UsageError(f"rank {self.rank} is not among the {self.world_size} of its group: they count from 0")
-        if math.isnan(self.timeout_s) or not 0 < self.timeout_s <= MOST_S:
-            raise UsageError(f"a process group's timeout is above 0 and up to {MOST_S:.0f} s, not {self.timeout_s}")
+            raise UsageError(
+                f"rank {short(self.rank)} is not among the {self.world_size} of its group: they count from 0"
+            )
+        if not isinstance(self.timeout_s, int | float):
+            raise UsageError(f"a process group's timeout is a number of seconds, not {short(self.timeout_s)}")
+        if not 0 < self.timeout_s <= MOST_S:
+            raise UsageError(
+                f"a process group's timeout is above 0 and up to {MOST_S:.0f} s, not {short(self.timeout_s)}"
+            )
         if self.store is None and self.world_size > 1:
             raise UsageError(f"{self.world_size} ranks need a store to meet in: file:///path or tcp://host:port")
         if self.store is not None:
@@ -55,13 +64,15 @@ class Place:
 
 def address_of(store: str) -> tuple[str, int] | Path:
     """Gives host and port, or the file, that a store's text names."""
-    with suppress(ValueError):
-        parts = urlsplit(store)
-        if parts.scheme == "file" and not parts.netloc and len(parts.path) > 1:
-            return Path(parts.path)
+    with suppress(ValueError, TypeError):
+        parts = urlsplit("" if NEVER & set(store) else store)
+        path = os.fsdecode(unquote_to_bytes(parts.path))
+        if parts.scheme == "file" and not parts.netloc and len(path) > 1 and "\0" not in path:
+            return Path(path)
         if parts.scheme == "tcp" and parts.hostname and parts.port:
             return parts.hostname, parts.port
-    raise UsageError(f"{store!r} is no store: write file:///path or tcp://host:port")
+    how = "file:///path, with %23 for # and %3F for ?, or tcp://host:port"
+    raise UsageError(f"{store!r} is no store: write {how}")
 
 
 @contextmanager
@@ -70,7 +81,7 @@ def private_store() -> Iterator[str]:
     owner = os.getpid()
     folder = tempfile.mkdtemp(prefix="workbench-group-")
     try:
-        yield f"file://{folder}/store"
+        yield Path(folder, "store").absolute().as_uri()
     finally:
         if os.getpid() == owner:  # not in a fork that leaves the block: the folder is its parent's
             shutil.rmtree(folder, ignore_errors=True)
@@ -118,37 +129,45 @@ def _file_store(path: Path, place: Place, deadline: float) -> Any:
             raise UsageError(f"the store {path} is taken: remove it if no group is in it, or name another") from None
         except OSError as error:
             raise UsageError(f"the store {path} can not be made: {error.strerror}") from None
-    while (owner := _owner(path)) is None:
+    while (found := _status(path)) is None:
         if time.monotonic() > deadline:
             raise MechanismError(f"rank 0 did not make the store {path} within {place.timeout_s:g} s")
         time.sleep(LOOKS_EVERY_S)
-    if owner != os.getuid():
+    if found.st_uid != os.getuid():
         raise UsageError(f"the store {path} is another user's: name another")
+    if not stat.S_ISREG(found.st_mode):
+        raise UsageError(f"the store {path} is no regular file: name another")
     if not _is_whole(path):
         raise UsageError(
             f"{path} is no store, or one that was cut off: remove it if no group is in it, or name another"
         )
-    store = FileStore(str(path), place.world_size)
+    store = FileStore(os.fsencode(path), place.world_size)  # type: ignore[arg-type]  # a path is bytes, UTF-8 or not
     store.set_timeout(timedelta(seconds=place.timeout_s))
     return store
 
 
-def _owner(path: Path) -> int | None:
-    """Who made a file, or a link to one; None where there is none."""
+@contextmanager
+def _in_one_line(path: Path) -> Iterator[None]:
+    """Turns what the system says of a store into one clear line."""
     try:
-        return path.lstat().st_uid
-    except FileNotFoundError:
-        return None
+        yield
+    except OSError as error:
+        raise UsageError(f"the store {path} can not be read: {error.strerror}; name another") from None
+
+
+def _status(path: Path) -> os.stat_result | None:
+    """What the system says of a file, or of a link itself; None where there is none."""
+    with _in_one_line(path), suppress(FileNotFoundError):
+        return path.lstat()
+    return None
 
 
 def _is_whole(path: Path) -> bool:
     """Whether a file store can be read to its end, or is gone: torch would try for ever."""
-    try:
-        with path.open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_SH)  # torch writes with the lock held
-            data = file.read()
-    except FileNotFoundError:
-        return True
+    data = b""
+    with _in_one_line(path), suppress(FileNotFoundError), path.open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_SH)  # torch writes with the lock held
+        data = file.read()
     at = pieces = 0
     while at + 4 <= len(data):  # a key or a value, behind its length
         at, pieces = at + 4 + int.from_bytes(data[at : at + 4], "little"), pieces + 1
@@ -162,14 +181,21 @@ def _tcp_store(host: str, port: int, place: Place) -> Any:
     if place.rank == 0:
         # torch itself would listen on every address of the machine.
         try:
-            listener = socket.create_server((host, port))
+            listener = socket.create_server((host, port), family=_family(host, port))
         except OSError as error:
-            raise UsageError(f"no store can be at {host}:{port}: {error.strerror}; name another port") from None
+            why = f"{error.strerror}; name another host or port"
+            raise UsageError(f"no store can be at {place.store}: {why}") from None
         known["master_listen_fd"] = listener.detach()
     try:
         return TCPStore(host, port, place.world_size, place.rank == 0, **known)
     except RuntimeError as error:
-        raise MechanismError(f"rank {place.rank} found no store at {host}:{port}: {_line(error)}") from None
+        raise MechanismError(f"rank {place.rank} found no store at {place.store}: {_line(error)}") from None
+
+
+def _family(host: str, port: int) -> socket.AddressFamily:
+    """IPv6 only where a host has nothing else: its ranks may be on machines that have none."""
+    families = {family for family, *_ in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)}
+    return socket.AF_INET if socket.AF_INET in families else socket.AF_INET6
 
 
 def _met(store: Any, place: Place, deadline: float, file: Path | None = None) -> Any:
@@ -179,31 +205,34 @@ def _met(store: Any, place: Place, deadline: float, file: Path | None = None) ->
         _refuse(store, f"rank {place.rank} says that the group has {place.world_size} ranks, another says {said}")
     if store.add(f"rank {place.rank}", 1) > 1:
         _refuse(store, f"rank {place.rank} of this group is there already")
-    names = [f"rank {rank}" for rank in range(place.world_size)]
+    store.add(COME, 1)
     while True:
-        if not _is_there(file):
+        if file and _status(file) is None:
             raise MechanismError("another rank gave up while this one waited for it")
         if file and not _is_whole(file):
             _keep(store)
             raise MechanismError(f"another rank died while it wrote into the store {file}")
-        if store.check(names):
+        come = int(store.get(COME))
+        if come == place.world_size:
             return store
         if store.check([REFUSED]):
             raise UsageError(store.get(REFUSED).decode())
         if time.monotonic() > deadline:
-            missing = [name for name in names if not store.check([name])]
-            more = f" and {len(missing) - NAMED} more" if len(missing) > NAMED else ""
-            raise MechanismError(f"{', '.join(missing[:NAMED])}{more} did not come within {place.timeout_s:g} s")
+            who = _missing(store, place.world_size, place.world_size - come)
+            raise MechanismError(f"{who} did not come within {place.timeout_s:g} s")
         time.sleep(LOOKS_EVERY_S)
+
+
+def _missing(store: Any, world_size: int, count: int) -> str:
+    """Names the first of the ranks that have not come."""
+    names = (f"rank {rank}" for rank in range(world_size))
+    first = islice((name for name in names if not store.check([name])), min(count, NAMED))
+    return ", ".join(first) + (f" and {count - NAMED} more" if count > NAMED else "")
 
 
 def _keep(store: Any) -> None:
     """Never lets a store end: at its end it would write into its file, or a new one."""
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(store))
-
-
-def _is_there(file: Path | None) -> bool:
-    return file is None or file.exists()
 
 
 def _refuse(store: Any, why: str) -> None:

@@ -67,6 +67,7 @@ class ProcessGroup:
         self.place = place or Place()
         self.device = self.place.rank if device is None else device  # the GPU of this rank
         self._held = ExitStack()
+        self._group: Any = None  # torch's, once it has begun
 
     def __enter__(self) -> ProcessGroup:
         self.begin()
@@ -87,15 +88,26 @@ class ProcessGroup:
         self._refuse(torch.cuda.device_count())
         with _in_one_line(self.name), ExitStack() as held:
             store = held.enter_context(meeting(self.place))
-            held.callback(_destroy, os.getpid())
+            held.callback(self._destroy, os.getpid())
             with tag(f"{TAG}default"):
                 self._init(store)
-            held.enter_context(_kept_in_forks(store, dist.group.WORLD))
+            self._group = dist.group.WORLD
+            held.enter_context(_kept_in_forks(store, self._group))
             self._held = held.pop_all()
 
     def end(self) -> None:
-        """Leaves the group and removes its store; also where somebody destroyed the group before, also twice."""
+        """Leaves the group and removes its store; also twice, also where it was destroyed or another made since."""
         self._held.close()
+
+    def _destroy(self, owner: int) -> None:
+        """Ends this group, or what there is of one that failed to begin: no other one."""
+        import torch.distributed as dist
+
+        group, self._group = self._group or dist.group.WORLD, None
+        if os.getpid() != owner:
+            return  # the threads that would have to end are not in a fork
+        if group is not None and group is dist.group.WORLD:
+            dist.destroy_process_group()
 
     def _init(self, store: Any) -> None:
         import torch
@@ -120,13 +132,6 @@ class ProcessGroup:
             raise UsageError(f"no process group {self.name!r} here: {reason}")
         if KINDS[self.name].backend == "nccl" and not 0 <= self.device < gpus:
             raise UsageError(f"rank {self.place.rank} can not have GPU {self.device}: this machine has {gpus}")
-
-
-def _destroy(owner: int) -> None:
-    import torch.distributed as dist
-
-    if os.getpid() == owner and dist.is_initialized():  # the threads that would have to end are not in a fork
-        dist.destroy_process_group()
 
 
 @contextmanager

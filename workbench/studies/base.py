@@ -133,11 +133,12 @@ def do(
 ) -> Findings:
     """Runs every variant that this host can, `repeats` times in turn; where it can not run all, adds those recorded.
 
-    Of the variants only those are run that have `only` in their names.
+    Only those variants are asked for that have `only` in their names.
     """
     if repeats < 1:
         raise UsageError(f"a study needs at least 1 run of each variant, not {repeats}")
-    if not any(only in variant.name for variant in study.variants):
+    asked = [variant for variant in study.variants if only in variant.name]
+    if not asked:
         names = ", ".join(variant.name for variant in study.variants)
         raise UsageError(f"no variant of {study.name} has {only!r} in its name: {names}")
     outcomes = [Outcome(variant, why=_why_left_out(variant, only) or variant.why_not()) for variant in study.variants]
@@ -146,7 +147,8 @@ def do(
             if outcome.why is None:
                 tell(f"{study.name}: {outcome.variant.name}, {repeat + 1} of {repeats}")
                 _run(study, outcome, store)
-    return Findings(study, outcomes + (_before(study) if any(outcome.why for outcome in outcomes) else []))
+    is_lacking = any(outcome.why for outcome in outcomes if outcome.variant in asked)
+    return Findings(study, outcomes + (_before(study, asked) if is_lacking else []))
 
 
 def _why_left_out(variant: Variant, only: str) -> str | None:
@@ -167,9 +169,13 @@ def _run(study: Study, outcome: Outcome, store: Store | None) -> None:
         outcome.why = f"failed: {(run.manifest.error or {}).get('what', run.manifest.status)}; the run is {run.folder}"
 
 
-def _before(study: Study) -> list[Outcome]:
-    """All that were recorded before, also of variants that can run here: only runs of one machine compare."""
-    found = (Outcome(variant, recorded(study, variant), BEFORE) for variant in study.variants)
+def _before(study: Study, asked: Sequence[Variant]) -> list[Outcome]:
+    """What was recorded before of the variants that were asked for, and of those that they are compared with.
+
+    Also of variants that can run here: only runs of one machine compare.
+    """
+    names = {name for variant in asked for name in (variant.name, variant.against)}
+    found = (Outcome(variant, recorded(study, variant), BEFORE) for variant in study.variants if variant.name in names)
     return [outcome for outcome in found if outcome.runs]
 
 

@@ -19,12 +19,11 @@ PARTS = 4
 def difference(base: Outcome, other: Outcome, tier: str, without: str | None = None) -> str:
     """Gives what a variant takes more than another in a tier, and who takes it; one owner may be left out of it."""
     names = other.variant.name, base.variant.name
+    what = f"{tier} memory beside {without}'s" if without else f"{tier} memory"
     total = whole(base.runs, other.runs, tier, without)
-    if total.is_noise:
-        return f"{names[0]} and {names[1]} take the same of {tier} memory: what differs is noise{_noise(total)}"
-    if abs(total.difference) < SMALLEST:
-        return f"{names[0]} and {names[1]} take the same of {tier} memory, to half a MiB{_noise(total)}"
-    size = f"{_mib(abs(total.difference))} MiB {'more' if total.difference > 0 else 'less'} {tier} memory"
+    if total.is_noise or abs(total.difference) < SMALLEST:
+        return f"{names[0]} and {names[1]} take the same of {what}{_same(total)}{_noise(total)}"
+    size = f"{_mib(abs(total.difference))} MiB {'more' if total.difference > 0 else 'less'} {what}"
     parts = [
         _part(one, other.runs) for one in ranked(base.runs, other.runs, tier) if one.what != without and _counts(one)
     ]
@@ -93,10 +92,20 @@ def _part(delta: Delta, runs: Sequence[Run]) -> str:
     return f"{_mib(delta.difference)}{by} by {delta.what}"
 
 
+def _same(delta: Delta) -> str:
+    """How far what is called the same is the same."""
+    if not delta.difference:
+        return ""
+    return ": what differs is noise" if delta.is_noise else ", to half a MiB"
+
+
 def _noise(delta: Delta) -> str:
+    """Of what is told alone: in all else runs of one variant may differ by more."""
     if delta.noise is None:
         return " (one run each: noise is not known)"
-    return f" (runs of one variant differ by up to {_mib(delta.noise)} MiB)"
+    if not delta.noise:
+        return " (runs of one variant do not differ in this)"
+    return f" (runs of one variant differ in this by up to {format_bytes(delta.noise)})"
 
 
 def _mib(size: int) -> str:

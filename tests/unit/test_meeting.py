@@ -1,0 +1,84 @@
+"""Where ranks meet: what is a place and what is a store, and what is refused."""
+
+from __future__ import annotations
+
+import gc
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from torch._C._distributed_c10d import FileStore
+
+from workbench.errors import UsageError
+from workbench.mechanisms.meeting import Place, address_of, meeting, private_store
+
+
+def test_a_rank_that_is_refused_writes_no_more_into_the_store(tmp_path: Path) -> None:
+    """Its store's end would make the file anew, where the others have just removed it."""
+    path = tmp_path / "store"
+    others = FileStore(str(path), 2)
+    others.set("world size", "2")
+    with pytest.raises(UsageError, match="another says 2") as caught, meeting(Place(1, 3, f"file://{path}")):
+        pass
+    written = path.read_bytes()
+    del caught
+    gc.collect()
+    assert path.read_bytes() == written
+
+
+@pytest.mark.parametrize("cut", [None, 1, 3, 8, 12, 15])
+def test_a_store_that_can_not_be_read_to_its_end_is_refused_at_once(cut: int | None, tmp_path: Path) -> None:
+    path = tmp_path / "store"
+    if cut is None:
+        path.write_bytes(b"x")
+    else:
+        FileStore(str(path), 2).set("a key", "and a value")
+        os.truncate(path, path.stat().st_size - cut)
+    place, start = Place(1, 2, f"file://{path}", 20), time.monotonic()
+    with pytest.raises(UsageError, match="no store, or one that was cut off"), meeting(place):
+        pass
+    assert time.monotonic() - start < 5
+    assert path.exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"world_size": 0}, "has 1 to 2147483647 ranks, not 0"),
+        ({"world_size": 1 << 31, "store": "tcp://h:1"}, "ranks, not 2147483648"),
+        ({"rank": 0.0}, "a rank is a whole number, not 0.0"),
+        ({"rank": 2, "world_size": 2, "store": "tcp://h:1"}, "rank 2 is not among the 2"),
+        ({"rank": -1}, "rank -1 is not among"),
+        ({"world_size": 2}, "2 ranks need a store"),
+        ({"timeout_s": 0}, "timeout is above 0 and up to 100000000 s, not 0"),
+        ({"timeout_s": float("inf")}, "not inf"),
+        ({"timeout_s": float("nan")}, "not nan"),
+        ({"timeout_s": "5"}, "timeout is a number of seconds, not '5'"),
+        ({"timeout_s": 10**5000}, "not a number of thousands of digits"),
+        ({"world_size": 10**5000}, "not a number of thousands of digits"),
+        ({"store": "/tmp/x"}, "is no store"),
+        ({"store": Path("/tmp/x")}, "is no store"),
+        ({"store": "tcp://host"}, "is no store"),
+        ({"store": "tcp://host:99999"}, "is no store"),
+        ({"store": "file://host/x"}, "is no store"),
+        ({"store": "file:///a?b"}, "is no store: write file:///path, with %23 for # and %3F for"),
+        ({"store": "file:///a#"}, "is no store"),
+        ({"store": "file:///a\nb"}, "is no store"),
+        ({"store": "file:///a%00b"}, "is no store"),
+        ({"store": "tcp://h:1?x"}, "is no store"),
+    ],
+)
+def test_what_is_no_place_is_refused(given: dict[str, Any], says: str) -> None:
+    with pytest.raises(UsageError, match=says):
+        Place(**given)
+
+
+def test_stores_by_their_text() -> None:
+    assert address_of("file:///a/b") == Path("/a/b")
+    assert address_of("file:///a%23%3F%20%25b") == Path("/a#? %b")
+    assert address_of("tcp://localhost:29500") == ("localhost", 29500)
+    with private_store() as store:
+        assert Path(str(address_of(store))).parent.is_dir()
+    assert not Path(str(address_of(store))).parent.exists()
