@@ -39,7 +39,7 @@ class Tables:
 
     def __init__(self, seats: int, most_blocks: int) -> None:
         self._blocks = np.zeros((seats, most_blocks), np.int64)
-        self._holders: list[Sequence | None] = [None] * seats
+        self._learned: list[list[int]] = [[] for _ in range(seats)]  # whose blocks each row has: a sequence's own list
         self._known = [0] * seats
         self._news: list[tuple[int, int]] = []
 
@@ -67,15 +67,15 @@ class Tables:
         )
 
     def _learn(self, sequence: Sequence) -> None:
-        seat = sequence.seat
-        if self._holders[seat] is not sequence or self._known[seat] > len(sequence.blocks):
-            self._holders[seat], self._known[seat] = sequence, 0
-        known, count = self._known[seat], len(sequence.blocks)
+        seat, blocks = sequence.seat, sequence.blocks
+        if self._learned[seat] is not blocks:  # whoever is seated, also anew, gets a list of its own, which only grows
+            self._learned[seat], self._known[seat] = blocks, 0
+        known, count = self._known[seat], len(blocks)
         if known < count:
-            self._blocks[seat, known:count] = sequence.blocks[known:]
+            self._blocks[seat, known:count] = blocks[known:]
             self._known[seat] = count
             first = seat * self._blocks.shape[1]
-            self._news.extend((first + index, sequence.blocks[index]) for index in range(known, count))
+            self._news.extend((first + index, blocks[index]) for index in range(known, count))
 
     def _take_news(self) -> Ints:
         news, self._news = self._news, []

@@ -29,10 +29,11 @@ class Sampler:
             return logits.max(dim=-1).indices  # the first of equal ones, as argmax; on the CPU it takes a quarter
         behind = logits.float() - logits.max(dim=-1, keepdim=True).values  # what is divided must not become infinite
         shares, tokens = (behind / self._temperature).softmax(dim=-1).sort(dim=-1, descending=True)
-        reached = self._kept(shares).cumsum(dim=-1)
+        kept = self._kept(shares)
+        reached, last = kept.cumsum(dim=-1), (kept > 0).sum(dim=-1, keepdim=True) - 1
         drawn = torch.tensor([self._number(sequence) for sequence in sequences], device=logits.device)
         place = torch.searchsorted(reached, drawn[:, None] * reached[:, -1:], right=True)
-        return tokens.gather(1, place.clamp(max=logits.shape[1] - 1))[:, 0]
+        return tokens.gather(1, place.minimum(last))[:, 0]  # a number next to 1 may become 1 in float32
 
     def _kept(self, shares: torch.Tensor) -> torch.Tensor:
         """Shares, the largest first, with those left out that top-k and top-p exclude; the largest always stays."""
