@@ -44,6 +44,17 @@ def test_texts_to_stop_at_are_refused_where_answers_have_no_text(tiny_model: Pat
     assert done.stderr.endswith("so no answer has a text to stop at: leave out stop\n")
 
 
+@pytest.mark.parametrize("own", [None, "7"])
+def test_an_engine_spins_at_barriers_only_as_long_as_its_neighbours_can_bear(
+    tiny_model: Path, tmp_path: Path, own: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if own:
+        monkeypatch.setenv("GOMP_SPINCOUNT", own)
+    with Session(config(tiny_model), store=Store(tmp_path)) as session:
+        environment = Path(f"/proc/{session._process.pid}/environ").read_text().split("\0")
+    assert f"GOMP_SPINCOUNT={own or 1000}" in environment
+
+
 def test_what_comes_out_alone_comes_out_in_a_session(tiny_model: Path, tmp_path: Path) -> None:
     with Session(config(tiny_model), store=Store(tmp_path)) as session:
         streamed = list(session.generate(WORDS, stream=True, max_tokens=20))

@@ -24,7 +24,7 @@ CHECKS: dict[str, Callable[[Run, Any], Evidence | None]] = {
 
 
 def evidence(run: Run) -> list[Evidence]:
-    """Gives a verdict on every setting of the run's config that asks for something."""
+    """Gives a verdict on each setting of the run's config that asks for something and shows in memory: see `CHECKS`."""
     if run.manifest.config is None:
         of_programs = (host_evidence.evidence(run), streams.evidence(run))
         return [one for one in of_programs if one]

@@ -13,7 +13,18 @@ from workbench.engines.base import Engine, Piece, Token
 from workbench.engines.host import Host
 from workbench.errors import UsageError, nearest
 
-__all__ = ["Engine", "Host", "Piece", "Token", "engine", "engines", "model_folder", "refuse", "why_not"]
+__all__ = [
+    "Engine",
+    "Host",
+    "Piece",
+    "Token",
+    "engine",
+    "engines",
+    "environment",
+    "model_folder",
+    "refuse",
+    "why_not",
+]
 
 _PACKAGES = {
     "reference": "workbench.engines.reference",
@@ -25,6 +36,7 @@ class _Support(Protocol):
     """The module `support` of an engine's package: it is imported without what the engine itself needs."""
 
     CLASS: str  # module:class of the engine
+    ENVIRONMENT: dict[str, str]  # of its process, where that says nothing else
 
     def missing(self) -> str | None:
         """Why this engine can not run here at all."""
@@ -72,6 +84,11 @@ def model_folder(config: EngineConfig) -> Path:
         much = f"limits.max_length {asked} is more than the {made_for} tokens that {config.model!r} was made for"
         raise UsageError(f"{much}: lower it, or leave it out")
     return folder
+
+
+def environment(engine: str) -> dict[str, str]:
+    """Gives what an engine's process has in its environment where that says nothing else."""
+    return _support(engine).ENVIRONMENT
 
 
 def _told(axis: str, value: Any) -> str:

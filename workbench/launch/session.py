@@ -17,7 +17,7 @@ from typing import Any, Literal, overload
 
 from workbench.config import EngineConfig, Workload
 from workbench.config.models import has_tokenizer, resolve
-from workbench.engines import Piece, Token, model_folder, refuse
+from workbench.engines import Piece, Token, environment, model_folder, refuse
 from workbench.errors import EngineError, UsageError, WorkbenchError
 from workbench.launch.channel import Channel, Message
 from workbench.launch.endings import ending, largest_then
@@ -139,7 +139,10 @@ class Session:
         try:
             return subprocess.Popen(
                 [sys.executable, "-m", "workbench.launch.worker", str(folder), str(socket)],
-                env=os.environ | self._settings.environment(folder) | outside.environment(folder),
+                env=environment(self.config.engine)
+                | os.environ
+                | self._settings.environment(folder)
+                | outside.environment(folder),
                 pass_fds=[socket],
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,

@@ -12,6 +12,7 @@ from workbench.engines.host import Host
 from workbench.mechanisms import process_group
 
 CLASS = "workbench.engines.vllm.engine:VllmEngine"
+ENVIRONMENT: dict[str, str] = {}  # it runs as its users have it
 
 
 def missing() -> str | None:
