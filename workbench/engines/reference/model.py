@@ -15,6 +15,7 @@ from typing import Generic, Protocol, TypeVar
 
 import torch
 
+from workbench.engines.reference.room import refuse_more_than_free
 from workbench.engines.reference.shape import Shape
 from workbench.engines.reference.weights import Layer, Weights
 
@@ -133,6 +134,8 @@ def _prepared(layer: Layer, ops: Ops[Inputs]) -> Prepared:
 
 def cos_sin(shape: Shape, max_length: int) -> torch.Tensor:
     """Gives the cosine and sine of every position's angles: [positions, head_dim], in float32."""
+    whole, cpu = torch.float32.itemsize * max_length * shape.head_dim, torch.device("cpu")
+    refuse_more_than_free(f"turning {max_length} positions", 2 * whole, cpu, "lower limits.max_length")
     angles = torch.outer(torch.arange(max_length, dtype=torch.float32), _frequencies(shape))
     return torch.cat([angles.cos(), angles.sin()], dim=-1)
 
