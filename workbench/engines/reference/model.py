@@ -23,6 +23,8 @@ from workbench.engines.reference.weights import Layer, Weights
 class Linear(Protocol):
     """A matrix that is ready to be multiplied with."""
 
+    way: str  # what it is multiplied by: a kernel of ours, or a library
+
     def __call__(
         self, x: torch.Tensor, plus: torch.Tensor | None = None, out: torch.Tensor | None = None
     ) -> torch.Tensor:
@@ -112,6 +114,12 @@ class Model(Generic[Inputs]):
     def logits(self, x: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor:
         """Gives what the model says comes next: [T, H] -> [T, V]; in `out`, where that is given."""
         return self._head(self.ops.norm(x, self._norm, self.shape.eps), out=out)
+
+    @property
+    def ways(self) -> set[str]:
+        """What the matrices are multiplied by."""
+        parts = (part for layer in self._layers for part in (layer.qkv, layer.out, layer.gate_up, layer.down))
+        return {self._head.way, *(part.way for part in parts)}
 
     def _queries(self, index: int, x: torch.Tensor, inputs: Inputs, caches: torch.Tensor) -> torch.Tensor:
         layer = self._layers[index]
