@@ -35,15 +35,10 @@ def has_pairs() -> bool:
     return loaded is not None and bool(loaded.wb_cpu_has_pairs())
 
 
-def chosen(dtype: torch.dtype) -> str:
-    """Gives by what a model's matrices are multiplied: tiles, pairs or torch."""
-    if dtype != torch.bfloat16:
-        return "torch"
-    return "tiles" if has_tiles() else "pairs" if has_pairs() else "torch"
-
-
 class _OwnLinear:
     """A matrix [O, I] that the kernel of a name reads, in the order that it reads it in."""
+
+    way: str  # what the kernel multiplies by
 
     def __init__(self, kernel: str, matrix: Tensor, as_read: Tensor) -> None:
         self._kernel = getattr(library(), kernel)
@@ -53,21 +48,32 @@ class _OwnLinear:
 
     def __call__(self, x: Tensor, plus: Tensor | None = None, out: Tensor | None = None) -> Tensor:
         """Gives x [T, I] @ matrix.T, and adds plus [T, O]; in `out`, where that is given. T is at least 1."""
-        rows, size = x.shape
-        if size != self._size or x.dtype is not torch.bfloat16 or not x.is_contiguous():
-            require_contiguous(x=x)
-            raise ValueError(f"x {tuple(x.shape)}, {x.dtype}, does not fit a matrix {(self._outputs, self._size)}")
+        rows = x.shape[0]
+        self._require("x", x, rows, self._size)
+        if plus is not None:
+            self._require("plus", plus, rows, self._outputs)
         if out is None:
             out = x.new_empty(rows, self._outputs)
+        else:
+            self._require("out", out, rows, self._outputs)
         plus_address = None if plus is None else plus.data_ptr()
         where = (x.data_ptr(), self._as_read.data_ptr(), plus_address, out.data_ptr())
-        if not self._kernel(*where, rows, size, self._outputs):
+        if not self._kernel(*where, rows, self._size, self._outputs):
             raise MemoryError(f"no memory for a copy of x {tuple(x.shape)}")
         return out
+
+    def _require(self, name: str, given: Tensor, rows: int, columns: int) -> None:
+        """Refuses what the kernel would read or write beyond its end, or as other numbers than it has."""
+        if given.shape != (rows, columns) or given.dtype is not torch.bfloat16 or not given.is_contiguous():
+            require_contiguous(**{name: given})
+            what = f"{name} {tuple(given.shape)}, {given.dtype}"
+            raise ValueError(f"{what}, does not fit a matrix {(self._outputs, self._size)}")
 
 
 class TiledLinear(_OwnLinear):
     """A matrix as it is."""
+
+    way = "tiles"
 
     def __init__(self, matrix: Tensor) -> None:
         require_contiguous(matrix=matrix)
@@ -81,6 +87,8 @@ class TiledLinear(_OwnLinear):
 
 class PairedLinear(_OwnLinear):
     """A matrix in the order in which pairs of its numbers are read."""
+
+    way = "pairs"
 
     def __init__(self, matrix: Tensor) -> None:
         require_contiguous(matrix=matrix)

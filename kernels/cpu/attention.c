@@ -54,7 +54,7 @@ INLINED void weigh(float *scores, int64_t count, float *largest, float *sum, flo
         scores[i] = exponential(scores[i] - *largest);
         part += scores[i];
     }
-    float kept = *sum > 0 ? exponential(before - *largest) : 0;
+    float kept = exponential(before - *largest);  // of nothing, in the first part
     for (int64_t i = 0; i < size; i++) values[i] *= kept;
     *sum = *sum * kept + part;
 }

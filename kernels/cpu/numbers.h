@@ -5,7 +5,7 @@
 #include <stdint.h>
 #include <string.h>
 
-enum { FLOAT32, BFLOAT16, KINDS };
+enum { FLOAT32, BFLOAT16 };
 
 #define INLINED static inline __attribute__((always_inline))
 #if defined(__x86_64__)
@@ -21,6 +21,13 @@ INLINED int64_t bytes_of(int kind) { return kind == FLOAT32 ? 4 : 2; }
 
 INLINED const void *at(const void *start, int64_t index, int kind) {
     return (const char *)start + index * bytes_of(kind);
+}
+
+// By its bits: the compiler, which may take every number for finite, would leave out a comparison of numbers.
+INLINED int is_nan(float number) {
+    uint32_t bits;
+    memcpy(&bits, &number, sizeof bits);
+    return (bits & 0x7fffffff) > 0x7f800000;
 }
 
 INLINED float get(const void *from, int64_t index, int kind) {
@@ -39,12 +46,12 @@ INLINED void put(void *to, int64_t index, float number, int kind) {
     uint32_t bits;
     memcpy(&bits, &number, sizeof bits);
     uint32_t rounded = (bits + 0x7fff + (bits >> 16 & 1)) >> 16;  // to the nearest, ties to even
-    uint32_t is_nan = (bits & 0x7fffffff) > 0x7f800000;
-    ((uint16_t *)to)[index] = (uint16_t)(is_nan ? 0x7fc0 : rounded);
+    ((uint16_t *)to)[index] = (uint16_t)(is_nan(number) ? 0x7fc0 : rounded);
 }
 
 // exp for what a softmax and a gate need, in plain arithmetic so that it runs many at a time: 2^(x * log2 e), whole and
-// rest apart, the rest by a polynomial that is right to 2 units in the last place of a float.
+// rest apart, the rest by a polynomial that is right to 2 units in the last place of a float. NaN, which clamping would
+// make a number of, stays NaN: what is wrong in a model must not look like an answer.
 INLINED float exponential(float x) {
     float clamped = __builtin_fmaxf(__builtin_fminf(x, 88.0f), -87.0f);
     float whole = __builtin_rintf(clamped * 1.44269504f);
@@ -59,5 +66,5 @@ INLINED float exponential(float x) {
     uint32_t bits = (uint32_t)((int)whole + 127) << 23;
     float scale;
     memcpy(&scale, &bits, sizeof scale);
-    return power * scale;
+    return is_nan(x) ? x : power * scale;
 }

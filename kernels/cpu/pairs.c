@@ -97,7 +97,8 @@ void wb_cpu_pair(const void *matrix, void *paired, int64_t size, int64_t outputs
     }
 }
 
-// x [rows, size], a matrix [outputs, size] in that order, plus (or none) and y [rows, outputs]; at least a row. Gives 1.
+// x [rows, size], a matrix [outputs, size] in that order, plus (or none) and y [rows, outputs]; at least a row. Gives 1:
+// whoever calls it asks whether there was memory, which the one by tiles may not have, and this one needs none.
 int wb_cpu_linear_pairs(const void *x, const void *matrix, const void *plus, void *y, int64_t rows, int64_t size,
                         int64_t outputs) {
     struct paired paired = {.x = x, .plus = plus, .matrix = matrix, .y = y, .size = size, .outputs = outputs};

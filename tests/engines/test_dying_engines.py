@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -132,13 +133,14 @@ def test_an_engine_that_can_not_be_started_says_why_and_ends_the_run(
 
 
 def test_an_engine_that_fails_says_so_while_it_holds_its_memory(tiny_model: Path, tmp_path: Path) -> None:
-    broken = config(tiny_model).with_setting("limits.kv_budget", "900TiB")
-    with pytest.raises(EngineError, match=r"no room for a KV cache .* in phase kv_cache; most memory then"):
-        workbench.generate(broken, "a", store=Store(tmp_path / "runs"))
+    broken = shutil.copytree(tiny_model, tmp_path / "broken")
+    os.truncate(broken / "model.safetensors", 1000)
+    with pytest.raises(EngineError, match=r"can not be read: .* in phase load_weights; most memory then"):
+        workbench.generate(config(broken), "a", store=Store(tmp_path / "runs"))
     [run] = Store(tmp_path / "runs").runs()
     assert run.manifest.status == "failed"
     assert run.manifest.error is not None
-    assert run.manifest.error["phase"] == "kv_cache"
+    assert run.manifest.error["phase"] == "load_weights"
 
 
 def test_no_engine_outlives_the_program_that_wanted_it(tiny_model: Path, tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 from itertools import pairwise
 from pathlib import Path
@@ -10,10 +9,10 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, Qwen3Config
 
 from tests.probes import Notes, generated
+from tests.reference import loaded
 from workbench.config import EngineConfig, KvBudget, Limits, Workload
 from workbench.config.models import resolve
 from workbench.engines import Token, refuse
@@ -23,19 +22,12 @@ from workbench.engines.reference.engine import ReferenceEngine
 from workbench.engines.reference.kv_budget import count_blocks, room_bytes
 from workbench.engines.reference.sequences import Chunk, Sequence
 from workbench.errors import UsageError, WorkbenchError
-from workbench.recorder.probe import NullProbe, Probe
 
 FRUITS = ("apples", "pears", "plums", "figs", "grapes")
 PROMPTS = tuple(
     f"{what} {fruit}" for what in ("Tell me about", "Sing of", "Why are there", "I like") for fruit in FRUITS
 )
 WORDS = ("the quick fox", "a", "jumps over it", "z", "the quick fox jumps over the lazy dog and runs away from it all")
-
-
-def loaded(model: Path, probe: Probe | None = None, dtype: Any = "float32", **limits: Any) -> ReferenceEngine:
-    made = ReferenceEngine()
-    made.load(EngineConfig(model=str(model), dtype=dtype, limits=Limits(**limits)), probe or NullProbe())
-    return made
 
 
 def answers(tokens: list[Token]) -> list[list[int]]:
@@ -290,68 +282,11 @@ def test_what_can_not_be_answered_is_refused_whole(
     assert answers(generated(engine, Workload(("a",), max_tokens=4))) == library_s(tiny_model, ("a",), 4)
 
 
-def damaged(model: Path, folder: Path, what: str) -> Path:
-    for file in model.iterdir():
-        (folder / file.name).write_bytes(file.read_bytes())
-    weights, config = folder / "model.safetensors", folder / "config.json"
-    if what == "cut off":
-        weights.write_bytes(weights.read_bytes()[:1000])
-    elif what == "missing":
-        weights.unlink()
-        (folder / "model.safetensors.index.json").write_text("{}")
-    elif what == "another format":
-        weights.rename(folder / "pytorch_model.bin")
-    elif what in CHANGES:
-        config.write_text(json.dumps(json.loads(config.read_text()) | CHANGES[what]))
-    elif what in TEXTS:
-        config.write_text(TEXTS[what])
-    elif what == "scaled weights":
-        stored = load_file(weights)
-        save_file({name: weight.to(torch.float8_e4m3fn) for name, weight in stored.items()}, weights)
-    return folder
-
-
-TEXTS = {"no JSON": "{", "a list": "[]"}
-CHANGES: dict[str, dict[str, Any]] = {
-    "another shape": {"hidden_size": 64},
-    "another family": {"model_type": "mamba"},
-    "a list for a family": {"model_type": ["llama"]},
-    "a word for a number": {"num_hidden_layers": "many"},
-    "no heads": {"num_attention_heads": 0, "head_dim": None},
-    "another dtype": {"dtype": "float7"},
-    "quantized": {"quantization_config": {"quant_method": "fp8"}},
-}
-
-
-@pytest.mark.parametrize(
-    ("what", "says"),
-    [
-        ("cut off", "the weights in .*model.safetensors can not be read: .*; get the model again"),
-        ("missing", "has an index of weights, but none of the files in it: get the model again"),
-        ("a list", "config.json is no mapping of names to values"),
-        ("a word for a number", "config.json has a value that can not be: num_hidden_layers 'many'"),
-        ("no heads", "config.json has a value that can not be: .* by zero"),
-        ("another dtype", "config.json has a value that can not be: dtype 'float7' is none of"),
-        ("quantized", "does not do quantization_config; use 'vllm'"),
-        ("scaled weights", "does not do weights in torch.float8_e4m3fn; use 'vllm'"),
-        ("another format", "has weights, but none as safetensors"),
-        ("another shape", "weight 'model.embed_tokens.weight' is"),
-        ("another family", "has no model family 'mamba', only llama, qwen3; use 'vllm'"),
-        ("a list for a family", "has no model family .'llama'., only llama, qwen3"),
-        ("no JSON", "config.json can not be read"),
-    ],
-)
-def test_a_damaged_model_is_named_in_one_line(tiny_model: Path, tmp_path: Path, what: str, says: str) -> None:
-    with pytest.raises(WorkbenchError, match=says) as caught:
-        loaded(damaged(tiny_model, tmp_path, what))
-    assert "\n" not in str(caught.value)
-
-
 def test_without_a_budget_the_host_gives_no_more_than_requests_can_fill_or_than_is_much() -> None:
     def bytes_of(token: int, max_length: int, sequences: int = 8) -> int:
         limits = Limits(max_sequences=sequences)
-        room = room_bytes(limits, max_length, token, torch.device("cpu"), reserve=0)
-        return count_blocks(room, limits, token) * BLOCK_SIZE * token
+        most = room_bytes(limits, max_length, token, torch.device("cpu"), reserve=0)
+        return count_blocks(most, limits, token) * BLOCK_SIZE * token
 
     assert bytes_of(1 << 10, 512) == 8 * 512 << 10
     assert bytes_of(1 << 17, 1 << 15) == 4 << 30

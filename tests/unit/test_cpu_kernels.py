@@ -84,6 +84,28 @@ def test_scores_that_no_float_s_exponential_holds(dtype: torch.dtype) -> None:
     agree(found, attend_decode_twin(q, cache, table, tokens, 1.0), place)
 
 
+@pytest.mark.parametrize("where", ["gate", "up"])
+def test_the_gate_of_nan_is_nan(where: str, dtype: torch.dtype) -> None:
+    gate_up = torch.ones(2, 80, dtype=dtype)
+    gate_up[1, 7 + 40 * (where == "up")] = torch.nan
+    agree(on_cpu.silu_and_multiply(gate_up), silu_and_multiply_twin(gate_up), Place("cpu", dtype))
+
+
+@pytest.mark.parametrize("where", ["query", "key", "value"])
+@pytest.mark.parametrize("token", [0, 70, 199])
+@pytest.mark.parametrize("length", [1, 65, 200])
+def test_attention_to_nan_is_nan(length: int, token: int, where: str, dtype: torch.dtype) -> None:
+    """What is wrong in a model must not look like an answer."""
+    place, shape = Place("cpu", dtype), Shape(4, 2, 64)
+    cache, table, tokens = paged(shape, (length,), 13, place)
+    q, token = place.random(1, 4, 64), min(token, length - 1)
+    slot = int(table[0, token // 16]) * 16 + token % 16
+    spoiled = {"query": q[0, 0], "key": cache[slot, 0, 0], "value": cache[slot, 1, 0]}[where]
+    spoiled[5] = torch.nan
+    found = on_cpu.attend_decode(q, cache, table.long().contiguous(), tokens.long(), 0.125)
+    agree(found, attend_decode_twin(q, cache, table, tokens, 0.125), place)
+
+
 def test_they_bring_no_second_openmp(dtype: torch.dtype) -> None:
     """Two of them would make two sets of threads, which wait for work on the same cores."""
     subprocess.run([sys.executable, "-c", COUNT_OPENMP.format(dtype=dtype)], check=True)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+import json
 import mmap
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +15,9 @@ from torch.testing import assert_close
 from workbench.kernels import cpu_linear
 from workbench.kernels.cpu_linear import PairedLinear, TiledLinear
 
-from workbench.engines.reference.cpu import PackedLinear, PlainLinear, has_onednn_for, prepared
+from tests.probes import Notes
+from tests.reference import loaded
+from workbench.engines.reference.cpu_matrices import PackedLinear, PlainLinear, has_onednn_for, prepared
 
 PAGE = mmap.PAGESIZE
 SIDES = [(32, 32), (33, 33), (47, 63), (960, 576), (577, 101), (80, 1536)]  # outputs, numbers of a row
@@ -54,12 +58,25 @@ def test_matrices_that_no_kernel_of_ours_serves_are_packed() -> None:
 
 def test_what_multiplies_follows_the_instructions(monkeypatch: pytest.MonkeyPatch) -> None:
     matrix = torch.ones(64, 64).bfloat16()
-    for tiles, pairs, chosen in [(True, True, "tiles"), (False, True, "pairs"), (False, False, "torch")]:
+    for tiles, pairs in [(True, True), (False, True), (False, False)]:
         monkeypatch.setattr(cpu_linear, "has_tiles", lambda tiles=tiles: tiles)
         monkeypatch.setattr(cpu_linear, "has_pairs", lambda pairs=pairs: pairs)
         assert (TiledLinear.serves(matrix), PairedLinear.serves(matrix)) == (tiles, pairs)
-        assert cpu_linear.chosen(torch.bfloat16) == chosen
-        assert cpu_linear.chosen(torch.float32) == "torch"
+
+
+@needs_pairs
+@needs_onednn
+def test_a_run_says_every_way_that_was_chosen(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows of an odd hidden size have no pairs; those that attention and the gate give do."""
+    monkeypatch.setattr(cpu_linear, "has_tiles", lambda: False)
+    config = json.loads((tiny_model / "config.json").read_text())
+    for hidden, ways in [(63, "onednn, pairs"), (64, "pairs")]:
+        (tmp_path / "config.json").write_text(json.dumps(config | {"hidden_size": hidden, "head_dim": 16}))
+        notes = Notes()
+        loaded(tmp_path, notes, "bfloat16")
+        assert notes.said["engine"]["matrices"] == ways
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
@@ -121,3 +138,11 @@ def test_what_does_not_fit_is_refused(own: Any) -> None:
     for x in (torch.ones(2, 64), torch.ones(2, 32).bfloat16()):
         with pytest.raises(ValueError, match=r"does not fit a matrix \(64, 64\)"):
             linear(x)
+    x = torch.ones(2, 64).bfloat16()
+    for wrong in (torch.ones(2, 64), torch.ones(1, 64).bfloat16(), torch.ones(2, 63).bfloat16()):
+        with pytest.raises(ValueError, match=r"plus .* does not fit a matrix \(64, 64\)"):
+            linear(x, wrong)
+        with pytest.raises(ValueError, match=r"out .* does not fit a matrix \(64, 64\)"):
+            linear(x, None, wrong)
+    with pytest.raises(ValueError, match=r"out of shape .* is not contiguous"):
+        linear(x, None, torch.ones(64, 2).bfloat16().t())

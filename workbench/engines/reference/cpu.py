@@ -1,4 +1,4 @@
-"""The operations of the model on the CPU, in plain torch; matrices in the form that is read fastest."""
+"""The operations of the model on the CPU, in plain torch."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from torch.nn import functional as F  # noqa: N812
 
 from workbench.engines.reference.batch import Batch
 from workbench.engines.reference.blocks import BLOCK_SIZE
+from workbench.engines.reference.cpu_matrices import prepared
 from workbench.engines.reference.model import Linear, Turns
 from workbench.engines.reference.weights import Layer
-from workbench.kernels.cpu_linear import PairedLinear, TiledLinear
 
 
 @dataclass(frozen=True)
@@ -136,49 +136,3 @@ def attend_prompt(queries: torch.Tensor, cache: torch.Tensor, prompt: Prompt) ->
     keys, values = cache.index_select(0, prompt.slots).permute(1, 2, 0, 3)[:, None]  # [1, kv heads, length, size] each
     found = F.scaled_dot_product_attention(queries.transpose(0, 1)[None], keys, values, prompt.mask, enable_gqa=True)
     return found[0].transpose(0, 1)
-
-
-def prepared(matrix: torch.Tensor) -> Linear:
-    """Gives a matrix in the form that is multiplied with fastest here."""
-    for own in (TiledLinear, PairedLinear):
-        if own.serves(matrix):
-            made: Linear = own(matrix)
-            return made
-    return PackedLinear(matrix) if has_onednn_for(matrix.dtype) else PlainLinear(matrix)
-
-
-def has_onednn_for(dtype: torch.dtype) -> bool:
-    """Whether oneDNN multiplies such numbers here: half the bits it does only where the processor has instructions."""
-    asked = {torch.bfloat16: "bf16", torch.float16: "fp16"}.get(dtype)
-    is_there = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-    return is_there and (asked is None or getattr(torch.ops.mkldnn, f"_is_mkldnn_{asked}_supported")())
-
-
-class PlainLinear:
-    """A matrix as it is."""
-
-    def __init__(self, matrix: torch.Tensor) -> None:
-        self._matrix = matrix
-
-    def __call__(
-        self, x: torch.Tensor, plus: torch.Tensor | None = None, out: torch.Tensor | None = None
-    ) -> torch.Tensor:
-        product = torch.mm(x, self._matrix.t(), out=out)
-        return product if plus is None else product.add_(plus)
-
-
-class PackedLinear:
-    """A matrix in oneDNN's own order, which saves the reordering that every multiplication else begins with."""
-
-    def __init__(self, matrix: torch.Tensor) -> None:
-        self._packed = torch.ops.mkldnn._reorder_linear_weight(matrix.contiguous())
-        self._call = torch.ops.mkldnn._linear_pointwise
-
-    def __call__(
-        self, x: torch.Tensor, plus: torch.Tensor | None = None, out: torch.Tensor | None = None
-    ) -> torch.Tensor:
-        if plus is None:
-            product: torch.Tensor = self._call(x, self._packed, None, "none", [], "")
-        else:
-            product = self._call.binary(x, plus, self._packed, None, "add")
-        return product if out is None else out.copy_(product)

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 
 from workbench.engines.reference.batch import Batch
-from workbench.engines.reference.cpu import Prompt, attend_prompt, prepared, prompt_of
+from workbench.engines.reference.cpu import Prompt, attend_prompt, prompt_of
+from workbench.engines.reference.cpu_matrices import prepared
 from workbench.engines.reference.model import Linear, Turns
 from workbench.engines.reference.weights import Layer
 from workbench.kernels import on_cpu

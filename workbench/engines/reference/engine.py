@@ -53,7 +53,7 @@ class ReferenceEngine:
         if config.process_group.name != "stock":
             self._join(config.process_group.name)
         self._text: Text = text_of(folder)
-        self._ends = shape.ends
+        self._ends, self._vocabulary = shape.ends, shape.vocabulary
         self._runner = runner_of(config, folder, shape, self._max_length, self._max_tokens, probe)
         self._pool = BlockPool(self._runner.blocks)
 
@@ -98,21 +98,27 @@ class ReferenceEngine:
         now = time.monotonic_ns()
         requests = {}
         for index, tokens in enumerate(self._text.encode(workload.prompts)):
-            self._refuse(index, len(tokens), workload)
+            self._refuse(index, tokens, workload)
             most = min(len(tokens) + workload.max_tokens, self._max_length)
             scheduler.add(Sequence(first + index, index, tokens, len(tokens), most, now))
             requests[first + index] = Request(Stopping(self._text.answer(tokens), workload.stop))
         return requests
 
-    def _refuse(self, index: int, tokens: int, workload: Workload) -> None:
+    def _refuse(self, index: int, tokens: list[int], workload: Workload) -> None:
         if not tokens:
             raise UsageError(f"prompt {index} has no tokens: write something")
-        if tokens >= self._max_length:
+        if max(tokens) >= self._vocabulary:
             raise UsageError(
-                f"prompt {index} has {tokens} tokens and leaves no room for an answer within {self._max_length}: "
+                f"prompt {index} has the token {max(tokens)}, and the model's vocabulary ends before "
+                f"{self._vocabulary}: write something else, or take a model that its tokenizer belongs to"
+            )
+        count = len(tokens)
+        if count >= self._max_length:
+            raise UsageError(
+                f"prompt {index} has {count} tokens and leaves no room for an answer within {self._max_length}: "
                 "shorten it, or raise limits.max_length as far as the model goes"
             )
-        whole, room = min(tokens + workload.max_tokens, self._max_length), self._pool.count * BLOCK_SIZE
+        whole, room = min(count + workload.max_tokens, self._max_length), self._pool.count * BLOCK_SIZE
         if whole > room:
             raise UsageError(
                 f"prompt {index} and its answer may take {whole} tokens, and the KV budget holds {room}: "

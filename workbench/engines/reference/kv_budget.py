@@ -6,8 +6,8 @@ import torch
 
 from workbench.config import KvBudget, Limits
 from workbench.engines.reference.blocks import BLOCK_SIZE
+from workbench.engines.reference.room import free_bytes, refuse_more_than_free
 from workbench.errors import UsageError
-from workbench.mechanisms import free_memory
 from workbench.units import format_bytes, shown
 
 AT_MOST = 0.9  # of the memory that is free, where no budget is given,
@@ -28,9 +28,11 @@ def room_bytes(limits: Limits, max_length: int, token_bytes: int, device: torch.
         if device.type == "cpu":
             wanted = min(wanted, max(MOST_OF_HOST, one))
         return min(wanted, int(max(0, free_bytes(device) - reserve) * AT_MOST))
-    if budget.unit == "tokens":
-        return _blocks(int(budget.amount)) * block_bytes
-    return int(budget.amount) if budget.unit == "bytes" else _share_bytes(budget, device) - reserve
+    if budget.unit not in ("tokens", "bytes"):
+        return _share_bytes(budget, device) - reserve
+    asked = _blocks(int(budget.amount)) * block_bytes if budget.unit == "tokens" else int(budget.amount)
+    refuse_more_than_free(f"the KV budget {shown(budget)}", asked, device, "lower limits.kv_budget")
+    return asked
 
 
 def count_blocks(room: int, limits: Limits, token_bytes: int) -> int:
@@ -47,13 +49,6 @@ def count_blocks(room: int, limits: Limits, token_bytes: int) -> int:
 
 def _blocks(tokens: int) -> int:
     return -(-tokens // BLOCK_SIZE)
-
-
-def free_bytes(device: torch.device) -> int:
-    """Gives the bytes of a device, or of the host, that can still be had."""
-    if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
-    return free_memory.free_bytes()
 
 
 def _share_bytes(budget: KvBudget, device: torch.device) -> int:

@@ -15,12 +15,15 @@ from typing import Generic, Protocol, TypeVar
 
 import torch
 
+from workbench.engines.reference.room import refuse_more_than_free
 from workbench.engines.reference.shape import Shape
 from workbench.engines.reference.weights import Layer, Weights
 
 
 class Linear(Protocol):
     """A matrix that is ready to be multiplied with."""
+
+    way: str  # what it is multiplied by: a kernel of ours, or a library
 
     def __call__(
         self, x: torch.Tensor, plus: torch.Tensor | None = None, out: torch.Tensor | None = None
@@ -112,6 +115,12 @@ class Model(Generic[Inputs]):
         """Gives what the model says comes next: [T, H] -> [T, V]; in `out`, where that is given."""
         return self._head(self.ops.norm(x, self._norm, self.shape.eps), out=out)
 
+    @property
+    def ways(self) -> set[str]:
+        """What the matrices are multiplied by."""
+        parts = (part for layer in self._layers for part in (layer.qkv, layer.out, layer.gate_up, layer.down))
+        return {self._head.way, *(part.way for part in parts)}
+
     def _queries(self, index: int, x: torch.Tensor, inputs: Inputs, caches: torch.Tensor) -> torch.Tensor:
         layer = self._layers[index]
         qkv = layer.qkv(self.ops.norm(x, layer.weights.norm, self.shape.eps))
@@ -133,6 +142,8 @@ def _prepared(layer: Layer, ops: Ops[Inputs]) -> Prepared:
 
 def cos_sin(shape: Shape, max_length: int) -> torch.Tensor:
     """Gives the cosine and sine of every position's angles: [positions, head_dim], in float32."""
+    whole, cpu = torch.float32.itemsize * max_length * shape.head_dim, torch.device("cpu")
+    refuse_more_than_free(f"turning {max_length} positions", 2 * whole, cpu, "lower limits.max_length")
     angles = torch.outer(torch.arange(max_length, dtype=torch.float32), _frequencies(shape))
     return torch.cat([angles.cos(), angles.sin()], dim=-1)
 

@@ -18,7 +18,7 @@ from workbench.engines.reference.kv_budget import count_blocks, room_bytes
 from workbench.engines.reference.model import Model
 from workbench.engines.reference.shape import Shape
 from workbench.errors import EngineError
-from workbench.kernels import cpu_linear, on_cpu
+from workbench.kernels import on_cpu
 from workbench.recorder.probe import Probe
 
 
@@ -63,7 +63,7 @@ class CpuRunner:
             self._caches = new_caches(shape, self.blocks, dtype, device)
         facts = {"device": "cpu", "dtype": str(dtype).removeprefix("torch."), "graphs": "none"}
         facts["kernels"] = "native" if has_kernels else "torch"
-        facts["matrices"] = cpu_linear.chosen(dtype)
+        facts["matrices"] = ", ".join(sorted(self._model.ways))
         probe.facts("engine", facts | cache_facts(room, self.blocks, self._caches))
 
     @torch.inference_mode()

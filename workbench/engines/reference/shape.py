@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from workbench.errors import UsageError, short
 FAMILIES = {"llama": False, "qwen3": True}  # by model_type: whether queries and keys are normed, head by head
 ACTIVATIONS = ("silu", "swish")
 SAVED = ("float32", "bfloat16", "float16")
+MOST_POSITIONS = 1 << 24  # beyond any model, and each has its cosines in memory
 
 
 @dataclass(frozen=True)
@@ -66,28 +68,34 @@ class Shape:
         except KeyError as error:
             raise UsageError(f"{folder / 'config.json'} has no {error}") from None
         except (ValueError, TypeError, AttributeError, ArithmeticError) as error:
-            raise UsageError(f"{folder / 'config.json'} has a value that can not be: {error}") from None
+            what = f"{folder / 'config.json'} has a value that can not be: {error}"
+            raise UsageError(f"{what}; correct it, or get the model again") from None
 
     @classmethod
     def _of(cls, config: Mapping[str, Any], has_qk_norm: bool, ends: frozenset[int]) -> Shape:
-        def number(name: str, kind: type[Any] = int, default: int | None = None) -> Any:
-            value = config[name] if default is None else config.get(name) or default
-            try:
-                return kind(value)
-            except (TypeError, ValueError):
-                raise ValueError(f"{name} {short(value)}") from None
+        def size(name: str, default: int | None = None) -> int:
+            given = config[name] if default is None else config.get(name)
+            return default if default is not None and given is None else _whole(name, given)
 
-        heads, hidden = number("num_attention_heads"), number("hidden_size")
+        heads, hidden = size("num_attention_heads"), size("hidden_size")
+        kv_heads, head_dim = size("num_key_value_heads", heads), size("head_dim", hidden // heads)
+        if heads % kv_heads:
+            raise ValueError(f"num_attention_heads {heads} is no multiple of num_key_value_heads {kv_heads}")
+        if head_dim % 2 or not head_dim:
+            raise ValueError(f"head_dim {head_dim} has no halves to turn")
+        max_length = size("max_position_embeddings")
+        if max_length > MOST_POSITIONS:
+            raise ValueError(f"max_position_embeddings {max_length} is more than {MOST_POSITIONS}")
         return cls(
-            layers=number("num_hidden_layers"),
+            layers=size("num_hidden_layers"),
             hidden=hidden,
             heads=heads,
-            kv_heads=number("num_key_value_heads", default=heads),
-            head_dim=number("head_dim", default=hidden // heads),
-            intermediate=number("intermediate_size"),
-            vocabulary=number("vocab_size"),
-            max_length=number("max_position_embeddings"),
-            eps=number("rms_norm_eps", float),
+            kv_heads=kv_heads,
+            head_dim=head_dim,
+            intermediate=size("intermediate_size"),
+            vocabulary=size("vocab_size"),
+            max_length=max_length,
+            eps=_above_zero("rms_norm_eps", config["rms_norm_eps"]),
             rotary=_rotary(config),
             is_tied=bool(config.get("tie_word_embeddings", False)),
             has_qk_norm=has_qk_norm,
@@ -95,9 +103,28 @@ class Shape:
             ends=ends,
         )
 
+    def numbers(self) -> int:
+        """Gives how many numbers the matrices hold, and so all weights but a few."""
+        attention = 2 * (self.heads + self.kv_heads) * self.head_dim * self.hidden
+        layer = attention + 3 * self.intermediate * self.hidden
+        return self.layers * layer + self.vocabulary * self.hidden * (1 if self.is_tied else 2)
+
     def kv_bytes(self, itemsize: int) -> int:
         """Gives the bytes of one token's keys and values in all layers."""
         return self.layers * 2 * self.kv_heads * self.head_dim * itemsize
+
+
+def _whole(name: str, given: Any) -> int:
+    """A size: with one below 1 kernels would read memory that nobody wrote."""
+    if isinstance(given, bool) or not isinstance(given, int) or given < 1:
+        raise ValueError(f"{name} {short(given)} is no whole number from 1 on")
+    return int(given)
+
+
+def _above_zero(name: str, given: Any) -> float:
+    if not isinstance(given, int | float) or not 0 < given < math.inf:
+        raise ValueError(f"{name} {short(given)} is no number above 0")
+    return float(given)
 
 
 def _dtype(config: Mapping[str, Any]) -> str:
@@ -118,15 +145,19 @@ def _ends(folder: Path, config: Mapping[str, Any]) -> frozenset[int]:
 
 def _rotary(config: Mapping[str, Any]) -> Rotary:
     given = config.get("rope_parameters") or config.get("rope_scaling") or {}
-    theta = float(given.get("rope_theta") or config.get("rope_theta") or 10000.0)
+    thetas = (given.get("rope_theta"), config.get("rope_theta"), 10000.0)
+    theta = next(each for each in thetas if each is not None)
     kind = given.get("rope_type") or given.get("type") or "default"
     if kind not in ("default", "linear", "llama3"):
         raise UsageError(f"engine 'reference' does not do rope_type {kind!r}; use 'vllm'")
+    low, high = float(given.get("low_freq_factor", 1.0)), float(given.get("high_freq_factor", 4.0))
+    if kind == "llama3" and not 0 < low < high < math.inf:
+        raise ValueError(f"low_freq_factor {low} and high_freq_factor {high} are not in order")
     return Rotary(
-        theta,
+        _above_zero("rope_theta", theta),
         kind,
-        float(given.get("factor", 1.0)),
-        float(given.get("low_freq_factor", 1.0)),
-        float(given.get("high_freq_factor", 4.0)),
-        int(given.get("original_max_position_embeddings", 8192)),
+        _above_zero("rope factor", given.get("factor", 1.0)),
+        low,
+        high,
+        _whole("original_max_position_embeddings", given.get("original_max_position_embeddings", 8192)),
     )

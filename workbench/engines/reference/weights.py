@@ -13,6 +13,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from workbench.config.models import has_weights
+from workbench.engines.reference.room import refuse_more_than_free
 from workbench.engines.reference.shape import Shape
 from workbench.errors import EngineError
 
@@ -56,6 +57,8 @@ class Weights:
 
 def load(folder: Path, shape: Shape, dtype: torch.dtype, device: torch.device) -> Weights:
     """Gives the weights in a folder, or random ones where it holds none."""
+    needed = shape.numbers() * dtype.itemsize
+    refuse_more_than_free(f"{folder}: a model of this shape", needed, device, "take a smaller one")
     files = sorted(folder.glob("*.safetensors"))
     if not files:
         if (folder / INDEX).exists():
