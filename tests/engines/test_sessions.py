@@ -170,7 +170,9 @@ def test_a_forked_child_leaves_the_session_of_its_parent_alone(tiny_model: Path,
         assert forked(stream.close) == ""  # type: ignore[attr-defined]
         assert forked(lambda: session.__exit__(None, None, None)) == ""
         for asks in (lambda: session.generate("a"), lambda: list(stream), session.stop):
-            assert re.search(r"^UsageError: this session is of process \d+, .*: begin another session here$", forked(asks))
+            assert re.search(
+                r"^UsageError: this session is of process \d+, .*: begin another session here$", forked(asks)
+            )
         assert len(list(stream)) == 99
         assert len(session.generate("a", max_tokens=3, stop_at_end=False)[0].tokens) == 3
     assert session.run is not None
@@ -194,6 +196,7 @@ def test_a_session_is_used_in_its_block_and_begun_once(tiny_model: Path, tmp_pat
     [
         ("", {}, "none of them empty"),
         (5, {}, "prompts are a text, several, or a Workload, not 5"),
+        ({"a": 1}, {}, "prompts are a text, several, or a Workload, not {'a': 1}"),
         ("a\udc80", {}, "no text that UTF-8 can say"),
         ("a", {"temperature": float("nan")}, "temperature is a number, not nan"),
         ("a", {"rule": 1}, "no 'rule'"),
