@@ -23,6 +23,9 @@ PROGRAM = (
 )
 
 
+FILLED = ("--model", "--engine", "--config", "--prompts", "--out", "--name")
+
+
 class Workbench:
     """The command with a home of its own."""
 
@@ -170,6 +173,8 @@ def test_a_hostile_pickle_runs_nothing(workbench: Workbench, tmp_path: Path) -> 
         (["record", "--", "/nonesuch"], 127, "/nonesuch can not be started"),
         (["record", "--", "/etc/passwd"], 126, "/etc/passwd can not be started"),
         (["generate", "--max-tokens", "many", "x"], 2, "--max-tokens"),
+        *((["generate", "x", option, ""], 2, f"{option}: it is empty: ") for option in FILLED),
+        (["generate", "--prompt", "x"], 2, "unrecognized arguments: --prompt"),
         (["export", "latest", "--to", "xml"], 2, "no format 'xml'"),
         (["export", "latest", "--to", "html", "--out", "/nonesuch/x.html"], 1, "/nonesuch is no folder"),
         (["import", "/nonesuch"], 1, "/nonesuch"),
@@ -299,3 +304,60 @@ def test_a_model_that_can_not_do_what_was_asked_leaves_no_run(
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
     assert says in done.stderr
     assert not (tmp_path / "runs").exists()
+
+
+def generate(model: Path, runs: Path, *arguments: str, shell: str = "") -> subprocess.CompletedProcess[str]:
+    """A generation by a small model; the shell may take its stdout from it."""
+    command = [sys.executable, "-m", "workbench", "generate", "--model", str(model), "--out", str(runs)]
+    command += ["--max-tokens", "3", *arguments]
+    script = f'exec "$@" {shell}'
+    return subprocess.run(
+        ["sh", "-c", script, "sh", *command], capture_output=True, text=True, timeout=120, check=False
+    )
+
+
+def test_prompts_may_stand_on_both_sides_of_an_option(tiny_model: Path, tmp_path: Path) -> None:
+    done = generate(tiny_model, tmp_path, "a", "--seed", "3", "b", "--json")
+    assert [answer["prompt"] for answer in json.loads(done.stdout)["answers"]] == ["a", "b"]
+    done = generate(tiny_model, tmp_path, "--json", "--", "-x", "b")
+    assert [answer["prompt"] for answer in json.loads(done.stdout)["answers"]] == ["-x", "b"]
+
+
+def test_only_the_end_of_a_line_ends_a_prompt_of_a_file(tiny_model: Path, tmp_path: Path) -> None:
+    prompts = ["one\x0cprompt", "another\u2028one", "the\rlast"]
+    (tmp_path / "prompts").write_bytes(b"\xef\xbb\xbf" + "\r\n \n".join(prompts).encode())
+    done = generate(tiny_model, tmp_path / "runs", "--prompts", str(tmp_path / "prompts"), "--json")
+    assert [answer["prompt"] for answer in json.loads(done.stdout)["answers"]] == prompts
+
+
+def test_a_sign_that_stdout_can_not_say_costs_no_answer(tiny_model: Path, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "workbench", "generate", "😀", "a", "--model", str(tiny_model), "--out", str(tmp_path)],
+        env=os.environ | {"PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "[0] ?" in done.stdout
+
+
+@pytest.mark.usefixtures("nothing_is_left")
+@pytest.mark.parametrize(
+    ("shell", "arguments", "status", "says"),
+    [
+        (">/dev/full", ["a"], "failed", "stdout can not be written: No space left on device; the run is kept: /"),
+        (">/dev/full", ["a", "--json"], "complete", "stdout can not be written: No space left on device"),
+        (">/dev/full", ["a", "--json", "--seed", "x"], None, "stdout can not be written: No space left on device"),
+        (">&-", ["a"], None, "stdout is closed: leave it open, or give it /dev/null"),
+    ],
+)
+def test_a_stdout_that_takes_nothing_gets_one_line(
+    shell: str, arguments: list[str], status: str | None, says: str, tiny_model: Path, tmp_path: Path
+) -> None:
+    done = generate(tiny_model, tmp_path, *arguments, shell=shell)
+    assert done.returncode == 1
+    *others, last = done.stderr.splitlines()
+    assert last.startswith(f"workbench: {says}")
+    assert len(others) == ("--seed" in arguments), "what was wrong before"
+    assert [run.manifest.status for run in Store(tmp_path).runs()] == ([status] if status else [])

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -156,6 +158,38 @@ def test_interrupts_while_a_cancelled_answer_ends_cost_no_session(
         assert len(session.generate("a", max_tokens=3, stop_at_end=False)[0].tokens) == 3
 
 
+def forked(does: Callable[[], object]) -> str:
+    """What a forked child comes to: the error that leaves it, if any."""
+    reading, writing = os.pipe()
+    if (child := os.fork()) == 0:
+        try:
+            does()
+        except BaseException as error:
+            os.write(writing, f"{type(error).__name__}: {error}".encode())
+        finally:
+            os._exit(0)
+    os.close(writing)
+    os.waitpid(child, 0)
+    with os.fdopen(reading) as said:
+        return said.read()
+
+
+def test_a_forked_child_leaves_the_session_of_its_parent_alone(tiny_model: Path, tmp_path: Path) -> None:
+    with Session(config(tiny_model), store=Store(tmp_path)) as session:
+        stream = session.generate("a", stream=True, max_tokens=100, stop_at_end=False)
+        next(stream)
+        assert forked(stream.close) == ""  # type: ignore[attr-defined]
+        assert forked(lambda: session.__exit__(None, None, None)) == ""
+        for asks in (lambda: session.generate("a"), lambda: list(stream), session.stop):
+            assert re.search(
+                r"^UsageError: this session is of process \d+, .*: begin another session here$", forked(asks)
+            )
+        assert len(list(stream)) == 99
+        assert len(session.generate("a", max_tokens=3, stop_at_end=False)[0].tokens) == 3
+    assert session.run is not None
+    assert session.run.manifest.status == "complete"
+
+
 def test_a_session_is_used_in_its_block_and_begun_once(tiny_model: Path, tmp_path: Path) -> None:
     session = Session(config(tiny_model), store=Store(tmp_path))
     with pytest.raises(UsageError, match="has not begun"):
@@ -173,6 +207,7 @@ def test_a_session_is_used_in_its_block_and_begun_once(tiny_model: Path, tmp_pat
     [
         ("", {}, "none of them empty"),
         (5, {}, "prompts are a text, several, or a Workload, not 5"),
+        ({"a": 1}, {}, "prompts are a text, several, or a Workload, not {'a': 1}"),
         ("a\udc80", {}, "no text that UTF-8 can say"),
         ("a", {"temperature": float("nan")}, "temperature is a number, not nan"),
         ("a", {"rule": 1}, "no 'rule'"),

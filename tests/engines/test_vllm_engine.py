@@ -285,6 +285,13 @@ def test_a_step_that_fails_ends_the_answers(engine: VllmEngine, told: Notes, mon
     engine._engine.abort_request(["0", "1"])  # what is left of it: a real failure would be vLLM's end
 
 
+def test_what_vllm_alone_does_not_take_is_refused_at_once(engine: VllmEngine, told: Notes) -> None:
+    with pytest.raises(UsageError, match=r"^vLLM takes no such workload: temperature must be in \[0, 2\], got 2.5$"):
+        engine.generate(Workload(("Once",), temperature=2.5))
+    assert told.phases == []
+    assert len(generated(engine, Workload(("Once",), max_tokens=2, temperature=2.0, stop_at_end=False))) == 2
+
+
 def test_seeds(engine: VllmEngine) -> None:
     def sampled(seed: int) -> list[list[int]]:
         workload = Workload(("Once upon",) * 2, max_tokens=6, temperature=1.0, top_k=50, top_p=0.95, seed=seed)

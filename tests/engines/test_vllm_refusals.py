@@ -227,6 +227,17 @@ def test_where_graphs_can_be(name: str, gpus: int, reason: str | None, monkeypat
             "User-specified max_model_len (513) is greater than the derived max_model_len (n_positions=512.0 or "
             "model_max_length=None in model's config.json); lower limits.max_length, or leave it out",
         ),
+        (
+            "1 validation error for ModelConfig\n  Value error, Class validation error for validator 'validate':\n"
+            "    ValueError: The hidden size (100) is not a multiple of the number of heads (3). [type=value_error]\n",
+            "The hidden size (100) is not a multiple of the number of heads (3)",
+        ),
+        ("Why:\n", "Why:"),
+        (
+            "Total number of attention heads (9) must be divisible by tensor parallel size (2).",
+            "Total number of attention heads (9) must be divisible by tensor parallel size (2); choose a "
+            "parallel.tensor that divides them",
+        ),
         ("CUDA out of memory. Tried to.", "CUDA out of memory; lower limits.kv_budget or limits.max_batched_tokens"),
     ],
 )

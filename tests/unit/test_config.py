@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -133,6 +134,7 @@ def test_a_setting_from_the_command_line_is_read_by_its_type() -> None:
         ("limits.kv_budget", "1" * 5000 + " GiB", "GiB' is too large a size"),
         ("limits.max_length", "-5", "limits.max_length"),
         ("graphs.mode", "full", "'stock' of axis 'graphs' has no 'mode' to set: there are none"),
+        ("limits", "1", "axis 'limits' has no value '1': set one of limits.max_sequences, limits.max_batched_tokens, "),
         ("graphs", "ful", "axis 'graphs' has no value 'ful': did you mean 'full'?"),
         ("model.name", "x", "'model' has no fields to set: set 'model' itself"),
         ("", "x", "config has no ''"),
@@ -309,6 +311,17 @@ def test_a_workload_made_by_a_program_is_looked_at_too(given: dict[str, Any], me
     with pytest.raises(UsageError) as refused:
         Workload(**{"prompts": ("a",), **given})
     assert message in str(refused.value)
+
+
+def test_a_workload_of_a_notebook_is_read_as_it_is_meant() -> None:
+    given = {"prompts": ["a"], "max_tokens": np.int64(3), "temperature": np.float32(0.5), "top_p": np.float64(1)}
+    workload = Workload.from_dict({**given, "top_k": np.uint8(2), "stop": "the"})
+    assert workload == Workload(("a",), max_tokens=3, temperature=0.5, top_k=2, stop=("the",))
+    assert Workload.from_dict(json.loads(json.dumps(workload.to_dict()))) == workload
+    assert EngineConfig().with_setting("limits.max_length", np.int32(9)).limits == Limits(max_length=9)
+    for refused in (np.bool_(True), True, np.float64(3)):
+        with pytest.raises(UsageError, match="max_tokens is a whole number"):
+            Workload.from_dict({**given, "max_tokens": refused})
 
 
 def test_a_workload_comes_back_equal() -> None:

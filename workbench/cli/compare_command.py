@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from workbench.cli.arguments import filled
 from workbench.cli.output import print_json, print_table, say
 from workbench.compare.comparison import Comparison, Difference
 from workbench.run.store import Store
@@ -15,7 +16,9 @@ MOST_ROWS = 15
 def configure(parser: argparse.ArgumentParser) -> None:
     """Which runs."""
     parser.add_argument("runs", nargs="+", metavar="RUN", help="two runs or more; differences are against the first")
-    parser.add_argument("--store", metavar="FOLDER", help="a folder of runs; by default $WORKBENCH_HOME/runs")
+    parser.add_argument(
+        "--store", type=filled, metavar="FOLDER", help="a folder of runs; by default $WORKBENCH_HOME/runs"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from workbench.cli.arguments import filled
 from workbench.config import EngineConfig, Workload
 from workbench.errors import UsageError
 
@@ -13,14 +14,16 @@ RULES = ("max_tokens", "temperature", "top_k", "top_p", "seed", "stop")  # of a 
 
 def add_engine_options(parser: argparse.ArgumentParser) -> None:
     """Adds the options, but for the prompts themselves: `prompt`."""
-    parser.add_argument("--prompts", metavar="FILE", help="a file with a prompt a line")
-    parser.add_argument("--engine", help="which engine runs the model: reference or vllm")
-    parser.add_argument("--model", help="a name that `workbench models` lists, a local folder, or a hub id")
-    parser.add_argument("--config", metavar="FILE", help="a config in YAML or JSON")
+    parser.add_argument("--prompts", type=filled, metavar="FILE", help="a file with a prompt a line")
+    parser.add_argument("--engine", type=filled, help="which engine runs the model: reference or vllm")
+    parser.add_argument(
+        "--model", type=filled, help="a name that `workbench models` lists, a local folder, or a hub id"
+    )
+    parser.add_argument("--config", type=filled, metavar="FILE", help="a config in YAML or JSON")
     parser.add_argument("--set", action="append", default=[], metavar="AXIS.FIELD=VALUE", help="a value on an axis")
     rules = parser.add_argument_group("answers")
     rules.add_argument("--max-tokens", type=int, help="tokens of each answer, at most")
-    rules.add_argument("--temperature", type=float, help="0: always the likeliest token")
+    rules.add_argument("--temperature", type=float, help="0: always the likeliest token; vLLM takes up to 2")
     rules.add_argument("--top-k", type=int, help="only the likeliest so many tokens")
     rules.add_argument("--top-p", type=float, help="only the likeliest tokens that together have this probability")
     rules.add_argument("--seed", type=int, help="of the random numbers")
@@ -54,6 +57,7 @@ def _lines(path: str | None) -> list[str]:
     if path is None:
         return []
     try:
-        return [line for line in Path(path).read_text().splitlines() if line.strip()]
+        lines = Path(path).read_bytes().decode("utf-8-sig").split("\n")  # no other sign ends a line of a prompt
+        return [line.removesuffix("\r") for line in lines if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"--prompts {path} can not be read: {error}") from None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from workbench.cli.arguments import filled
 from workbench.cli.output import print_line, say
 from workbench.errors import UsageError, nearest
 from workbench.run.interchange import export_csv, export_parquet, export_perfetto, export_snapshot
@@ -34,10 +35,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", help="id, its beginning or ending, a path, or `latest`")
     parser.add_argument("--to", default="perfetto", metavar="FORMAT", help=f"one of {', '.join(EXPORTS)}")
     parser.add_argument(
-        "--out", metavar="PATH", help="the file, or the folder for several; by default named after the run"
+        "--out", type=filled, metavar="PATH", help="the file, or the folder for several; by default named after the run"
     )
     parser.add_argument("--overwrite", action="store_true", help="replace what is there")
-    parser.add_argument("--store", metavar="FOLDER", help="a folder of runs; by default $WORKBENCH_HOME/runs")
+    parser.add_argument(
+        "--store", type=filled, metavar="FOLDER", help="a folder of runs; by default $WORKBENCH_HOME/runs"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:

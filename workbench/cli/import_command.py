@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from workbench.cli.arguments import filled
 from workbench.cli.output import print_line, say
 from workbench.run.importing import import_snapshot
 from workbench.run.store import Store
@@ -13,7 +14,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Which file."""
     parser.add_argument("file", help="a pickle written by torch.cuda.memory._dump_snapshot")
     parser.add_argument("--name", help="what the run is called; by default the file's name")
-    parser.add_argument("--out", metavar="FOLDER", help="the folder of runs to write into")
+    parser.add_argument("--out", type=filled, metavar="FOLDER", help="the folder of runs to write into")
 
 
 def run(arguments: argparse.Namespace) -> int:

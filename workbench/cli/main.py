@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
 import sys
@@ -34,15 +35,44 @@ INTERRUPTED = 130
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
+    if sys.stdout is None:  # the next file that is opened would take its place
+        return _complain(WorkbenchError("stdout is closed: leave it open, or give it /dev/null"), as_json=False)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a sign that it can not say costs no answer
+    try:
+        code = _caught(given)
+        sys.stdout.flush()
+        return code
+    except OSError as error:
+        if not _is_stdout_broken():
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python, as it ends, writes the rest again
+        return 1 if isinstance(error, BrokenPipeError) else _complain(_of_stdout(error), as_json=False)
+
+
+def _caught(given: list[str]) -> int:
     try:
         with terminable():
             return _run(given)
     except (WorkbenchError, KeyboardInterrupt) as error:
         own = given[: given.index("--")] if "--" in given else given  # the rest is a program's
         return _complain(error, "--json" in own)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+
+
+def _is_stdout_broken() -> bool:
+    """Whether it takes no line more: an error does not say which file it is of."""
+    try:
+        print(flush=True)
+    except OSError:
+        return True
+    return False
+
+
+def _of_stdout(error: OSError) -> WorkbenchError:
+    said = WorkbenchError(f"stdout can not be written: {error.strerror or error}")
+    for note in getattr(error, "__notes__", ()):
+        said.add_note(note)
+    return said
 
 
 def _run(given: list[str]) -> int:
@@ -58,11 +88,13 @@ def _run(given: list[str]) -> int:
     if name not in COMMANDS:
         raise UsageError(f"there is no command {name!r}: {nearest(name, COMMANDS)}")
     command = import_module(f"workbench.cli.{name.replace('-', '_')}_command")
-    parser = _Parser(prog=f"workbench {name}", description=COMMANDS[name])
+    parser = _Parser(prog=f"workbench {name}", description=COMMANDS[name], allow_abbrev=False)
     command.configure(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON document on stdout and nothing else there")
-    code: int = command.run(parser.parse_args(given[1:]))
-    sys.stdout.flush()
+    # Values may stand between options, but what a program is given is its own, and Python reads `--` in one way only.
+    has_rest = name == "record" or "--" in given
+    parse = parser.parse_args if has_rest else parser.parse_intermixed_args
+    code: int = command.run(parse(given[1:]))
     return code
 
 

@@ -7,6 +7,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
+from workbench.cli.arguments import filled
 from workbench.recorder.settings import BLOCKS, STACKS, Settings
 from workbench.units import format_bytes, parse_bytes
 
@@ -17,8 +18,8 @@ if TYPE_CHECKING:
 def add_recording_options(parser: argparse.ArgumentParser) -> None:
     """Adds the options, in a group of their own."""
     group = parser.add_argument_group("recording")
-    group.add_argument("--name", help="what the run is called; by default what it runs")
-    group.add_argument("--out", metavar="FOLDER", help="the folder of runs to write into")
+    group.add_argument("--name", type=filled, help="what the run is called; by default what it runs")
+    group.add_argument("--out", type=filled, metavar="FOLDER", help="the folder of runs to write into")
     group.add_argument("--threshold", default="64KiB", help="host requests below it are not recorded one by one")
     group.add_argument(
         "--stacks", default="large", choices=STACKS, help="of which allocations the Python stack is kept"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from workbench.cli.arguments import filled
 from workbench.cli.output import print_json, say
 from workbench.cli.recording_options import StdoutKeptClean
 from workbench.errors import UsageError
@@ -16,7 +17,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-p", dest="parameters", action="append", default=[], metavar="NAME=VALUE", help="a parameter of its notebook"
     )
-    parser.add_argument("--out", metavar="DIR", help="the folder to write notebook, page and findings into")
+    parser.add_argument(
+        "--out", type=filled, metavar="DIR", help="the folder to write notebook, page and findings into"
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace the report that is there")
 
 

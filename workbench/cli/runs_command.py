@@ -6,6 +6,7 @@ import argparse
 import sys
 from typing import Any
 
+from workbench.cli.arguments import filled
 from workbench.cli.output import print_json, print_table, say
 from workbench.errors import RunError
 from workbench.run.run import Run
@@ -14,7 +15,9 @@ from workbench.run.store import Store
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Where to look."""
-    parser.add_argument("--store", metavar="FOLDER", help="a folder of runs; by default $WORKBENCH_HOME/runs")
+    parser.add_argument(
+        "--store", type=filled, metavar="FOLDER", help="a folder of runs; by default $WORKBENCH_HOME/runs"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -6,6 +6,7 @@ import argparse
 import json
 from typing import Any
 
+from workbench.cli.arguments import filled
 from workbench.cli.output import print_json, print_table, say
 from workbench.errors import UsageError
 from workbench.units import SECOND, format_bytes
@@ -20,7 +21,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Which run, and of which moment the ledger is."""
     parser.add_argument("run", nargs="?", default="latest", help="id, its beginning or ending, a path, or `latest`")
     parser.add_argument("--at", metavar="SECONDS", help="the moment of the ledger; by default the fullest phase edge")
-    parser.add_argument("--store", metavar="FOLDER", help="a folder of runs; by default $WORKBENCH_HOME/runs")
+    parser.add_argument(
+        "--store", type=filled, metavar="FOLDER", help="a folder of runs; by default $WORKBENCH_HOME/runs"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -6,6 +6,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
+from workbench.cli.arguments import filled
 from workbench.cli.output import print_json, print_table, say
 from workbench.cli.recording_options import StdoutKeptClean
 
@@ -18,7 +19,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", nargs="?", help="a study; without one they are listed")
     parser.add_argument("--repeats", type=int, default=1, help="runs of each variant, in turn; 3 tell what is noise")
     parser.add_argument("--only", default="", metavar="TEXT", help="run only the variants with this in their names")
-    parser.add_argument("--out", metavar="FOLDER", help="the folder of runs to write into")
+    parser.add_argument("--out", type=filled, metavar="FOLDER", help="the folder of runs to write into")
 
 
 def run(arguments: argparse.Namespace) -> int:

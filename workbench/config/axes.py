@@ -185,5 +185,8 @@ class Axis:
         for value in self.values:
             if value.name == name:
                 return value
+        fields = [f"{self.name}.{field.name}" for field in dataclasses.fields(self.values[0])]
+        if fields and len(self.values) == 1:
+            raise UsageError(f"axis {self.name!r} has no value {short(name)}: set one of {', '.join(fields)}")
         known = [value.name for value in self.values]
         raise UsageError(f"axis {self.name!r} has no value {short(name)}: {nearest(name, known)}")

@@ -10,6 +10,7 @@ import math
 import types
 from collections.abc import Mapping
 from contextlib import suppress
+from numbers import Integral, Real
 from typing import Any, Literal, Protocol, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from workbench.errors import UsageError, nearest, short
@@ -90,6 +91,8 @@ def _read(kind: Any, given: Any) -> Any:
         return None
     if get_origin(kind) is tuple and isinstance(given, list):
         return tuple(_read(get_args(kind)[0], item) for item in given)
+    if not isinstance(given, bool) and isinstance(given, Real):
+        return _read_number(kind, given)
     if kind is int and isinstance(given, str) and given.strip().isdecimal():
         return number_of(given)
     if kind is float and isinstance(given, str):
@@ -97,6 +100,16 @@ def _read(kind: Any, given: Any) -> Any:
             return float(given)
     if kind is bool and given in ("true", "false"):
         return given == "true"
+    return given
+
+
+def _read_number(kind: Any, given: Any) -> Any:
+    """A number of Python's for one of NumPy's, which no file could hold."""
+    if kind is int and isinstance(given, Integral):
+        return int(given)
+    if kind is float and not isinstance(given, int):
+        with suppress(OverflowError):
+            return float(given)
     return given
 
 

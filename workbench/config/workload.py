@@ -15,7 +15,7 @@ class Workload:
 
     prompts: tuple[str, ...]
     max_tokens: int = 64  # of an answer
-    temperature: float = 0.0  # 0: always the likeliest token
+    temperature: float = 0.0  # 0: always the likeliest token; vLLM takes up to 2, and less than 0.01 as 0.01
     top_k: int | None = None  # only the likeliest so many tokens; none: all
     top_p: float = 1.0  # only the likeliest tokens that together have this probability
     seed: int = 0  # of sampling: of each request's own random numbers, together with its index
@@ -42,7 +42,9 @@ class Workload:
 
     @classmethod
     def from_dict(cls, given: Mapping[str, object]) -> Workload:
-        """Gives the workload that plain data describes."""
+        """Gives the workload that plain data describes; one text to stop at may stand alone."""
+        if isinstance(given, Mapping) and isinstance(stop := given.get("stop"), str):
+            given = {**given, "stop": [stop]}
         return build(cls, given, "workload")
 
     def to_dict(self) -> dict[str, object]:

@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from itertools import count
@@ -78,6 +78,7 @@ class Session:
         self._channel, other = Channel.pair()
         with other:
             self._process = self._start(other.fileno())
+        self._begun_in = os.getpid()
         self._is_begun = True
         try:
             self._expect("ready")
@@ -104,6 +105,7 @@ class Session:
     def stop(self) -> None:
         """Ends the engine's process at once, from whichever thread: who waits for it is told that it ended."""
         if self._is_begun:
+            self._refuse_forks()
             with suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGTERM)
 
@@ -155,6 +157,7 @@ class Session:
 
     def _tokens(self, workload: Workload, stream: bool) -> Iterator[Token]:
         self._refuse_before()
+        self._refuse_forks()
         if self.run is not None:
             raise UsageError("this session has ended: begin another one")
         if self._is_generating:
@@ -176,7 +179,7 @@ class Session:
 
     def _settle(self) -> None:
         """Cancels a workload that was left, if any, and reads what is still told of it: then the engine is free."""
-        if self._is_settled or self.run is not None:
+        if self._is_settled or self.run is not None or self._is_forked():
             return
         number = next(self._cancels)
         self._say({"do": "cancel", "number": number})
@@ -189,12 +192,22 @@ class Session:
         if not self._is_begun:
             raise UsageError("this session has not begun: use it in a `with` block")
 
+    def _is_forked(self) -> bool:
+        """Whether this process has but a copy of the session: its engine answers to the process that began it."""
+        return os.getpid() != self._begun_in
+
+    def _refuse_forks(self) -> None:
+        if self._is_forked():
+            what = f"this session is of process {self._begun_in}, and this one, {os.getpid()}, a fork of it"
+            raise UsageError(f"{what}: begin another session here")
+
     def _say(self, message: Message) -> None:
         with suppress(OSError):  # that it is gone shows where its answer is waited for
             self._channel.send(message)
 
     def _expect(self, *kinds: str) -> Message:
         """The engine's next message, which must be one of these."""
+        self._refuse_forks()  # it would be missed where it is waited for
         message = self._channel.receive()
         if message is None or message["is"] == "failed":
             raise self._failed(message or {})
@@ -212,8 +225,8 @@ class Session:
         return _what_became_of(self._finish(code))
 
     def _end(self, error: BaseException | None) -> None:
-        """Closes the engine and seals the run; after a failure both are done already."""
-        if self.run is not None:
+        """Closes the engine and seals the run; after a failure both are done already, and in a fork not its to do."""
+        if self.run is not None or self._is_forked():
             return
         self._ended_by = error = self._ended_by or error
         try:
@@ -233,7 +246,7 @@ class Session:
             self._finish(code)
             return
         self.run = self._scribing.finish(manifests.FAILED, _exit_code(error), _line(error))
-        if isinstance(error, KeyboardInterrupt):
+        if isinstance(error, KeyboardInterrupt | OSError):  # also where stdout takes no more
             error.add_note(f"the run is kept: {self.run.folder}")
         self._hang_up()
 
@@ -275,7 +288,7 @@ def workload_of(prompts: str | Sequence[str] | Workload, rules: dict[str, Any]) 
         if rules:
             raise UsageError(f"a workload has its rules in it: set {', '.join(rules)} there")
         return prompts
-    if not isinstance(prompts, Iterable):
+    if not isinstance(prompts, Iterable) or isinstance(prompts, Mapping):
         raise UsageError(f"prompts are a text, several, or a Workload, not {prompts!r:.60}")
     several = (prompts,) if isinstance(prompts, str) else tuple(prompts)
     return Workload.from_dict({"prompts": several, **rules})

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from workbench.config import Workload
 from workbench.engines.base import Piece
 from workbench.engines.vllm.core import Core
 from workbench.engines.vllm.refusal import in_one_line, refused
-from workbench.engines.vllm.sampling import sampling
 from workbench.errors import EngineError
 from workbench.recorder.probe import Probe
 
@@ -42,8 +40,8 @@ class Answers:
         self._reported_ns = 0
         self._reading: dict[str, Request] = {}  # by vLLM's ids: whose first token has not come out, where none is told
 
-    def pieces(self, workload: Workload, has_text: bool, stream: bool) -> Generator[list[Piece]]:
-        """Gives the pieces of every answer; closed early, it cancels what is not answered yet.
+    def pieces(self, rules: Iterator[Any], stream: bool) -> Generator[list[Piece]]:
+        """Gives the pieces of every answer by its `sampling`; closed early, it cancels what is not answered yet.
 
         Without `stream` vLLM tells of an answer once, at its end, which costs it less.
         """
@@ -52,17 +50,16 @@ class Answers:
             self._core.launches.forget()
             try:
                 with in_one_line("to take the prompts"):
-                    self._ask(workload, has_text)
+                    self._ask(rules)
                 while self._requests:
                     yield self._steps()
             finally:
                 self._report_steps()
                 self._cancel()
 
-    def _ask(self, workload: Workload, has_text: bool) -> None:
+    def _ask(self, rules: Iterator[Any]) -> None:
         from vllm.inputs import tokens_input
 
-        rules = sampling(workload, has_text, self._stream)
         for (name, request), rule in zip(self._requests.items(), rules, strict=False):
             self._engine.add_request(name, tokens_input(request.prompt), rule)
 

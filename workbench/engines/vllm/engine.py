@@ -20,6 +20,7 @@ from workbench.engines.vllm import groups, starting, support
 from workbench.engines.vllm.answers import Answers, Request
 from workbench.engines.vllm.core import Core
 from workbench.engines.vllm.refusal import in_one_line
+from workbench.engines.vllm.sampling import sampling
 from workbench.errors import EngineError, UsageError
 from workbench.recorder.probe import NullProbe, Probe
 from workbench.recorder.recorder import Recorder
@@ -74,13 +75,14 @@ class VllmEngine:
             raise EngineError("vLLM is not loaded")
         if self._running() is not None:
             raise UsageError("vLLM is answering a workload: take all of its tokens, or close it")
+        rules = sampling(workload, self._has_text, stream)
         now = time.monotonic_ns()
         requests = [
             Request(first + index, self._encode(index, prompt, workload.max_tokens), now)
             for index, prompt in enumerate(workload.prompts)
         ]
         answers = Answers(self._engine, self._core, self._probe, requests)
-        pieces = answers.pieces(workload, self._has_text, stream)
+        pieces = answers.pieces(rules, stream)
         self._answering = weakref.ref(pieces)
         return pieces
 

@@ -15,6 +15,7 @@ _OF_LIMITS = {  # what was asked for does not fit
     "requested memory for kv": "lower limits.kv_budget",
     "max seq len|cache blocks": "raise limits.kv_budget, or lower limits.max_length",
     "derived max_model_len": "lower limits.max_length, or leave it out",
+    "divisible by tensor parallel": "choose a parallel.tensor that divides them",
     "GPU memory utilization": "give limits.kv_budget as a smaller share, such as 50%",
 }
 _ADVICE = _OF_LIMITS | {
@@ -59,11 +60,13 @@ def _advice(error: BaseException) -> str | None:
 def _sentences(text: str) -> list[str]:
     """The sentences of the first line that says something, as many as are not too long together; the first is cut.
 
-    Pydantic counts its errors before that line, and adds its input to it.
+    Pydantic counts its errors before that line, and adds its input to it; a line that ends in ":" announces it. vLLM
+    adds the names of its own parameters.
     """
-    lines = (line.strip() for line in text.splitlines())
-    line = next((line for line in lines if line and not re.match(r"\d+ validation errors? for ", line)), "")
-    line = re.sub(r"^(Value|Assertion) error, |\s\[type=.*$", "", line)
+    lines = [line.strip() for line in text.splitlines()]
+    lines = [line for line in lines if line and not re.match(r"\d+ validation errors? for ", line)]
+    line = next((line for line in lines if not line.endswith(":")), "".join(lines[:1]))
+    line = re.sub(r"^(Value|Assertion) ?error[,:] |\s\[type=.*$|\s\(parameter=.*$", "", line, flags=re.IGNORECASE)
     first, *others = (sentence.rstrip(".") for sentence in re.split(r"(?<=\.)\s+", line))
     kept = [first if len(first) <= LONGEST else f"{first[:LONGEST]}…"]
     for sentence in others:

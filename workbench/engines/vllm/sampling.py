@@ -8,16 +8,25 @@ from itertools import count
 from typing import Any
 
 from workbench.config import Workload
+from workbench.engines.vllm.refusal import reason
+from workbench.errors import UsageError
 
 ALL = 0  # as top_k
 
 
 def sampling(workload: Workload, has_text: bool, stream: bool) -> Iterator[Any]:
-    """Gives the parameters of one request after the other: the same object, where nothing is a request's own."""
+    """Gives the parameters of one request after the other; refuses at once what vLLM does."""
+    try:
+        return _of_each(workload, _shared(workload, has_text, stream))
+    except Exception as error:  # vLLM has more rules than a workload, and no one kind of error
+        raise UsageError(f"vLLM takes no such workload: {reason(error)}") from error
+
+
+def _shared(workload: Workload, has_text: bool, stream: bool) -> Any:
     from vllm import SamplingParams
     from vllm.sampling_params import RequestOutputKind
 
-    shared = SamplingParams(
+    return SamplingParams(
         output_kind=RequestOutputKind.DELTA if stream else RequestOutputKind.FINAL_ONLY,
         max_tokens=workload.max_tokens,
         temperature=workload.temperature,
@@ -27,6 +36,10 @@ def sampling(workload: Workload, has_text: bool, stream: bool) -> Iterator[Any]:
         detokenize=has_text,
         ignore_eos=not workload.stop_at_end,
     )
+
+
+def _of_each(workload: Workload, shared: Any) -> Iterator[Any]:
+    """The same object, where nothing is a request's own."""
     for index in count():
         if workload.temperature:  # seeded requests cost vLLM a step each
             shared = shared.clone()
