@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from torch._C._distributed_c10d import FileStore
 
-from workbench.errors import UsageError
-from workbench.mechanisms.meeting import Place, address_of, meeting, private_store
+from workbench.errors import MechanismError, UsageError
+from workbench.mechanisms.meeting import Place, _met, address_of, meeting, private_store
 
 
 def test_a_rank_that_is_refused_writes_no_more_into_the_store(tmp_path: Path) -> None:
@@ -82,3 +82,23 @@ def test_stores_by_their_text() -> None:
     with private_store() as store:
         assert Path(str(address_of(store))).parent.is_dir()
     assert not Path(str(address_of(store))).parent.exists()
+
+
+def test_a_store_that_goes_between_two_looks_says_why(tmp_path: Path) -> None:
+    path = tmp_path / "store"
+    path.touch()
+
+    class Going:
+        def compare_set(self, *_: str) -> bytes:
+            return b"2"
+
+        def add(self, *_: object) -> int:
+            return 1
+
+        def get(self, _: str) -> bytes:
+            path.unlink()
+            raise RuntimeError("No such file or directory")
+
+    place = Place(rank=1, world_size=2, store=path.as_uri())
+    with pytest.raises(MechanismError, match="another rank gave up while this one waited for it"):
+        _met(Going(), place, time.monotonic() + 5, path)

@@ -61,6 +61,7 @@ class Session:
         self._name = name or f"{config.engine}-{Path(config.model).name}"
         self._store = store
         self._settings = settings or Settings()
+        self._begun_in = os.getpid()
         self._is_begun = False
         self._is_loaded = False
         self._is_generating = False

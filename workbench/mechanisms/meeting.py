@@ -23,6 +23,7 @@ from workbench.errors import MechanismError, UsageError, short
 
 LOOKS_EVERY_S = 0.005
 REFUSED = "refused"  # the store's key under which a rank that was refused tells the others why
+GONE = "another rank gave up while this one waited for it"
 COME = "come"  # the one under which ranks are counted: a look at each of a huge group would never end
 MOST_RANKS = (1 << 31) - 1  # torch's
 MOST_S = 10.0**8
@@ -208,11 +209,12 @@ def _met(store: Any, place: Place, deadline: float, file: Path | None = None) ->
     store.add(COME, 1)
     while True:
         if file and _status(file) is None:
-            raise MechanismError("another rank gave up while this one waited for it")
+            raise MechanismError(GONE)
         if file and not _is_whole(file):
             _keep(store)
             raise MechanismError(f"another rank died while it wrote into the store {file}")
-        come = int(store.get(COME))
+        with _unless_gone(file):
+            come = int(store.get(COME))
         if come == place.world_size:
             return store
         if store.check([REFUSED]):
@@ -221,6 +223,17 @@ def _met(store: Any, place: Place, deadline: float, file: Path | None = None) ->
             who = _missing(store, place.world_size, place.world_size - come)
             raise MechanismError(f"{who} did not come within {place.timeout_s:g} s")
         time.sleep(LOOKS_EVERY_S)
+
+
+@contextmanager
+def _unless_gone(file: Path | None) -> Iterator[None]:
+    """Says why the store can not be read where its file went after the last look at it."""
+    try:
+        yield
+    except (RuntimeError, OSError):
+        if file and _status(file) is None:
+            raise MechanismError(GONE) from None
+        raise
 
 
 def _missing(store: Any, world_size: int, count: int) -> str:
