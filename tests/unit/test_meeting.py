@@ -12,7 +12,7 @@ import pytest
 from torch._C._distributed_c10d import FileStore
 
 from workbench.errors import MechanismError, UsageError
-from workbench.mechanisms.meeting import Place, _met, address_of, meeting, private_store
+from workbench.mechanisms.meeting import Place, _standing, address_of, meeting, private_store
 
 
 def test_a_rank_that_is_refused_writes_no_more_into_the_store(tmp_path: Path) -> None:
@@ -84,21 +84,21 @@ def test_stores_by_their_text() -> None:
     assert not Path(str(address_of(store))).parent.exists()
 
 
-def test_a_store_that_goes_between_two_looks_says_why(tmp_path: Path) -> None:
+def test_a_file_that_is_gone_or_cut_off_is_not_waited_for(tmp_path: Path) -> None:
+    """As torch would, for as long as the rank does."""
     path = tmp_path / "store"
-    path.touch()
-
-    class Going:
-        def compare_set(self, *_: str) -> bytes:
-            return b"2"
-
-        def add(self, *_: object) -> int:
-            return 1
-
-        def get(self, _: str) -> bytes:
-            path.unlink()
-            raise RuntimeError("No such file or directory")
-
-    place = Place(rank=1, world_size=2, store=path.as_uri())
-    with pytest.raises(MechanismError, match="another rank gave up while this one waited for it"):
-        _met(Going(), place, time.monotonic() + 5, path)
+    store = FileStore(str(path), 3)
+    store.add("come", 1)
+    store.add("come", 1)
+    assert _standing(store, path) == (2, None)
+    store.set("refused", "it is")
+    assert _standing(store, path) == (2, "it is")
+    with path.open("ab") as file:
+        file.write(b"half")
+    start = time.monotonic()
+    with pytest.raises(MechanismError, match="died while it wrote"):
+        _standing(store, path)
+    path.unlink()
+    with pytest.raises(MechanismError, match="gave up"):
+        _standing(store, path)
+    assert time.monotonic() - start < 1

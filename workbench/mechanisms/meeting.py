@@ -23,7 +23,6 @@ from workbench.errors import MechanismError, UsageError, short
 
 LOOKS_EVERY_S = 0.005
 REFUSED = "refused"  # the store's key under which a rank that was refused tells the others why
-GONE = "another rank gave up while this one waited for it"
 COME = "come"  # the one under which ranks are counted: a look at each of a huge group would never end
 MOST_RANKS = (1 << 31) - 1  # torch's
 MOST_S = 10.0**8
@@ -138,7 +137,7 @@ def _file_store(path: Path, place: Place, deadline: float) -> Any:
         raise UsageError(f"the store {path} is another user's: name another")
     if not stat.S_ISREG(found.st_mode):
         raise UsageError(f"the store {path} is no regular file: name another")
-    if not _is_whole(path):
+    if _said_in(path) is None:
         raise UsageError(
             f"{path} is no store, or one that was cut off: remove it if no group is in it, or name another"
         )
@@ -163,16 +162,19 @@ def _status(path: Path) -> os.stat_result | None:
     return None
 
 
-def _is_whole(path: Path) -> bool:
-    """Whether a file store can be read to its end, or is gone: torch would try for ever."""
+def _said_in(path: Path) -> dict[str, str] | None:
+    """What is said in a file store; nothing where it is gone. None: it was cut off, for torch to wait for the rest."""
     data = b""
     with _in_one_line(path), suppress(FileNotFoundError), path.open("rb") as file:
         fcntl.flock(file, fcntl.LOCK_SH)  # torch writes with the lock held
         data = file.read()
-    at = pieces = 0
+    at, pieces = 0, list[str]()
     while at + 4 <= len(data):  # a key or a value, behind its length
-        at, pieces = at + 4 + int.from_bytes(data[at : at + 4], "little"), pieces + 1
-    return at == len(data) and pieces % 2 == 0
+        begin, at = at + 4, at + 4 + int.from_bytes(data[at : at + 4], "little")
+        pieces.append(data[begin:at].decode(errors="replace").removeprefix("/"))  # which torch puts before a key
+    if at != len(data) or len(pieces) % 2:
+        return None
+    return dict(zip(pieces[::2], pieces[1::2], strict=True))
 
 
 def _tcp_store(host: str, port: int, place: Place) -> Any:
@@ -208,38 +210,36 @@ def _met(store: Any, place: Place, deadline: float, file: Path | None = None) ->
         _refuse(store, f"rank {place.rank} of this group is there already")
     store.add(COME, 1)
     while True:
-        if file and _status(file) is None:
-            raise MechanismError(GONE)
-        if file and not _is_whole(file):
-            _keep(store)
-            raise MechanismError(f"another rank died while it wrote into the store {file}")
-        with _unless_gone(file):
-            come = int(store.get(COME))
+        come, refused = _standing(store, file)
         if come == place.world_size:
             return store
-        if store.check([REFUSED]):
-            raise UsageError(store.get(REFUSED).decode())
+        if refused is not None:
+            raise UsageError(refused)
         if time.monotonic() > deadline:
-            who = _missing(store, place.world_size, place.world_size - come)
+            who = _missing(store, file, place.world_size, place.world_size - come)
             raise MechanismError(f"{who} did not come within {place.timeout_s:g} s")
         time.sleep(LOOKS_EVERY_S)
 
 
-@contextmanager
-def _unless_gone(file: Path | None) -> Iterator[None]:
-    """Says why the store can not be read where its file went after the last look at it."""
-    try:
-        yield
-    except (RuntimeError, OSError):
-        if file and _status(file) is None:
-            raise MechanismError(GONE) from None
-        raise
+def _standing(store: Any, file: Path | None) -> tuple[int, str | None]:
+    """How many ranks have come, and why one was refused. Torch would wait for a file that is gone or cut off."""
+    if file is None:
+        return int(store.get(COME)), store.get(REFUSED).decode() if store.check([REFUSED]) else None
+    said = _said_in(file)
+    if said is None:
+        _keep(store)
+        raise MechanismError(f"another rank died while it wrote into the store {file}")
+    if COME not in said:
+        raise MechanismError("another rank gave up while this one waited for it")
+    return int(said[COME]), said.get(REFUSED)
 
 
-def _missing(store: Any, world_size: int, count: int) -> str:
+def _missing(store: Any, file: Path | None, world_size: int, count: int) -> str:
     """Names the first of the ranks that have not come."""
+    said = None if file is None else _said_in(file) or {}
     names = (f"rank {rank}" for rank in range(world_size))
-    first = islice((name for name in names if not store.check([name])), min(count, NAMED))
+    missing = (name for name in names if (name not in said if said is not None else not store.check([name])))
+    first = islice(missing, min(count, NAMED))
     return ", ".join(first) + (f" and {count - NAMED} more" if count > NAMED else "")
 
 
