@@ -42,6 +42,7 @@ BENCHMARKS = {
     "views": Benchmark("painting, zooming and panning in a browser", on_cuda=False),
     "hooks": Benchmark("nanoseconds of an allocation"),
     "engines": Benchmark("tokens a second of the engines"),
+    "wrapper": Benchmark("what the wrapper takes of vLLM's tokens a second"),
     "memory": Benchmark("peak memory of the engines, by owner"),
     "studies": Benchmark("what a study costs beyond its engines"),
     "gpu_overhead": Benchmark("what recording costs vLLM on a GPU", on_cpu=False),
