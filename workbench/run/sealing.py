@@ -29,6 +29,7 @@ TIME_COLUMN = {
     "requests": "ended_ns",
     "steps": "end_ns",
 }
+MOMENTS = ("time_ns", "handed_ns", "start_ns", "end_ns")  # each row's a little after that of the row before
 OF_DEVICES = ("events", "totals")  # they are of every GPU of the machine while they are written
 
 
@@ -125,8 +126,7 @@ def write_table(folder: Path, name: str, table: pa.Table) -> None:
     """Write one Parquet table of a run, whole or not at all."""
     target = folder / f"{name}.parquet"
     temporary = target.with_suffix(".tmp")
-    numbers = {"time_ns": "DELTA_BINARY_PACKED", "start_ns": "DELTA_BINARY_PACKED"}
-    encoding = {column: numbers[column] for column in table.column_names if column in numbers}
+    encoding = {column: "DELTA_BINARY_PACKED" for column in table.column_names if column in MOMENTS}
     try:
         with pq.ParquetWriter(
             temporary,
