@@ -47,6 +47,11 @@ def test_the_answer_is_made_of_the_runs(tmp_path: Path) -> None:
     ]
 
 
+def test_compute_that_was_no_longer_beside_them_is_not_delayed(tmp_path: Path) -> None:
+    [told] = answer([outcome(tmp_path, "bounded", 8000, delay_s=-20e-6)])
+    assert told.endswith("; 8000 take 250 ms in all and do not delay the compute beside them (-20.0 us)")
+
+
 def test_of_several_runs_the_median_is_told_beside_that_of_an_empty_loop(tmp_path: Path) -> None:
     slow, *fast = (
         outcome(tmp_path, "bounded", 1, p99_s=p99_us / 1e6, idle_p99_s=idle_us / 1e6)
@@ -61,6 +66,7 @@ def test_of_several_runs_the_median_is_told_beside_that_of_an_empty_loop(tmp_pat
 def test_a_number_that_is_not_there_is_no_measure(tmp_path: Path) -> None:
     measures = measure(outcome(tmp_path, "bounded", 1000).runs[0])
     assert (measures["p99_s"].value, measures["p99_s"].unit) == (7e-6, "s")
+    assert (measures["host_bytes"].value, measures["host_bytes"].unit) == (13 << 20, "B")
     assert "first_blocked" not in measures
 
 

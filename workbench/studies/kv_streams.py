@@ -22,7 +22,7 @@ SIZES = {SMALL: (1, 100, 1_000, 10_000, 100_000), LARGE: (1_000, 8_000)}  # tran
 ALONE = (1, 1_000)  # of these, also what a thread saves
 UNITS = {"p50_s": "s", "p99_s": "s", "idle_p99_s": "s", "max_s": "s", "driver_p99_s": "s"}
 UNITS |= {"submit_s": "s", "total_s": "s", "delay_s": "s"}
-UNITS |= {"private_bytes": "B", "pinned_bytes": "B", "first_blocked": "", "corrupted": "blocks"}
+UNITS |= {"host_bytes": "B", "first_blocked": "", "corrupted": ""}
 
 
 def study() -> Study:
@@ -58,6 +58,8 @@ def found_in(run: Run) -> dict[str, Any]:
 def measure(run: Run) -> dict[str, Measure]:
     """Gives the cost of submitting, the time of all, what compute lost beside them, and what the host gave."""
     found = found_in(run)
+    if found:
+        found = found | {"host_bytes": found["private_bytes"] + found["pinned_bytes"]}
     return {name: Measure(found[name], unit) for name, unit in UNITS.items() if found.get(name) is not None}
 
 
@@ -123,7 +125,10 @@ def _blocking(rows: list[dict[str, Any]]) -> str:
 def _cost(most: int, rows: list[dict[str, Any]]) -> str:
     last = [row for row in rows if row["in_flight"] == most]
     delays, totals = ([row[name] for row in last] for name in ("delay_s", "total_s"))
-    return f"{most} take {between(totals)} in all and delay the compute beside them by {between(delays)}"
+    delay = f"delay the compute beside them by {between(delays)}"
+    if max(delays) <= 0:  # within what compute alone varies by
+        delay = f"do not delay the compute beside them ({between(delays)})"
+    return f"{most} take {between(totals)} in all and {delay}"
 
 
 def _corruption(rows: list[dict[str, Any]]) -> str:
