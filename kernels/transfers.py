@@ -77,11 +77,15 @@ class Transfers:
 
         Of each block there are its address and its bytes.
         """
-        return self._step(self._library.wb_streams_begin_step, reads, writes)
+        (read, reads_count), (written, writes_count) = reads.buffer_info(), writes.buffer_info()
+        begin = self._library.wb_streams_begin_step
+        status: int = begin(self._streams, read, reads_count // 2, written, writes_count // 2)
+        return status
 
-    def end_step(self, reads: array[int], writes: array[int]) -> int:
-        """Has later transfers wait for the compute; gives a status."""
-        return self._step(self._library.wb_streams_end_step, reads, writes)
+    def end_step(self) -> int:
+        """Has later transfers wait for the compute since the last step began, if none has ended it; gives a status."""
+        status: int = self._library.wb_streams_end_step(self._streams)
+        return status
 
     def collect(self) -> Iterator[tuple[int, ...]]:
         """Gives what is over, in the order of DONE; the same again until `collected` is called."""
@@ -106,11 +110,6 @@ class Transfers:
         self.shared = memoryview(bytes(8 * FIRST)).cast("Q")
         self._library.wb_streams_close(self._streams)
 
-    def _step(self, function: ctypes._NamedFuncPointer, reads: array[int], writes: array[int]) -> int:
-        (read, reads_count), (written, writes_count) = reads.buffer_info(), writes.buffer_info()
-        status: int = function(self._streams, read, reads_count // 2, written, writes_count // 2)
-        return status
-
 
 @cache
 def library() -> ctypes.CDLL:
@@ -131,7 +130,7 @@ def library() -> ctypes.CDLL:
         "wb_streams_look": (None, [_Pointer, _U64]),
         "wb_streams_advance": (None, [_Pointer]),
         "wb_streams_begin_step": (ctypes.c_int, [_Pointer, *span, *span]),
-        "wb_streams_end_step": (ctypes.c_int, [_Pointer, *span, *span]),
+        "wb_streams_end_step": (ctypes.c_int, [_Pointer]),
         "wb_streams_collect": (size, [_Pointer, _Pointer]),
         "wb_streams_collected": (None, [_Pointer]),
         "wb_streams_failure": (ctypes.c_int, [_Pointer]),

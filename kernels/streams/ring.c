@@ -211,11 +211,9 @@ WB_PUBLIC int wb_streams_begin_step(struct wb_streams *streams, const struct pie
     return status;
 }
 
-WB_PUBLIC int wb_streams_end_step(struct wb_streams *streams, const struct piece *reads, size_t read,
-                                  const struct piece *writes, size_t written) {
+WB_PUBLIC int wb_streams_end_step(struct wb_streams *streams) {
     uint8_t telling = enter(streams);
-    drain(streams, UINT64_MAX);
-    int status = end_step(streams, (struct span){reads, read}, (struct span){writes, written});
+    int status = end_step(streams);
     leave(streams, telling);
     wake(streams);
     return status;

@@ -199,7 +199,13 @@ struct wb_streams {
     struct blocks blocks;
     struct queue steps; // of compute
     uint64_t steps_begun;
+    struct open_step {
+        bool is_open;
+        struct piece *of; // copies of its blocks: those that it reads, then those that it writes
+        size_t reads, writes, room;
+    } step;
     void *next_end; // the event of the next one
+    int lost;       // a status: compute was launched that nothing can be ordered with
     struct queue spare_steps, spare_transfers;
     struct references waits; // of a step
     struct clock clock;
@@ -218,7 +224,7 @@ void accept(struct wb_streams *streams, struct asked asked);
 void look(struct wb_streams *streams, uint64_t most); // take in what is over, and hand on what was held
 void advance(struct wb_streams *streams);             // wait for the device to get on, and look
 int begin_step(struct wb_streams *streams, struct span reads, struct span writes);
-int end_step(struct wb_streams *streams, struct span reads, struct span writes);
+int end_step(struct wb_streams *streams); // nothing where none is open
 void let_finish(struct wb_streams *streams); // wait for all that the device has
 void abandon(struct wb_streams *streams);
 

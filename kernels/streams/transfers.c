@@ -201,7 +201,8 @@ void accept(struct wb_streams *streams, struct asked asked) {
     struct transfer *one = place_for(streams, asked);
     struct queue *held = &streams->ways[one->way].held;
     streams->shared->under_way++;
-    int status = find_before(streams, source_of(one), target_of(one), &one->waits);
+    int status = streams->lost;
+    if (!status) status = find_before(streams, source_of(one), target_of(one), &one->waits);
     if (status) {
         finish(streams, one, 0, 0, status);
         return;
@@ -210,27 +211,52 @@ void accept(struct wb_streams *streams, struct asked asked) {
     if (streams->given.is_ordered) add(&streams->blocks, &one->work, source_of(one), target_of(one));
 }
 
+static int wait_for_all(struct wb_streams *streams, struct references *waits) {
+    int status = SUCCESS;
+    keep_last_of_each_stream(waits);
+    for (size_t i = 0; i < waits->count && !status; i++)
+        status = streams->device->wait(streams->given.compute, waits->of[i].work->end, 0);
+    return status;
+}
+
+// Its blocks are kept here: a Ctrl-C may leave nobody who would name them in the end.
+static void open_step(struct open_step *step, struct span reads, struct span writes) {
+    size_t count = reads.count + writes.count;
+    if (count > step->room) step->of = grown(step->of, (step->room = count) * sizeof *step->of);
+    if (reads.count) memcpy(step->of, reads.of, reads.count * sizeof *step->of);
+    if (writes.count) memcpy(step->of + reads.count, writes.of, writes.count * sizeof *step->of);
+    step->reads = reads.count, step->writes = writes.count, step->is_open = true;
+}
+
 // Gives NOT_READY where the compute waits for what is held: `advance`, and try again.
 int begin_step(struct wb_streams *streams, struct span reads, struct span writes) {
-    streams->waits.count = 0;
+    if (streams->lost) return streams->lost;
     int status = find_before(streams, reads, writes, &streams->waits);
     if (status) return status;
     if (waits_for_held(&streams->waits)) return NOT_READY;
-    keep_last_of_each_stream(&streams->waits);
-    for (size_t i = 0; i < streams->waits.count && !status; i++)
-        status = streams->device->wait(streams->given.compute, streams->waits.of[i].work->end, 0);
-    if (status || streams->next_end) return status;
-    return take_event(streams->device, &streams->events, &streams->next_end);
+    status = wait_for_all(streams, &streams->waits);
+    if (!status && !streams->next_end) status = take_event(streams->device, &streams->events, &streams->next_end);
+    if (!status) open_step(&streams->step, reads, writes);
+    return status;
 }
 
-int end_step(struct wb_streams *streams, struct span reads, struct span writes) {
-    int status = streams->next_end ? SUCCESS : take_event(streams->device, &streams->events, &streams->next_end);
-    if (!status) status = streams->device->record(streams->next_end, streams->given.compute);
-    if (status) return status;
+// What was launched has no end that others could wait for: all of it is over, or nobody can say when.
+static int end_at_once(struct wb_streams *streams, int status) {
+    if (streams->device->synchronise(streams->given.compute)) streams->lost = status;
+    return status;
+}
+
+int end_step(struct wb_streams *streams) {
+    const struct open_step *open = &streams->step;
+    if (!open->is_open) return SUCCESS;
+    streams->step.is_open = false;
+    int status = streams->device->record(streams->next_end, streams->given.compute);
+    if (status) return end_at_once(streams, status);
     struct work *step = pop_last(&streams->spare_steps);
     if (!step) step = grown(NULL, sizeof *step);
     *step = (struct work){.number = ++streams->steps_begun, .is_on_device = true};
     step->stream = streams->given.compute, step->end = streams->next_end, streams->next_end = NULL;
+    struct span reads = {open->of, open->reads}, writes = {open->of + open->reads, open->writes};
     if (streams->given.is_ordered) add(&streams->blocks, step, reads, writes);
     push(&streams->steps, step);
     return take_in_steps(streams);
@@ -273,5 +299,5 @@ void abandon(struct wb_streams *streams) {
     destroy_clock(streams->device, &streams->clock);
     forget_blocks(&streams->blocks);
     free_all(&streams->steps), free_all(&streams->spare_steps), free_transfers(&streams->spare_transfers);
-    free(streams->waits.of), free(streams->done.of), free(streams->told.of);
+    free(streams->step.of), free(streams->waits.of), free(streams->done.of), free(streams->told.of);
 }

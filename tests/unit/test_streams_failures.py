@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import os
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
-from types import FrameType
-from typing import Any
+from collections.abc import Callable
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -24,7 +21,6 @@ from workbench.mechanisms.streams.device import DeviceError
 from workbench.mechanisms.streams.transfers import Streams
 from workbench.mechanisms.streams.values import Bounded, PerTransfer, Single, Value
 from workbench.mechanisms.streams.work import Block, Transfer, blocks_of
-from workbench.recorder.probe import Copy, NullProbe
 
 CALLS = ["make_stream", "make_event", "record", "wait", "copy"]
 
@@ -274,6 +270,14 @@ def test_a_transfer_that_is_under_way_is_not_submitted_again(device: SimulatedDe
     ("make", "message"),
     [
         (lambda: Transfer(Block(0, 2, True), Block(0, 3, False)), "a block of 2 bytes does not fit into one of 3"),
+        (lambda: Block(-1, 4, True), "a block's address must be a whole number from 0 to 2^63, not -1"),
+        (lambda: Block(1 << 63, 4, True), f"from 0 to 2^63, not {1 << 63}"),
+        (lambda: Block(0, -1, True), "a block's size must be a whole number from 0 to 2^62, not -1"),
+        (lambda: Block(0, 1 << 62, True), f"from 0 to 2^62, not {1 << 62}"),
+        (lambda: Block(0, 2.5, True), "not 2.5"),  # type: ignore[arg-type]
+        (lambda: PerTransfer(2.5), "limit must be a whole number, not 2.5"),  # type: ignore[arg-type]
+        (lambda: Bounded("3"), "limit must be a whole number, not '3'"),  # type: ignore[arg-type]
+        (lambda: Bounded(3, 1.5), "depth must be a whole number, not 1.5"),  # type: ignore[arg-type]
         (lambda: Transfer(Block(0, 2, True), Block(9, 2, True)), "a transfer has one end on the device and one"),
         (lambda: blocks_of(torch.zeros(10, dtype=torch.uint8), 3), "10 bytes are no whole number of blocks of 3"),
         (lambda: blocks_of(torch.zeros(10, dtype=torch.uint8), 0), "10 bytes are no whole number of blocks of 0"),
@@ -286,68 +290,6 @@ def test_what_can_not_be_is_refused_in_one_line(make: Callable[[], object], mess
         make()
     assert message in str(refused.value)
     assert "\n" not in str(refused.value)
-
-
-class Raising(NullProbe):
-    """A probe that is interrupted, as by a Ctrl-C, when it is told of the third copy."""
-
-    def __init__(self) -> None:
-        self.told = 0
-
-    def copy(self, copy: Copy) -> None:
-        self.told += 1
-        if self.told == 3:
-            raise KeyboardInterrupt
-
-
-@EACH_WAY
-def test_an_interrupt_while_transfers_are_taken_in_loses_none(device: SimulatedDevice, value: Value) -> None:
-    probe, transfers = Raising(), loads(9)
-    with Streams(value, device, COMPUTE, probe=probe) as streams:
-        for transfer in transfers:
-            streams.submit(transfer)
-        with pytest.raises(KeyboardInterrupt):
-            to_the_end(streams, device)
-    assert probe.told == len(transfers)
-    assert all(transfer.is_over and transfer.error is None for transfer in transfers)
-
-
-def test_an_interrupt_at_any_line_of_taking_in_loses_none(device: SimulatedDevice) -> None:
-    transfers, interrupts = loads(3), 0
-    with Streams(PerTransfer(3, has_thread=False), device, COMPUTE) as streams:
-        for after in range(200):
-            for transfer in transfers:
-                streams.submit(transfer)
-            device.run(100)
-            try:
-                with interrupted_after(after):
-                    streams.poll()
-            except KeyboardInterrupt:
-                interrupts += 1
-            to_the_end(streams, device)
-            assert all(transfer.is_over and transfer.error is None for transfer in transfers)
-    assert 50 < interrupts < 200  # each line of it, and in the end none
-
-
-@contextmanager
-def interrupted_after(lines: int) -> Iterator[None]:
-    """A Ctrl-C after so many lines of what is called, all of them together."""
-    left = lines
-
-    def trace(frame: FrameType, event: str, _: object) -> Any:
-        nonlocal left
-        if event == "line" and frame.f_code.co_filename.endswith("transfers.py"):
-            left -= 1
-            if left < 0:
-                sys.settrace(None)
-                raise KeyboardInterrupt
-        return trace
-
-    sys.settrace(trace)
-    try:
-        yield
-    finally:
-        sys.settrace(None)
 
 
 def test_compute_inside_of_compute_is_refused_and_the_outer_block_keeps_its_order(device: SimulatedDevice) -> None:

@@ -59,7 +59,7 @@ class Probe(Protocol):
         """
 
     def copy(self, copy: Copy) -> None:
-        """That a copy is over which was submitted as `telling` says."""
+        """That a copy is over which was submitted as `telling` says; the same object at once again is no other copy."""
 
     def facts(self, what: str, values: dict[str, object]) -> None:
         """What the engine says of itself that no event shows; kept in the run's manifest under `what`."""

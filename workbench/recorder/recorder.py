@@ -42,6 +42,7 @@ class Recorder:
         self._told_ns = time.monotonic_ns()
         self._tokens: list[tuple[int, int, int, int]] = []
         self._copies: list[Copy] = []
+        self._last_copy: Copy | None = None  # that was told
         self._steps: list[Step] = []
         self._failed_in: str | None = None  # the innermost phase that an error left
         self.attached: list[Source] = []
@@ -142,8 +143,9 @@ class Recorder:
 
     def copy(self, copy: Copy) -> None:
         """That a copy is over which was submitted as `telling` says."""
-        if self._has_cupti:
+        if self._has_cupti or copy is self._last_copy:  # a Ctrl-C came while it was told
             return
+        self._last_copy = copy
         self._copies.append(copy)
         if len(self._copies) >= MANY_HELD or time.monotonic_ns() - self._told_ns > HELD_NS:
             self._tell_rows()

@@ -7,8 +7,7 @@ import warnings
 import weakref
 from array import array
 from collections import deque
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from time import monotonic_ns
 
 from workbench.errors import UsageError, WorkbenchError
@@ -38,6 +37,10 @@ ORDERED, UNORDERED = "ordered", "unordered"
 OVERLAP = (
     "a block overlaps others with work that is not over: cut memory into the same blocks for compute and transfers"
 )
+NO_ORDER = (
+    "a transfer has no order with the compute around it: submit it after the block, "
+    "which ends with its traceback where a Ctrl-C came at its very end"
+)
 
 alive: weakref.WeakSet[Streams] = weakref.WeakSet()
 
@@ -64,11 +67,13 @@ class Streams:
         self._device = device
         self._probe = probe or NullProbe()
         self._process = 0  # whose they are; 0: nobody's any more, or not yet
-        self._at = self._part_ends = FIRST  # where the next transfer is written
-        self._is_computing = False
+        self._at: int = FIRST  # where the next transfer is written
+        self._part_ends: int = FIRST
+        self._step: weakref.ref[Step] | None = None  # whose end the streams have not been told of
         self._added: list[Transfer] = []  # since those under way were last numbered
         self._under_way: dict[int, Transfer] = {}  # by number
         self._over: deque[tuple[int, ...]] = deque()  # what the native part said of these, and nobody was told yet
+        self._untold: dict[int, Copy] = {}  # copies of which the probe is to hear
         self._numbered = 0
         self._failed: list[Exception] = []
         given = (compute, device.context, value.limit, value.depth, is_ordered, value.has_thread)
@@ -117,30 +122,12 @@ class Streams:
             self._native.go_on()
         return transfer
 
-    @contextmanager
-    def compute(self, reads: Iterable[Block] = (), writes: Iterable[Block] = ()) -> Iterator[None]:
+    def compute(self, reads: Iterable[Block] = (), writes: Iterable[Block] = ()) -> Step:
         """What is launched on the compute stream inside the block is ordered with the transfers of these blocks.
 
         They are to be the same blocks that transfers go from and to, not larger ones around these.
         """
-        self._refuse_misuse()
-        if self._is_computing:
-            raise WorkbenchError("compute inside of compute has no order of its own: end the outer block first")
-        blocks = _pieces(reads), _pieces(writes)
-        while (status := self._native.begin_step(*blocks)) == NOT_READY:
-            self._advance()
-        self._check(status)
-        self._collect()
-        self._raise_failures()
-        part_ends, self._is_computing = self._part_ends, True
-        self._end_part()  # so that a submission in the block is looked at, and refused
-        try:
-            yield
-        finally:
-            self._is_computing = False
-            self._refuse_misuse()
-            self._part_ends = part_ends
-            self._check(self._native.end_step(*blocks))
+        return Step(self, _pieces(reads), _pieces(writes))
 
     def poll(self, most: int = 256) -> int:
         """Have what is over taken in and what was held handed on, up to `most` of each; gives how many are under way.
@@ -198,16 +185,52 @@ class Streams:
             raise WorkbenchError("these streams are closed: make new ones")
         raise WorkbenchError(f"these streams are process {self._process}'s, and this is its fork: CUDA needs a `spawn`")
 
+    def _begin_step(self, step: Step) -> None:
+        self._refuse_misuse()
+        if self._is_computing:
+            raise WorkbenchError("compute inside of compute has no order of its own: end the outer block first")
+        self._end_step()
+        self._end_part()  # so that a submission in the block is looked at, and refused
+        self._step = weakref.ref(step)
+        while (status := self._native.begin_step(step.reads, step.writes)) == NOT_READY:
+            self._advance()
+        self._check(status)
+        self._collect()
+        self._raise_failures()
+
+    def _end_step(self) -> None:
+        """Have what is submitted from here on wait for the compute, also where a Ctrl-C left its block."""
+        if self._step is None:
+            return
+        self._refuse_misuse()
+        status = self._native.end_step()
+        self._step = None
+        self._part_ends = self._at + self._rest_of_part
+        self._check(status)
+
+    @property
+    def _is_computing(self) -> bool:
+        """Whether there is a block of compute that has not ended, or a traceback that goes through its end."""
+        step = self._step() if self._step else None
+        return step is not None and step.is_open
+
     def _begin_part(self) -> int:
         """See to it that the next part of the ring has room, and that there may be one; gives where it begins."""
         self._refuse_misuse()
         if self._is_computing:  # it would come before the block to some, and after it to others
-            raise WorkbenchError("a transfer has no order with the compute around it: submit it after the block")
+            raise WorkbenchError(NO_ORDER)
+        self._end_step()
         if self._numbered + len(self._added) + PART - self._shared[TAKEN] > RING:
             self._native.make_room()
-        begins: int = FIRST if self._at == END else self._at
-        self._part_ends = begins + PART * WORDS
-        return begins
+        if self._at == END:
+            self._at = FIRST
+        self._part_ends = self._at + (self._rest_of_part or PART * WORDS)
+        return self._at
+
+    @property
+    def _rest_of_part(self) -> int:
+        rest: int = (FIRST - self._at) % (PART * WORDS)
+        return rest
 
     def _end_part(self) -> None:
         """Have the next transfer looked at more closely."""
@@ -241,6 +264,9 @@ class Streams:
         while self._over:
             self._end(*self._over[0])
             self._over.popleft()
+        for number in tuple(self._untold):
+            self._probe.copy(self._untold[number])
+            del self._untold[number]
 
     def _end(self, number: int, *said: int) -> None:
         transfer = self._under_way.get(number)
@@ -250,11 +276,11 @@ class Streams:
         error = self._error(status) if status else None
         transfer.result = Result(stream, submitted_ns, handed_ns, call_ns, began_ns, ended_ns, error)
         transfer.is_under_way = False
-        del self._under_way[number]
         if error:
             self._failed.append(error)
         else:
-            self._probe.copy(_told(transfer, transfer.result, self._device.number))
+            self._untold[number] = _told(transfer, transfer.result, self._device.number)
+        del self._under_way[number]
 
     def _raise_failures(self) -> None:
         if self._failed:
@@ -284,6 +310,23 @@ class Streams:
         self._added.clear()
         self._native.close()
         self._shared = self._native.shared
+
+
+class Step:
+    """A block of compute, of which its streams know the beginning and the end."""
+
+    def __init__(self, streams: Streams, reads: array[int], writes: array[int]) -> None:
+        self._streams = streams
+        self.reads, self.writes = reads, writes
+        self.is_open = False
+
+    def __enter__(self) -> None:
+        self._streams._begin_step(self)
+        self.is_open = True
+
+    def __exit__(self, *_: object) -> None:
+        self._streams._end_step()
+        self.is_open = False
 
 
 def _pieces(blocks: Iterable[Block]) -> array[int]:

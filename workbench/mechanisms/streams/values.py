@@ -117,5 +117,7 @@ def _refuse_full(streams: int) -> None:
 
 
 def _refuse_none(what: str, given: int) -> None:
+    if not isinstance(given, int):
+        raise UsageError(f"{what} must be a whole number, not {given!r}")
     if given < 1:
         raise UsageError(f"{what} must be at least 1, not {given}")

@@ -21,6 +21,12 @@ class Block:
     on_device: bool
     memory: object = field(default=None, compare=False)  # what must live as long
 
+    def __post_init__(self) -> None:
+        """Refuses what no memory can be, and what the words of a submission can not say."""
+        for what, value, bits in ("address", self.address, 63), ("size", self.bytes, 62):
+            if not isinstance(value, int) or not 0 <= value < 1 << bits:
+                raise UsageError(f"a block's {what} must be a whole number from 0 to 2^{bits}, not {value!r}")
+
 
 def blocks_of(memory: torch.Tensor, size: int) -> list[Block]:
     """A tensor as blocks of `size` bytes each, which lie one behind the other."""
