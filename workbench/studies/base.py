@@ -209,7 +209,7 @@ def of_program(
     """Gives the variant in which a program is run."""
 
     def start(run: str, store: Store | None) -> Run:
-        return record_program(command, name=run, store=store, settings=Settings())
+        return record_program(command, name=run, store=store, settings=Settings(), raises_interrupts=True)
 
     return Variant(name, start, why_not, against)
 

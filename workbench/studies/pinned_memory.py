@@ -118,7 +118,7 @@ def _cost(arm: str, asked: int, store: Store | None) -> Cost:
     why = why_not(arm, Host.here().gpus) or _does_not_fit(expected) or _is_not_recorded(arm, expected)
     if why:
         return Cost(arm, asked, expected, PREDICTED, why, expected)
-    run = record_program(_command(arm, [asked]), name=f"pinned-cost-{arm}", store=store)
+    run = record_program(_command(arm, [asked]), name=f"pinned-cost-{arm}", store=store, raises_interrupts=True)
     if run.manifest.status != COMPLETE:
         why = f"it could not be measured: {(run.manifest.error or {}).get('what')}"
         return Cost(arm, asked, expected, PREDICTED, why, expected)
