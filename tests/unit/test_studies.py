@@ -12,7 +12,7 @@ from workbench.errors import EngineError, UsageError
 from workbench.run.run import Run
 from workbench.run.store import Store
 from workbench.studies import STUDIES, base
-from workbench.studies.base import BEFORE, Findings, Measure, Outcome, Study, Variant, do, named, pairs
+from workbench.studies.base import BEFORE, HERE, Findings, Measure, Outcome, Study, Variant, do, named, pairs
 from workbench.studies.telling import apart, difference, texts
 from workbench.view.findings import NOISE, html, table
 
@@ -194,7 +194,39 @@ def test_a_difference_within_the_repeats_is_called_noise(tmp_path: Path) -> None
     assert NOISE not in html(Findings(study, found.outcomes[::2]))
     assert apart([10.0, 14.0], [13.0, 15.0]) == "within the noise of"
     assert apart([10.0, 14.0], [20.0, 21.0]) == "8.50 s more than"
-    assert apart([10.0], [9.0]) == "1.00 s less than"  # one run each: noise is not known
+    assert apart([10.0], [9.0]) == "1.00 s less than"  # one run each: the answer says once that noise is not known
+
+
+def test_what_does_not_differ_is_the_same_and_no_number_compares_with_none() -> None:
+    assert apart([1.0], [1.0]) == apart([1.0, 1.0], [1.0, 1.0]) == apart([1.0], [1.0 + 1e-9]) == "the same as"
+    assert apart([1.0, 3.0], [1.0, 2.9]) == "within the noise of"
+    assert apart([1.0], [float("nan")]) == apart([float("inf")], [1.0]) == "not comparable with"
+
+
+@pytest.mark.parametrize(
+    ("counts", "says"),
+    [
+        ((1,), ["one run, so noise is not known"]),
+        ((1, 1, 1), ["one run each, so noise is not known"]),
+        ((3, 1, 2), ["one run of b, so its own noise is not known"]),
+        ((2, 2), []),
+        ((), []),
+    ],
+)
+@pytest.mark.parametrize("where", [HERE, BEFORE])
+def test_an_answer_says_once_where_noise_is_not_known(
+    gloo: list[Run], where: str, counts: tuple[int, ...], says: list[str]
+) -> None:
+    outcomes = [Outcome(variant(name), gloo[:count], where) for name, count in zip("abc", counts, strict=False)]
+    machine = f"{outcomes[0].machine}: " if outcomes and where == BEFORE else ""
+    found = Findings(Study("s", "?", (), lambda _: {}, lambda some: ["it is so"] * len(some)), outcomes)
+    assert found.answer == [f"{machine}{sentence}" for sentence in ["it is so"] * len(outcomes) + says]
+
+
+def test_differences_of_one_run_each_are_told_without_a_word_of_noise(gloo: list[Run], eager: list[Run]) -> None:
+    base_, other = Outcome(variant("gloo"), gloo[:1]), Outcome(variant("nccl-eager"), eager[:1])
+    said = "nccl-eager takes 390 MiB more gpu memory than gloo: 388 by libnccl.so.2, 2.0 by modules"
+    assert difference(base_, other, "gpu") == said
 
 
 def test_the_recorded_page_locked_memory_is_told_of_with_its_spread() -> None:

@@ -93,10 +93,12 @@ class Findings:
     @property
     def answer(self) -> list[str]:
         """The answer in words and numbers, computed from the runs; of other machines' runs it says where and when."""
-        here = [outcome for outcome in self.outcomes if outcome.runs and outcome.where == HERE]
-        before = [outcome for outcome in self.outcomes if outcome.runs and outcome.where == BEFORE]
-        told = [f"{before[0].machine}: {sentence}" for sentence in self.study.answer(before)] if before else []
-        return self.study.answer(here) + told
+        here, before = ([one for one in self.outcomes if one.runs and one.where == where] for where in (HERE, BEFORE))
+        return self._told(here) + [f"{before[0].machine}: {sentence}" for sentence in self._told(before)]
+
+    def _told(self, outcomes: list[Outcome]) -> list[str]:
+        """The answer from runs of one place, and once what holds for every difference in it."""
+        return [*self.study.answer(outcomes), *_unknown_noise(outcomes)] if outcomes else []
 
     def _repr_mimebundle_(self, **_: object) -> dict[str, Any]:
         from workbench.view.findings import bundle
@@ -219,6 +221,16 @@ def pairs(outcomes: list[Outcome]) -> list[tuple[Outcome, Outcome]]:
     had = {(outcome.variant.name, outcome.where): outcome for outcome in outcomes}
     compared = ((had.get((one.variant.against or "", one.where)), one) for one in outcomes)
     return [(base, one) for base, one in compared if base is not None]
+
+
+def _unknown_noise(outcomes: list[Outcome]) -> list[str]:
+    """Of whose runs it is not known by how much they differ among themselves."""
+    alone = [outcome.variant.name for outcome in outcomes if len(outcome.runs) == 1]
+    if not alone:
+        return []
+    if len(alone) == len(outcomes):
+        return [f"one run{' each' * (len(alone) > 1)}, so noise is not known"]
+    return [f"one run of {', '.join(alone)}, so its own noise is not known"]
 
 
 def named(name: str, studies: dict[str, Callable[[], Study]]) -> Study:
