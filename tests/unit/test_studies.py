@@ -174,6 +174,29 @@ def test_runs_recorded_before_are_of_what_was_asked_for_where_that_can_not_run(
     assert [one.variant.name for one in found.outcomes if one.where == BEFORE] == shows
 
 
+@pytest.mark.parametrize(
+    ("only", "runs"),
+    [("b", ["a", "b"]), ("a", ["a"]), ("c", []), ("d", ["a", "d"]), ("", ["a", "b", "d"])],  # c can not run here
+)
+def test_with_what_was_asked_for_runs_what_it_is_compared_with(
+    only: str, runs: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(base, "RECORDED", tmp_path / "nothing")
+
+    def way(name: str) -> Variant:
+        why = "it needs a moon" if name == "c" else None
+        return Variant(name, lambda run, _: written(tmp_path, run), lambda: why, None if name == "a" else "a")
+
+    def answer(outcomes: list[Outcome]) -> list[str]:
+        return [f"{other.variant.name} after {base_.variant.name}" for base_, other in pairs(outcomes)]
+
+    found = do(Study("s", "?", tuple(map(way, "abcd")), lambda _: {}, answer), 2, tell=lambda _: None, only=only)
+    assert [one.variant.name for one in found.outcomes if one.runs] == runs
+    assert found.answer == [f"{name} after a" for name in runs[1:]]
+    left_out = [one.variant.name for one in found.outcomes if (one.why or "").startswith("left out: ")]
+    assert left_out == [name for name in "abcd" if name not in {*runs, only or "c"}]
+
+
 def test_a_difference_within_the_repeats_is_called_noise(tmp_path: Path) -> None:
     measured = {"a": [10.0, 14.0], "b": [13.0, 15.0], "c": [20.0, 21.0]}
 

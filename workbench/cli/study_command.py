@@ -18,7 +18,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Which, how often, and where to."""
     parser.add_argument("name", nargs="?", help="a study; without one they are listed")
     parser.add_argument("--repeats", type=int, default=1, help="runs of each variant, in turn; 3 tell what is noise")
-    parser.add_argument("--only", default="", metavar="TEXT", help="run only the variants with this in their names")
+    only = "run only the variants with this in their names, and what they are compared with"
+    parser.add_argument("--only", default="", metavar="TEXT", help=only)
     parser.add_argument("--out", type=filled, metavar="FOLDER", help="the folder of runs to write into")
 
 

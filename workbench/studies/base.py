@@ -135,7 +135,7 @@ def do(
 ) -> Findings:
     """Runs every variant that this host can, `repeats` times in turn; where it can not run all, adds those recorded.
 
-    Only those variants are asked for that have `only` in their names.
+    Only those variants are asked for that have `only` in their names, and with them what they are compared with.
     """
     if repeats < 1:
         raise UsageError(f"a study needs at least 1 run of each variant, not {repeats}")
@@ -143,18 +143,27 @@ def do(
     if not asked:
         names = ", ".join(variant.name for variant in study.variants)
         raise UsageError(f"no variant of {study.name} has {only!r} in its name: {names}")
-    outcomes = [Outcome(variant, why=_why_left_out(variant, only) or variant.why_not()) for variant in study.variants]
+    to_run = _with_bases(study, asked)
+    outcomes = [
+        Outcome(variant, why=variant.why_not() if variant in to_run else _left_out(only)) for variant in study.variants
+    ]
     for repeat in range(repeats):
         for outcome in outcomes:
             if outcome.why is None:
                 tell(f"{study.name}: {outcome.variant.name}, {repeat + 1} of {repeats}")
                 _run(study, outcome, store)
-    is_lacking = any(outcome.why for outcome in outcomes if outcome.variant in asked)
+    is_lacking = any(outcome.why for outcome in outcomes if outcome.variant in to_run)
     return Findings(study, outcomes + (_before(study, asked) if is_lacking else []))
 
 
-def _why_left_out(variant: Variant, only: str) -> str | None:
-    return None if only in variant.name else f"left out: only those with {only!r} in their names were asked for"
+def _with_bases(study: Study, asked: Sequence[Variant]) -> list[Variant]:
+    """What was asked for, and what those of it that can run here are compared with."""
+    against = {variant.against for variant in asked if variant.why_not() is None}
+    return [variant for variant in study.variants if variant in asked or variant.name in against]
+
+
+def _left_out(only: str) -> str:
+    return f"left out: only those with {only!r} in their names were asked for"
 
 
 def _run(study: Study, outcome: Outcome, store: Store | None) -> None:
