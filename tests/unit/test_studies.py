@@ -142,7 +142,7 @@ def test_repeats_are_in_turn_and_a_failure_ends_only_its_own(tmp_path: Path, mon
     assert order == ["s-a", "s-b", "s-a", "s-b"]
     assert found["answer"] == ["b after a"]
     a, b, c, d = found["variants"]
-    numbers = {"median": 2 * MIB, "least": 2 * MIB, "most": 2 * MIB, "unit": "B", "is_noise": False}
+    numbers = {"median": 2 * MIB, "least": 2 * MIB, "most": 2 * MIB, "unit": "B", "runs": 2, "is_noise": False}
     assert b["numbers"]["held"] == numbers
     assert (len(a["runs"]), c["runs"], c["why"]) == (2, [], "failed: s-c is not to be run")
     assert d["why"] == "it needs a moon"
@@ -218,6 +218,28 @@ def test_a_difference_within_the_repeats_is_called_noise(tmp_path: Path) -> None
     assert apart([10.0, 14.0], [13.0, 15.0]) == "within the noise of"
     assert apart([10.0, 14.0], [20.0, 21.0]) == "8.50 s more than"
     assert apart([10.0], [9.0]) == "1.00 s less than"  # one run each: the answer says once that noise is not known
+
+
+def test_a_number_that_only_some_repeats_have_is_told_with_how_many(tmp_path: Path) -> None:
+    measured = [{"time": 1.0, "last": 5.0}, {"time": 1.0, "first blocked": 7.0, "last": 5.0}, {"time": 1.0}]
+
+    def measure(run: Run) -> dict[str, Measure]:
+        return {name: Measure(value, "s") for name, value in measured[int(run.manifest.name)].items()}
+
+    study = Study("s", "?", (), measure, lambda _: [])
+    one = Outcome(variant("a"), [written(tmp_path, str(number)) for number in range(3)])
+    numbers = Findings(study, [one]).document()["variants"][0]["numbers"]
+    assert [(name, number["median"], number["runs"]) for name, number in numbers.items()] == [
+        ("time", 1.0, 3),
+        ("first blocked", 7.0, 1),
+        ("last", 5.0, 2),
+    ]
+    cells = {name: cell.replace("\N{NO-BREAK SPACE}", " ") for name, cell in table(Findings(study, [one]))[1:]}
+    assert cells == {
+        "time": "1.00 s",
+        "first blocked": "7.00 s\nin 1 of 3 runs",
+        "last": "5.00 s\nin 2 of 3 runs",
+    }
 
 
 def test_what_does_not_differ_is_the_same_and_no_number_compares_with_none() -> None:

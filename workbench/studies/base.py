@@ -106,7 +106,7 @@ class Findings:
         return bundle(self)
 
     def numbers(self, outcome: Outcome) -> dict[str, dict[str, Any]]:
-        """The numbers of a variant: the median of its runs, and the least and the most.
+        """The numbers of a variant: the median of its runs that have it, how many do, the least and the most.
 
         Where there are repeats, also whether it is noise by what it differs from the variant that it is compared with.
         """
@@ -116,7 +116,8 @@ class Findings:
 
     def _measured(self, outcome: Outcome) -> dict[str, list[Measure]]:
         found = [self.study.measure(run) for run in outcome.runs]
-        return {name: [one[name] for one in found if name in one] for name in (found[0] if found else {})}
+        names = dict.fromkeys(name for one in sorted(found, key=len, reverse=True) for name in one)  # the fullest first
+        return {name: [one[name] for one in found if name in one] for name in names}
 
     def _variant(self, outcome: Outcome) -> dict[str, Any]:
         return {
@@ -252,4 +253,5 @@ def named(name: str, studies: dict[str, Callable[[], Study]]) -> Study:
 def _spread(measures: list[Measure], others: list[Measure]) -> dict[str, Any]:
     values, theirs = [one.value for one in measures], [one.value for one in others]
     found = {"median": median(values), "least": min(values), "most": max(values), "unit": measures[0].unit}
+    found["runs"] = len(values)
     return found | ({"is_noise": is_noise(theirs, values)} if theirs and noise(theirs, values) is not None else {})
