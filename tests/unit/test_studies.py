@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from workbench.run.store import Store
 from workbench.studies import STUDIES, base
 from workbench.studies.base import BEFORE, HERE, Findings, Measure, Outcome, Study, Variant, do, named, pairs
 from workbench.studies.telling import apart, difference, texts
-from workbench.view.findings import NOISE, html, table
+from workbench.view.findings import NOISE, failed, html, not_run, table
 
 
 def holding(folder: Path, nccl: int, modules: int, output: str = "x") -> Run:
@@ -144,10 +145,38 @@ def test_repeats_are_in_turn_and_a_failure_ends_only_its_own(tmp_path: Path, mon
     a, b, c, d = found["variants"]
     numbers = {"median": 2 * MIB, "least": 2 * MIB, "most": 2 * MIB, "unit": "B", "runs": 2, "is_noise": False}
     assert b["numbers"]["held"] == numbers
-    assert (len(a["runs"]), c["runs"], c["why"]) == (2, [], "failed: s-c is not to be run")
-    assert d["why"] == "it needs a moon"
+    assert (len(a["runs"]), c["runs"], c["why"], c["failures"]) == (2, [], None, ["s-c is not to be run"] * 2)
+    assert (d["why"], d["failures"]) == ("it needs a moon", [])
     with pytest.raises(UsageError, match="at least 1 run"):
         do(study, 0)
+
+
+def test_a_variant_that_fails_once_is_repeated_as_often_and_is_not_called_not_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(base, "RECORDED", tmp_path / "recorded")
+    written(tmp_path / "recorded", "s-a")
+
+    def fails(name: str, *at: int) -> Variant:
+        tries = count(1)
+
+        def start(run: str, store: Store | None) -> Run:
+            if (number := next(tries)) in at:
+                raise EngineError(f"boom {number}")
+            made = written(tmp_path, run)
+            made.manifest.status = "incomplete" if -number in at else "complete"
+            return made
+
+        return Variant(name, start, lambda: None)
+
+    study = Study("s", "?", (fails("a", 2), fails("b", -1, 3), fails("c")), lambda _: {}, lambda _: [])
+    found = do(study, 3, tell=lambda _: None)
+    b = found.outcomes[1].failures[0]
+    assert b.startswith("incomplete; the run is ")
+    assert failed(found) == ["a: failed in 1 of 3: boom 2", f"b: failed in 2 of 3, first: {b}"]
+    assert "<p>a: failed in 1 of 3: boom 2</p>" in html(found)
+    assert not_run(found) == []
+    assert [len(one.runs) for one in found.outcomes] == [2, 1, 3]  # and no recorded ones: each was had here
 
 
 @pytest.mark.parametrize(

@@ -61,13 +61,21 @@ class Outcome:
     variant: Variant
     runs: list[Run] = field(default_factory=list)
     where: str = HERE  # here | recorded before
-    why: str | None = None  # there is no run, or none of this host
-    has_failed: bool = False  # it was run here, and that ended otherwise than it should
+    why: str | None = None  # it is not run here
+    failures: list[str] = field(default_factory=list)  # of what was run here and ended otherwise than it should
 
     @property
     def machine(self) -> str:
         """Where and when the runs were made."""
         return self.runs[0].manifest.machine if self.runs else ""
+
+    @property
+    def failed(self) -> str | None:
+        """In how many of its runs here it failed, and of what first."""
+        if not self.failures:
+            return None
+        often = f"failed in {len(self.failures)} of {len(self.runs) + len(self.failures)}"
+        return f"{often}{', first' * (len(self.failures) > 1)}: {self.failures[0]}"
 
 
 @dataclass(frozen=True)
@@ -126,6 +134,7 @@ class Findings:
             "where": outcome.where,
             "machine": outcome.machine,
             "why": outcome.why,
+            "failures": outcome.failures,
             "runs": [run.id for run in outcome.runs],
             "numbers": self.numbers(outcome),
         }
@@ -153,7 +162,7 @@ def do(
             if outcome.why is None:
                 tell(f"{study.name}: {outcome.variant.name}, {repeat + 1} of {repeats}")
                 _run(study, outcome, store)
-    is_lacking = any(outcome.why for outcome in outcomes if outcome.variant in to_run)
+    is_lacking = any(not outcome.runs for outcome in outcomes if outcome.variant in to_run)
     return Findings(study, outcomes + (_before(study, asked) if is_lacking else []))
 
 
@@ -168,17 +177,17 @@ def _left_out(only: str) -> str:
 
 
 def _run(study: Study, outcome: Outcome, store: Store | None) -> None:
-    """A variant that fails is a finding, and not the end of the others."""
+    """A run that fails is a finding, and not the end of the others."""
     try:
         run = outcome.variant.start(f"{study.name}-{outcome.variant.name}", store)
     except WorkbenchError as error:
-        outcome.why, outcome.has_failed = f"failed: {error}", True
+        outcome.failures.append(str(error))
         return
     if run.manifest.status == COMPLETE:
         outcome.runs.append(run)
     else:
-        outcome.has_failed = True
-        outcome.why = f"failed: {(run.manifest.error or {}).get('what', run.manifest.status)}; the run is {run.folder}"
+        what = (run.manifest.error or {}).get("what", run.manifest.status)
+        outcome.failures.append(f"{what}; the run is {run.folder}")
 
 
 def _before(study: Study, asked: Sequence[Variant]) -> list[Outcome]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from html import escape
 from typing import TYPE_CHECKING, Any
 
@@ -29,13 +30,14 @@ def text(findings: Findings) -> str:
 
 
 def html(findings: Findings) -> str:
-    """Question, answer, numbers, and what was not run here with the reason."""
+    """Question, answer, numbers, and what failed or was not run here, with the reason."""
     sentences = "".join(f"<li>{escape(sentence)}.</li>" for sentence in findings.answer) or "<li>There is no run.</li>"
     head = f"<p><strong>{escape(findings.study.question)}</strong></p><ul>{sentences}</ul>"
     left_out = "".join(f"<p>Not run here: {escape(reason)}</p>" for reason in not_run(findings))
+    failures = "".join(f"<p>{escape(reason)}</p>" for reason in failed(findings))
     rows = table(findings)
     legend = f"<p><small>{escape(NOISE)}</small></p>" if has_noise(rows) else ""
-    return f'<div style="max-width:100%;overflow-x:auto">{head}{_table(rows)}{legend}{left_out}</div>'
+    return f'<div style="max-width:100%;overflow-x:auto">{head}{_table(rows)}{legend}{failures}{left_out}</div>'
 
 
 def has_noise(rows: Table) -> bool:
@@ -45,11 +47,20 @@ def has_noise(rows: Table) -> bool:
 
 def not_run(findings: Findings) -> list[str]:
     """By reason, the variants that were not run here."""
+    return _by_reason(findings, lambda outcome: outcome.why)
+
+
+def failed(findings: Findings) -> list[str]:
+    """By how often and of what, the variants that failed here."""
+    return _by_reason(findings, lambda outcome: outcome.failed)
+
+
+def _by_reason(findings: Findings, reason: Callable[[Outcome], str | None]) -> list[str]:
     here = [outcome for outcome in findings.outcomes if outcome.where == HERE]
     found: dict[str, list[str]] = {}
     for outcome in here:
-        if outcome.why:
-            found.setdefault(outcome.why, []).append(outcome.variant.name)
+        if why := reason(outcome):
+            found.setdefault(why, []).append(outcome.variant.name)
     all_of_them = f"all {len(here)} variants"
     return [f"{', '.join(names) if len(names) < len(here) else all_of_them}: {why}" for why, names in found.items()]
 
