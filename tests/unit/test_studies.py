@@ -9,7 +9,7 @@ import pytest
 
 from tests.unit.builders import MIB, gpu, written
 from workbench.compare.ranking import Delta, ranked, whole
-from workbench.errors import EngineError, UsageError
+from workbench.errors import EngineError, RunError, UsageError
 from workbench.run.run import Run
 from workbench.run.store import Store
 from workbench.studies import STUDIES, base
@@ -139,7 +139,7 @@ def test_repeats_are_in_turn_and_a_failure_ends_only_its_own(tmp_path: Path, mon
         lambda run: {"held": Measure(run.ledger("gpu").explained, "B")},
         lambda outcomes: [f"{one.variant.name} after {base_.variant.name}" for base_, one in pairs(outcomes)],
     )
-    found = do(study, 2, tell=lambda _: None).document()
+    found = do(study, 2, Store(tmp_path), lambda _: None).document()
     assert order == ["s-a", "s-b", "s-a", "s-b"]
     assert found["answer"] == ["b after a"]
     a, b, c, d = found["variants"]
@@ -170,7 +170,7 @@ def test_a_variant_that_fails_once_is_repeated_as_often_and_is_not_called_not_ru
         return Variant(name, start, lambda: None)
 
     study = Study("s", "?", (fails("a", 2), fails("b", -1, 3), fails("c")), lambda _: {}, lambda _: [])
-    found = do(study, 3, tell=lambda _: None)
+    found = do(study, 3, Store(tmp_path), lambda _: None)
     b = found.outcomes[1].failures[0]
     assert b.startswith("incomplete; the run is ")
     assert failed(found) == ["a: failed in 1 of 3: boom 2", f"b: failed in 2 of 3, first: {b}"]
@@ -199,7 +199,7 @@ def test_runs_recorded_before_are_of_what_was_asked_for_where_that_can_not_run(
         return Variant(name, lambda *_: written(tmp_path, name), lambda: why, None if name == "a" else "a")
 
     study = Study("s", "?", tuple(map(ways, "abcd")), lambda _: {}, lambda _: [])
-    found = do(study, 1, tell=lambda _: None, only=only)
+    found = do(study, 1, Store(tmp_path), lambda _: None, only=only)
     assert [one.variant.name for one in found.outcomes if one.where == BEFORE] == shows
 
 
@@ -219,7 +219,9 @@ def test_with_what_was_asked_for_runs_what_it_is_compared_with(
     def answer(outcomes: list[Outcome]) -> list[str]:
         return [f"{other.variant.name} after {base_.variant.name}" for base_, other in pairs(outcomes)]
 
-    found = do(Study("s", "?", tuple(map(way, "abcd")), lambda _: {}, answer), 2, tell=lambda _: None, only=only)
+    found = do(
+        Study("s", "?", tuple(map(way, "abcd")), lambda _: {}, answer), 2, Store(tmp_path), lambda _: None, only=only
+    )
     assert [one.variant.name for one in found.outcomes if one.runs] == runs
     assert found.answer == [f"{name} after a" for name in runs[1:]]
     left_out = [one.variant.name for one in found.outcomes if (one.why or "").startswith("left out: ")]
@@ -303,19 +305,6 @@ def test_differences_of_one_run_each_are_told_without_a_word_of_noise(gloo: list
     assert difference(base_, other, "gpu") == said
 
 
-def test_the_recorded_page_locked_memory_is_told_of_with_its_spread() -> None:
-    found = Findings(study := named("pinned-memory", STUDIES), base._before(study, study.variants))
-    [alloc] = [sentence for sentence in found.answer if "host-alloc takes" in sentence]
-    assert "host-alloc takes 1.00 GiB for 1025 MiB (1.000 times), had in 331 to 498 ms (375 ms less than" in alloc
-    assert alloc.endswith("copies at 54.3 to 55.5 GB/s to the GPU, 54.3 to 55.4 GB/s back")
-    assert "freed in 87.7 to 148 ms; copies" in alloc
-    [pool] = [sentence for sentence in found.answer if "pinned-pool takes" in sentence]
-    assert "takes 2.00 GiB for 1025 MiB (1.998 times)" in pool
-    assert "freed in 41.5 to 57.0 us and kept; copies" in pool
-    [exact] = [sentence for sentence in found.answer if "pinned-pool-exact takes" in sentence]
-    assert "freed in 86.8 to 137 ms; copies" in exact
-
-
 def test_recorded_runs_answer_where_a_host_can_not() -> None:
     study = named("process-group", STUDIES)
     found = Findings(study, base._before(study, study.variants))
@@ -325,6 +314,17 @@ def test_recorded_runs_answer_where_a_host_can_not() -> None:
     much = "takes 2824 MiB more gpu memory beside torch's than vllm-gloo: 2716 in 1358 allocations by libnccl.so.2"
     assert eager.startswith(f"NVIDIA H200, 2026-11-21: vllm-nccl-eager {much}")
     assert eager.endswith("(runs of one variant do not differ in this); text identical")  # in torch's they do
+
+
+def test_a_folder_that_takes_no_run_is_told_before_any_is_begun(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    told: list[str] = []
+    for place in ("/dev/null", "/proc/x", tmp_path / "file"):
+        with pytest.raises(RunError, match=f"no run can be written in {place}: .*; choose another --out"):
+            do(Study("s", "?", (variant("a"),), lambda _: {}, lambda _: []), 3, Store(place), told.append)
+    assert told == []
+    Store(tmp_path / "new").refuse_unwritable()
+    assert list((tmp_path / "new").iterdir()) == []
 
 
 def test_unknown_studies_are_refused() -> None:

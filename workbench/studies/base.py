@@ -13,7 +13,7 @@ from typing import Any
 from workbench.compare.ranking import is_noise, noise
 from workbench.config import EngineConfig, Workload
 from workbench.engines import refuse
-from workbench.errors import UsageError, WorkbenchError, nearest
+from workbench.errors import RunError, UsageError, WorkbenchError, nearest
 from workbench.launch.generation import generate
 from workbench.launch.programs import record_program
 from workbench.recorder.settings import Settings
@@ -23,6 +23,7 @@ from workbench.run.store import Store
 
 RECORDED = Store.recorded().folder
 HERE, BEFORE = "here", "recorded before"
+LEFT_OUT = "a run that was recorded before is left out"
 
 
 @dataclass(frozen=True)
@@ -157,13 +158,15 @@ def do(
     outcomes = [
         Outcome(variant, why=variant.why_not() if variant in to_run else _left_out(only)) for variant in study.variants
     ]
+    if any(outcome.why is None for outcome in outcomes):
+        (store or Store()).refuse_unwritable()
     for repeat in range(repeats):
         for outcome in outcomes:
             if outcome.why is None:
                 tell(f"{study.name}: {outcome.variant.name}, {repeat + 1} of {repeats}")
                 _run(study, outcome, store)
     is_lacking = any(not outcome.runs for outcome in outcomes if outcome.variant in to_run)
-    return Findings(study, outcomes + (_before(study, asked) if is_lacking else []))
+    return Findings(study, outcomes + (_before(study, asked, tell) if is_lacking else []))
 
 
 def _with_bases(study: Study, asked: Sequence[Variant]) -> list[Variant]:
@@ -190,22 +193,37 @@ def _run(study: Study, outcome: Outcome, store: Store | None) -> None:
         outcome.failures.append(f"{what}; the run is {run.folder}")
 
 
-def _before(study: Study, asked: Sequence[Variant]) -> list[Outcome]:
+def _before(study: Study, asked: Sequence[Variant], tell: Callable[[str], None] = print) -> list[Outcome]:
     """What was recorded before of the variants that were asked for, and of those that they are compared with.
 
     Also of variants that can run here: only runs of one machine compare.
     """
+    Store(RECORDED).runs(lambda error: tell(f"{LEFT_OUT}: {error}"))
     names = {name for variant in asked for name in (variant.name, variant.against)}
-    found = (Outcome(variant, recorded(study, variant), BEFORE) for variant in study.variants if variant.name in names)
+    variants = [variant for variant in study.variants if variant.name in names]
+    found = [Outcome(variant, recorded(study, variant, tell), BEFORE) for variant in variants]
     return [outcome for outcome in found if outcome.runs]
 
 
-def recorded(study: Study, variant: Variant) -> list[Run]:
-    """Gives the runs of a variant that come with the workbench."""
-    if not RECORDED.is_dir():
-        return []
-    name = f"{study.name}-{variant.name}"
-    return [run for run in Store(RECORDED).runs() if run.manifest.name == name]
+def recorded(study: Study, variant: Variant, tell: Callable[[str], None] = print) -> list[Run]:
+    """Gives the runs of a variant that come with the workbench and are whole; tells of those that are not."""
+    name, whole = f"{study.name}-{variant.name}", []
+    for run in (run for run in Store(RECORDED).runs() if run.manifest.name == name):
+        if why := _why_not_whole(study, run):
+            tell(f"{LEFT_OUT}: {why}")
+        else:
+            whole.append(run)
+    return whole
+
+
+def _why_not_whole(study: Study, run: Run) -> str | None:
+    if run.manifest.status != COMPLETE:
+        return f"{run.id} is {run.manifest.status}"
+    try:
+        study.measure(run)
+    except RunError as error:
+        return str(error)
+    return None
 
 
 def of_engine(name: str, config: EngineConfig, workload: Workload, against: str | None = None) -> Variant:
