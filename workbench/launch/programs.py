@@ -38,22 +38,22 @@ def record_program(
 
     What it started and goes on after its end is not recorded from there on, which the run says.
     Where the program can not be started there is no run, and a `CommandError`.
-    A Ctrl-C is the program's to answer. With `raises_interrupts`, for who runs it to find something out, it ends the
-    program, and is raised again when the run is sealed; so is the one that the program itself died of.
+    A Ctrl-C is the program's to answer. With `raises_interrupts`, for who runs it to find something out, none comes to
+    the program: it is ended with all of its group, and the Ctrl-C is raised again when the run is sealed.
     """
     if not command:
         raise UsageError("there is no program to record: give one after `--`")
     interrupt: KeyboardInterrupt | None = None
     with HeldBack() as held:
         scribing = Scribing(create(name or Path(_main_part(command)).stem, store, command=list(command)))
-        program = _start(command, scribing, settings or Settings())
+        program = _start(command, scribing, settings or Settings(), raises_interrupts)
         error: str | None
         try:
             code = _wait(program, held, raises_interrupts)
             status, error = ending(code)
         except KeyboardInterrupt as end:
             interrupt = end
-            _end(program, held)
+            _end(program, held, raises_interrupts)
             status, code = manifests.INCOMPLETE, exit_code(end)
             error = f"the recording and its program were {str(end) or 'interrupted'}"
         if others := _going_on(scribing.folder):
@@ -65,9 +65,12 @@ def record_program(
     return run
 
 
-def _start(command: Sequence[str], scribing: Scribing, settings: Settings) -> subprocess.Popen[bytes]:
+def _start(
+    command: Sequence[str], scribing: Scribing, settings: Settings, leads_group: bool
+) -> subprocess.Popen[bytes]:
+    environment = os.environ | settings.environment(scribing.folder)
     try:
-        return subprocess.Popen(command, env=os.environ | settings.environment(scribing.folder))
+        return subprocess.Popen(command, env=environment, start_new_session=leads_group)
     except OSError as failure:
         scribing.discard()
         code = NOT_FOUND if isinstance(failure, FileNotFoundError) else NOT_EXECUTABLE
@@ -101,15 +104,23 @@ def _wait(program: subprocess.Popen[bytes], held: HeldBack, raises_interrupts: b
             if raises_interrupts or isinstance(end, Terminated):
                 raise
     code = program.wait()
-    if raises_interrupts and code == -signal.SIGINT:  # this thread may be one that no signal comes to
+    if raises_interrupts and code == -signal.SIGINT:  # somebody's to it alone: as a shell, take it for one's own
         raise KeyboardInterrupt
     return code
 
 
-def _end(program: subprocess.Popen[bytes], held: HeldBack) -> None:
-    """End the program: it is asked to, then killed; a Ctrl-C kills it at once."""
-    program.terminate()
+def _end(program: subprocess.Popen[bytes], held: HeldBack, leads_group: bool) -> None:
+    """End the program, and what it leads: they are asked to, then killed; a Ctrl-C kills them at once."""
+
+    def send(sign: signal.Signals) -> None:
+        with suppress(ProcessLookupError):
+            if leads_group:
+                os.killpg(program.pid, sign)
+            else:
+                program.send_signal(sign)
+
+    send(signal.SIGTERM)
     with suppress(subprocess.TimeoutExpired, KeyboardInterrupt), held.let_through():
         program.wait(ENDS_WITHIN_S)
-    program.kill()
+    send(signal.SIGKILL)
     program.wait()
