@@ -71,7 +71,7 @@ def _rows(name: str, folder: Path, quick: bool) -> list[Row]:
     start = time.perf_counter()
     document = do(replace(study, variants=timed), repeats, Store(folder), lambda _: None).document()
     whole = time.perf_counter() - start
-    if failed := [variant["why"] for variant in document["variants"] if variant["why"]]:
+    if failed := [why for variant in document["variants"] for why in variant["failures"]]:
         raise SystemExit("; ".join(failed))
     runs = [pair for of_variant in pairs.values() for pair in of_variant]
     beyond = (whole - 2 * sum(pair.alone for pair in runs)) / len(runs)

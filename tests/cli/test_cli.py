@@ -180,6 +180,7 @@ def test_a_hostile_pickle_runs_nothing(workbench: Workbench, tmp_path: Path) -> 
         (["import", "/nonesuch"], 1, "/nonesuch"),
         (["study", "process-grup"], 2, "did you mean 'process-group'"),
         (["study", "pinned-memory", "--repeats", "0"], 2, "at least 1 run"),
+        (["study", "pinned-memory", "--repeats", "3", "--out", "/dev/null"], 1, "no run can be written in /dev/null"),
         (["pinned-cost", "257GB B"], 2, "257GB B"),
         (["pinned-cost", "9223372036854775808"], 2, "too large a size"),
         (["generate", "x", "--set", "process_group=glo"], 2, "did you mean 'gloo'"),

@@ -47,6 +47,14 @@ def test_the_answer_is_made_of_the_runs(tmp_path: Path) -> None:
     ]
 
 
+def test_waiting_in_some_runs_alone_is_told_with_how_many(tmp_path: Path) -> None:
+    free, blocked = (outcome(tmp_path, "single", 1000, first_blocked=first) for first in (None, 990))
+    [told] = answer([Outcome(free.variant, free.runs + blocked.runs)])
+    assert "; submission 990 waits for room, up to 9.00 us with 1000 in flight (in 1 of 2 runs);" in told
+    [told] = answer([blocked])
+    assert "; submission 990 waits for room, up to 9.00 us with 1000 in flight;" in told
+
+
 def test_compute_that_was_no_longer_beside_them_is_not_delayed(tmp_path: Path) -> None:
     [told] = answer([outcome(tmp_path, "bounded", 8000, delay_s=-20e-6)])
     assert told.endswith("; 8000 take 250 ms in all and do not delay the compute beside them (-20.0 us)")

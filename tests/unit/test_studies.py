@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from itertools import count
 from pathlib import Path
 
 import pytest
 
 from tests.unit.builders import MIB, gpu, written
 from workbench.compare.ranking import Delta, ranked, whole
-from workbench.errors import EngineError, UsageError
+from workbench.errors import EngineError, RunError, UsageError
 from workbench.run.run import Run
 from workbench.run.store import Store
 from workbench.studies import STUDIES, base
-from workbench.studies.base import BEFORE, Findings, Measure, Outcome, Study, Variant, do, named, pairs
+from workbench.studies.base import BEFORE, HERE, Findings, Measure, Outcome, Study, Variant, do, named, pairs
 from workbench.studies.telling import apart, difference, texts
-from workbench.view.findings import NOISE, html, table
+from workbench.view.findings import NOISE, failed, html, not_run, table
 
 
 def holding(folder: Path, nccl: int, modules: int, output: str = "x") -> Run:
@@ -138,16 +139,44 @@ def test_repeats_are_in_turn_and_a_failure_ends_only_its_own(tmp_path: Path, mon
         lambda run: {"held": Measure(run.ledger("gpu").explained, "B")},
         lambda outcomes: [f"{one.variant.name} after {base_.variant.name}" for base_, one in pairs(outcomes)],
     )
-    found = do(study, 2, tell=lambda _: None).document()
+    found = do(study, 2, Store(tmp_path), lambda _: None).document()
     assert order == ["s-a", "s-b", "s-a", "s-b"]
     assert found["answer"] == ["b after a"]
     a, b, c, d = found["variants"]
-    numbers = {"median": 2 * MIB, "least": 2 * MIB, "most": 2 * MIB, "unit": "B", "is_noise": False}
+    numbers = {"median": 2 * MIB, "least": 2 * MIB, "most": 2 * MIB, "unit": "B", "runs": 2, "is_noise": False}
     assert b["numbers"]["held"] == numbers
-    assert (len(a["runs"]), c["runs"], c["why"]) == (2, [], "failed: s-c is not to be run")
-    assert d["why"] == "it needs a moon"
+    assert (len(a["runs"]), c["runs"], c["why"], c["failures"]) == (2, [], None, ["s-c is not to be run"] * 2)
+    assert (d["why"], d["failures"]) == ("it needs a moon", [])
     with pytest.raises(UsageError, match="at least 1 run"):
         do(study, 0)
+
+
+def test_a_variant_that_fails_once_is_repeated_as_often_and_is_not_called_not_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(base, "RECORDED", tmp_path / "recorded")
+    written(tmp_path / "recorded", "s-a")
+
+    def fails(name: str, *at: int) -> Variant:
+        tries = count(1)
+
+        def start(run: str, store: Store | None) -> Run:
+            if (number := next(tries)) in at:
+                raise EngineError(f"boom {number}")
+            made = written(tmp_path, run)
+            made.manifest.status = "incomplete" if -number in at else "complete"
+            return made
+
+        return Variant(name, start, lambda: None)
+
+    study = Study("s", "?", (fails("a", 2), fails("b", -1, 3), fails("c")), lambda _: {}, lambda _: [])
+    found = do(study, 3, Store(tmp_path), lambda _: None)
+    b = found.outcomes[1].failures[0]
+    assert b.startswith("incomplete; the run is ")
+    assert failed(found) == ["a: failed in 1 of 3: boom 2", f"b: failed in 2 of 3, first: {b}"]
+    assert "<p>a: failed in 1 of 3: boom 2</p>" in html(found)
+    assert not_run(found) == []
+    assert [len(one.runs) for one in found.outcomes] == [2, 1, 3]  # and no recorded ones: each was had here
 
 
 @pytest.mark.parametrize(
@@ -170,8 +199,33 @@ def test_runs_recorded_before_are_of_what_was_asked_for_where_that_can_not_run(
         return Variant(name, lambda *_: written(tmp_path, name), lambda: why, None if name == "a" else "a")
 
     study = Study("s", "?", tuple(map(ways, "abcd")), lambda _: {}, lambda _: [])
-    found = do(study, 1, tell=lambda _: None, only=only)
+    found = do(study, 1, Store(tmp_path), lambda _: None, only=only)
     assert [one.variant.name for one in found.outcomes if one.where == BEFORE] == shows
+
+
+@pytest.mark.parametrize(
+    ("only", "runs"),
+    [("b", ["a", "b"]), ("a", ["a"]), ("c", []), ("d", ["a", "d"]), ("", ["a", "b", "d"])],  # c can not run here
+)
+def test_with_what_was_asked_for_runs_what_it_is_compared_with(
+    only: str, runs: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(base, "RECORDED", tmp_path / "nothing")
+
+    def way(name: str) -> Variant:
+        why = "it needs a moon" if name == "c" else None
+        return Variant(name, lambda run, _: written(tmp_path, run), lambda: why, None if name == "a" else "a")
+
+    def answer(outcomes: list[Outcome]) -> list[str]:
+        return [f"{other.variant.name} after {base_.variant.name}" for base_, other in pairs(outcomes)]
+
+    found = do(
+        Study("s", "?", tuple(map(way, "abcd")), lambda _: {}, answer), 2, Store(tmp_path), lambda _: None, only=only
+    )
+    assert [one.variant.name for one in found.outcomes if one.runs] == runs
+    assert found.answer == [f"{name} after a" for name in runs[1:]]
+    left_out = [one.variant.name for one in found.outcomes if (one.why or "").startswith("left out: ")]
+    assert left_out == [name for name in "abcd" if name not in {*runs, only or "c"}]
 
 
 def test_a_difference_within_the_repeats_is_called_noise(tmp_path: Path) -> None:
@@ -194,20 +248,61 @@ def test_a_difference_within_the_repeats_is_called_noise(tmp_path: Path) -> None
     assert NOISE not in html(Findings(study, found.outcomes[::2]))
     assert apart([10.0, 14.0], [13.0, 15.0]) == "within the noise of"
     assert apart([10.0, 14.0], [20.0, 21.0]) == "8.50 s more than"
-    assert apart([10.0], [9.0]) == "1.00 s less than"  # one run each: noise is not known
+    assert apart([10.0], [9.0]) == "1.00 s less than"  # one run each: the answer says once that noise is not known
 
 
-def test_the_recorded_page_locked_memory_is_told_of_with_its_spread() -> None:
-    found = Findings(study := named("pinned-memory", STUDIES), base._before(study, study.variants))
-    [alloc] = [sentence for sentence in found.answer if "host-alloc takes" in sentence]
-    assert "host-alloc takes 1.00 GiB for 1025 MiB (1.000 times), had in 445 to 479 ms (703 ms less than" in alloc
-    assert alloc.endswith("copies at 54.6 to 55.2 GB/s to the GPU, 55.1 to 55.3 GB/s back")
-    assert "freed in 105 to 173 ms; copies" in alloc
-    [pool] = [sentence for sentence in found.answer if "pinned-pool takes" in sentence]
-    assert "takes 2.00 GiB for 1025 MiB (1.998 times)" in pool
-    assert "freed in 55.1 to 112 us and kept; copies" in pool
-    [exact] = [sentence for sentence in found.answer if "pinned-pool-exact takes" in sentence]
-    assert "freed in 43.9 to 63.7 us and kept (told only not to round); copies" in exact
+def test_a_number_that_only_some_repeats_have_is_told_with_how_many(tmp_path: Path) -> None:
+    measured = [{"time": 1.0, "last": 5.0}, {"time": 1.0, "first blocked": 7.0, "last": 5.0}, {"time": 1.0}]
+
+    def measure(run: Run) -> dict[str, Measure]:
+        return {name: Measure(value, "s") for name, value in measured[int(run.manifest.name)].items()}
+
+    study = Study("s", "?", (), measure, lambda _: [])
+    one = Outcome(variant("a"), [written(tmp_path, str(number)) for number in range(3)])
+    numbers = Findings(study, [one]).document()["variants"][0]["numbers"]
+    assert [(name, number["median"], number["runs"]) for name, number in numbers.items()] == [
+        ("time", 1.0, 3),
+        ("first blocked", 7.0, 1),
+        ("last", 5.0, 2),
+    ]
+    cells = {name: cell.replace("\N{NO-BREAK SPACE}", " ") for name, cell in table(Findings(study, [one]))[1:]}
+    assert cells == {
+        "time": "1.00 s",
+        "first blocked": "7.00 s\nin 1 of 3 runs",
+        "last": "5.00 s\nin 2 of 3 runs",
+    }
+
+
+def test_what_does_not_differ_is_the_same_and_no_number_compares_with_none() -> None:
+    assert apart([1.0], [1.0]) == apart([1.0, 1.0], [1.0, 1.0]) == apart([1.0], [1.0 + 1e-9]) == "the same as"
+    assert apart([1.0, 3.0], [1.0, 2.9]) == "within the noise of"
+    assert apart([1.0], [float("nan")]) == apart([float("inf")], [1.0]) == "not comparable with"
+
+
+@pytest.mark.parametrize(
+    ("counts", "says"),
+    [
+        ((1,), ["one run, so noise is not known"]),
+        ((1, 1, 1), ["one run each, so noise is not known"]),
+        ((3, 1, 2), ["one run of b, so its own noise is not known"]),
+        ((2, 2), []),
+        ((), []),
+    ],
+)
+@pytest.mark.parametrize("where", [HERE, BEFORE])
+def test_an_answer_says_once_where_noise_is_not_known(
+    gloo: list[Run], where: str, counts: tuple[int, ...], says: list[str]
+) -> None:
+    outcomes = [Outcome(variant(name), gloo[:count], where) for name, count in zip("abc", counts, strict=False)]
+    machine = f"{outcomes[0].machine}: " if outcomes and where == BEFORE else ""
+    found = Findings(Study("s", "?", (), lambda _: {}, lambda some: ["it is so"] * len(some)), outcomes)
+    assert found.answer == [f"{machine}{sentence}" for sentence in ["it is so"] * len(outcomes) + says]
+
+
+def test_differences_of_one_run_each_are_told_without_a_word_of_noise(gloo: list[Run], eager: list[Run]) -> None:
+    base_, other = Outcome(variant("gloo"), gloo[:1]), Outcome(variant("nccl-eager"), eager[:1])
+    said = "nccl-eager takes 390 MiB more gpu memory than gloo: 388 by libnccl.so.2, 2.0 by modules"
+    assert difference(base_, other, "gpu") == said
 
 
 def test_recorded_runs_answer_where_a_host_can_not() -> None:
@@ -219,6 +314,17 @@ def test_recorded_runs_answer_where_a_host_can_not() -> None:
     much = "takes 2824 MiB more gpu memory beside torch's than vllm-gloo: 2716 in 1358 allocations by libnccl.so.2"
     assert eager.startswith(f"NVIDIA H200, 2026-11-21: vllm-nccl-eager {much}")
     assert eager.endswith("(runs of one variant do not differ in this); text identical")  # in torch's they do
+
+
+def test_a_folder_that_takes_no_run_is_told_before_any_is_begun(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    told: list[str] = []
+    for place in ("/dev/null", "/proc/x", tmp_path / "file"):
+        with pytest.raises(RunError, match=f"no run can be written in {place}: .*; choose another --out"):
+            do(Study("s", "?", (variant("a"),), lambda _: {}, lambda _: []), 3, Store(place), told.append)
+    assert told == []
+    Store(tmp_path / "new").refuse_unwritable()
+    assert list((tmp_path / "new").iterdir()) == []
 
 
 def test_unknown_studies_are_refused() -> None:

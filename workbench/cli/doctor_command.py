@@ -5,18 +5,18 @@ from __future__ import annotations
 import argparse
 import platform
 import sys
-import tempfile
 from importlib import metadata
 from importlib.util import find_spec
 from typing import Any
 
 from workbench.cli.output import print_json, print_table, say
+from workbench.cli.recording_options import passing_store
 from workbench.engines import engines
 from workbench.launch.checkup import SIZE, TORCH_CPU, TORCH_GPU, WAYS
 from workbench.launch.programs import record_program
 from workbench.run.run import Run
 from workbench.run.sources import OFF, why_off
-from workbench.run.store import Store, home
+from workbench.run.store import home
 
 SEEN = "seen"
 BLIND = {
@@ -36,8 +36,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Check every source by recording with it."""
-    with tempfile.TemporaryDirectory() as folder:
-        checked = record_program([sys.executable, "-m", "workbench.launch.checkup"], store=Store(folder))
+    with passing_store() as store:
+        command = [sys.executable, "-m", "workbench.launch.checkup"]
+        checked = record_program(command, store=store, raises_interrupts=True)
         report = _report(checked)
     if arguments.json:
         print_json(report)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from workbench.errors import UsageError, WorkbenchError, nearest
-from workbench.launch.termination import terminable
+from workbench.launch.termination import exit_code, terminable
 
 COMMANDS = {
     "doctor": "what can be recorded on this machine, and what can not",
@@ -29,7 +29,6 @@ COMMANDS = {
     "models": "list the models that have names, or fetch one",
     "axes": "what can be chosen, and its values",
 }
-INTERRUPTED = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -122,4 +121,4 @@ def _complain(error: WorkbenchError | KeyboardInterrupt, as_json: bool) -> int:
     print(f"workbench: {line}", file=sys.stderr)
     if as_json:
         print(json.dumps({"error": line}))
-    return int(getattr(error, "exit_code", INTERRUPTED))
+    return exit_code(error) if isinstance(error, KeyboardInterrupt) else error.exit_code

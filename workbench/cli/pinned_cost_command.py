@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import tempfile
 
 from workbench.cli.output import print_json, print_table
-from workbench.cli.recording_options import StdoutKeptClean
+from workbench.cli.recording_options import StdoutKeptClean, passing_store
 from workbench.units import format_bytes, parse_bytes
 
 
@@ -18,12 +17,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print what each arm takes, and how that is known."""
-    from workbench.run.store import Store
     from workbench.studies.pinned_memory import Cost, costs
 
     asked = parse_bytes(arguments.size)
-    with tempfile.TemporaryDirectory() as folder, StdoutKeptClean(arguments.json):
-        found = costs(asked, Store(folder))
+    with passing_store() as store, StdoutKeptClean(arguments.json):
+        found = costs(asked, store)
     if arguments.json:
         print_json({"asked": asked, "arms": [dataclasses.asdict(cost) for cost in found]})
         return 0

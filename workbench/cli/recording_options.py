@@ -5,6 +5,9 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from workbench.cli.arguments import filled
@@ -13,6 +16,7 @@ from workbench.units import format_bytes, parse_bytes
 
 if TYPE_CHECKING:
     from workbench.run.run import Run
+    from workbench.run.store import Store
 
 
 def add_recording_options(parser: argparse.ArgumentParser) -> None:
@@ -52,6 +56,19 @@ def recording_options(arguments: argparse.Namespace) -> dict[str, Any]:
 def size_of(run: Run) -> str:
     """Gives what a run takes on disk, for people."""
     return format_bytes(sum(path.stat().st_size for path in run.folder.iterdir()))
+
+
+@contextmanager
+def passing_store() -> Iterator[Store]:
+    """Gives a store that goes with the block: what interrupts it does not say that a run is kept."""
+    from workbench.run.store import Store
+
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            yield Store(folder)
+        except KeyboardInterrupt as end:
+            vars(end).pop("__notes__", None)
+            raise
 
 
 class StdoutKeptClean:

@@ -18,7 +18,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Which, how often, and where to."""
     parser.add_argument("name", nargs="?", help="a study; without one they are listed")
     parser.add_argument("--repeats", type=int, default=1, help="runs of each variant, in turn; 3 tell what is noise")
-    parser.add_argument("--only", default="", metavar="TEXT", help="run only the variants with this in their names")
+    only = "run only the variants with this in their names, and what they are compared with"
+    parser.add_argument("--only", default="", metavar="TEXT", help=only)
     parser.add_argument("--out", type=filled, metavar="FOLDER", help="the folder of runs to write into")
 
 
@@ -38,7 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
         print_json(findings.document())
     else:
         _print(findings)
-    return 1 if any(outcome.has_failed for outcome in findings.outcomes) else 0
+    return 1 if any(outcome.failures for outcome in findings.outcomes) else 0
 
 
 def _tell(line: str) -> None:
@@ -57,12 +58,14 @@ def _list(as_json: bool) -> int:
 
 
 def _print(findings: Findings) -> None:
-    """The question, its answer, what was not run here, and the numbers: a row a variant, a column a measure."""
-    from workbench.view.findings import NOISE, has_noise, not_run, table
+    """The question, its answer, what failed or was not run here, and the numbers, as the table has them."""
+    from workbench.view.findings import NOISE, failed, has_noise, not_run, table
 
     say(findings.study.question)
     for sentence in findings.answer:
         say(f"  {sentence}.")
+    for reason in failed(findings):
+        say(f"  {reason}")
     for reason in not_run(findings):
         say(f"  not run here: {reason}")
     head, *rows = table(findings)

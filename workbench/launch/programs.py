@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import time
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ from workbench.errors import CommandError, UsageError
 from workbench.launch.endings import ending
 from workbench.launch.processes import LOOKS_EVERY_S, recorded_processes
 from workbench.launch.recording import Scribing, create
-from workbench.launch.termination import Terminated
+from workbench.launch.termination import HeldBack, Terminated, exit_code
 from workbench.recorder.settings import Settings
 from workbench.run import manifest as manifests
 from workbench.run.run import Run
@@ -31,32 +32,49 @@ def record_program(
     name: str | None = None,
     store: Store | None = None,
     settings: Settings | None = None,
+    raises_interrupts: bool = False,
 ) -> Run:
     """Runs any program and gives back the recorded run; its output goes where this process's goes.
 
     What it started and goes on after its end is not recorded from there on, which the run says.
     Where the program can not be started there is no run, and a `CommandError`.
+    A Ctrl-C is the program's to answer. With `raises_interrupts`, for who runs it to find something out, none comes to
+    the program: it is ended with all of its group, and the Ctrl-C is raised again when the run is sealed.
     """
     if not command:
         raise UsageError("there is no program to record: give one after `--`")
-    scribing = Scribing(create(name or Path(_main_part(command)).stem, store, command=list(command)))
-    environment = os.environ | (settings or Settings()).environment(scribing.folder)
+    interrupt: KeyboardInterrupt | None = None
+    with HeldBack() as held:
+        scribing = Scribing(create(name or Path(_main_part(command)).stem, store, command=list(command)))
+        program = _start(command, scribing, settings or Settings(), raises_interrupts)
+        error: str | None
+        try:
+            code = _wait(program, held, raises_interrupts)
+            status, error = ending(code)
+        except KeyboardInterrupt as end:
+            interrupt = end
+            _end(program, held, raises_interrupts)
+            status, code = manifests.INCOMPLETE, exit_code(end)
+            error = f"the recording and its program were {str(end) or 'interrupted'}"
+        if others := _going_on(scribing.folder):
+            scribing.limit(PROCESSES, f"{', '.join(others)} went on past the program's end, not recorded from there on")
+        run = scribing.finish(status, 128 - code if code < 0 else code, error)
+        if interrupt and raises_interrupts:
+            interrupt.add_note(f"the run is kept: {run.folder}")
+            raise interrupt
+    return run
+
+
+def _start(
+    command: Sequence[str], scribing: Scribing, settings: Settings, leads_group: bool
+) -> subprocess.Popen[bytes]:
+    environment = os.environ | settings.environment(scribing.folder)
     try:
-        program = subprocess.Popen(command, env=environment)
+        return subprocess.Popen(command, env=environment, start_new_session=leads_group)
     except OSError as failure:
         scribing.discard()
         code = NOT_FOUND if isinstance(failure, FileNotFoundError) else NOT_EXECUTABLE
         raise CommandError(f"{command[0]} can not be started: {failure.strerror}", code) from None
-    error: str | None
-    try:
-        code = _wait(program)
-        status, error = ending(code)
-    except Terminated as end:
-        _end(program)
-        status, code, error = manifests.INCOMPLETE, end.exit_code, f"the recording and its program were {end}"
-    if others := _going_on(scribing.folder):
-        scribing.limit(PROCESSES, f"{', '.join(others)} went on past the program's end, not recorded from there on")
-    return scribing.finish(status, 128 - code if code < 0 else code, error)
 
 
 def _going_on(folder: Path) -> list[str]:
@@ -73,24 +91,36 @@ def _main_part(command: Sequence[str]) -> str:
     return command[1 if is_script else 0]
 
 
-def _wait(program: subprocess.Popen[bytes]) -> int:
-    """Wait for the program; a Ctrl-C is the program's to answer, a second one ends it."""
+def _wait(program: subprocess.Popen[bytes], held: HeldBack, raises_interrupts: bool) -> int:
+    """Wait for the program; a Ctrl-C is raised, or else the program's to answer, and a second one ends it."""
     for stop in (None, program.terminate, program.kill):
         try:
-            if stop:
-                stop()
-            return program.wait()
-        except Terminated:
-            raise
-        except KeyboardInterrupt:
-            continue
-    return program.wait()
+            with held.let_through():
+                if stop:
+                    stop()
+                program.wait()
+            break
+        except KeyboardInterrupt as end:
+            if raises_interrupts or isinstance(end, Terminated):
+                raise
+    code = program.wait()
+    if raises_interrupts and code == -signal.SIGINT:  # somebody's to it alone: as a shell, take it for one's own
+        raise KeyboardInterrupt
+    return code
 
 
-def _end(program: subprocess.Popen[bytes]) -> None:
-    """End the program: it is asked to, then killed; a Ctrl-C kills it at once."""
-    program.terminate()
-    with suppress(subprocess.TimeoutExpired, KeyboardInterrupt):
+def _end(program: subprocess.Popen[bytes], held: HeldBack, leads_group: bool) -> None:
+    """End the program, and what it leads: they are asked to, then killed; a Ctrl-C kills them at once."""
+
+    def send(sign: signal.Signals) -> None:
+        with suppress(ProcessLookupError):
+            if leads_group:
+                os.killpg(program.pid, sign)
+            else:
+                program.send_signal(sign)
+
+    send(signal.SIGTERM)
+    with suppress(subprocess.TimeoutExpired, KeyboardInterrupt), held.let_through():
         program.wait(ENDS_WITHIN_S)
-    program.kill()
+    send(signal.SIGKILL)
     program.wait()

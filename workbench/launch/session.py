@@ -24,7 +24,7 @@ from workbench.launch.endings import ending, largest_then
 from workbench.launch.feed import Feed
 from workbench.launch.processes import end_group
 from workbench.launch.recording import Scribing, create
-from workbench.launch.termination import undisturbed
+from workbench.launch.termination import exit_code, undisturbed
 from workbench.recorder import outside
 from workbench.recorder.settings import Settings
 from workbench.run import manifest as manifests
@@ -274,7 +274,7 @@ def _what_became_of(run: Run) -> EngineError:
 
 
 def _exit_code(error: BaseException) -> int:
-    return getattr(error, "exit_code", 130 if isinstance(error, KeyboardInterrupt) else 1)
+    return exit_code(error) if isinstance(error, KeyboardInterrupt) else getattr(error, "exit_code", 1)
 
 
 def _line(error: BaseException) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
 import shutil
 from collections.abc import Callable
 from importlib import resources
@@ -51,6 +52,13 @@ class Store:
         with new_folder(folder):
             manifest.write(folder)
         return folder
+
+    def refuse_unwritable(self) -> None:
+        """Raise the error that the next run would: of what takes long it is better known before."""
+        folder = self.folder / f".{secrets.token_hex(4)}"
+        with new_folder(folder):
+            pass
+        folder.rmdir()
 
     def open(self, run: str) -> Run:
         """The run of this id, a unique beginning or ending of one, a path, or `latest`."""

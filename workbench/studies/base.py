@@ -13,7 +13,7 @@ from typing import Any
 from workbench.compare.ranking import is_noise, noise
 from workbench.config import EngineConfig, Workload
 from workbench.engines import refuse
-from workbench.errors import UsageError, WorkbenchError, nearest
+from workbench.errors import RunError, UsageError, WorkbenchError, nearest
 from workbench.launch.generation import generate
 from workbench.launch.programs import record_program
 from workbench.recorder.settings import Settings
@@ -23,6 +23,7 @@ from workbench.run.store import Store
 
 RECORDED = Store.recorded().folder
 HERE, BEFORE = "here", "recorded before"
+LEFT_OUT = "a run that was recorded before is left out"
 
 
 @dataclass(frozen=True)
@@ -61,13 +62,21 @@ class Outcome:
     variant: Variant
     runs: list[Run] = field(default_factory=list)
     where: str = HERE  # here | recorded before
-    why: str | None = None  # there is no run, or none of this host
-    has_failed: bool = False  # it was run here, and that ended otherwise than it should
+    why: str | None = None  # it is not run here
+    failures: list[str] = field(default_factory=list)  # of what was run here and ended otherwise than it should
 
     @property
     def machine(self) -> str:
         """Where and when the runs were made."""
         return self.runs[0].manifest.machine if self.runs else ""
+
+    @property
+    def failed(self) -> str | None:
+        """In how many of its runs here it failed, and of what first."""
+        if not self.failures:
+            return None
+        often = f"failed in {len(self.failures)} of {len(self.runs) + len(self.failures)}"
+        return f"{often}{', first' * (len(self.failures) > 1)}: {self.failures[0]}"
 
 
 @dataclass(frozen=True)
@@ -93,10 +102,12 @@ class Findings:
     @property
     def answer(self) -> list[str]:
         """The answer in words and numbers, computed from the runs; of other machines' runs it says where and when."""
-        here = [outcome for outcome in self.outcomes if outcome.runs and outcome.where == HERE]
-        before = [outcome for outcome in self.outcomes if outcome.runs and outcome.where == BEFORE]
-        told = [f"{before[0].machine}: {sentence}" for sentence in self.study.answer(before)] if before else []
-        return self.study.answer(here) + told
+        here, before = ([one for one in self.outcomes if one.runs and one.where == where] for where in (HERE, BEFORE))
+        return self._told(here) + [f"{before[0].machine}: {sentence}" for sentence in self._told(before)]
+
+    def _told(self, outcomes: list[Outcome]) -> list[str]:
+        """The answer from runs of one place, and once what holds for every difference in it."""
+        return [*self.study.answer(outcomes), *_unknown_noise(outcomes)] if outcomes else []
 
     def _repr_mimebundle_(self, **_: object) -> dict[str, Any]:
         from workbench.view.findings import bundle
@@ -104,7 +115,7 @@ class Findings:
         return bundle(self)
 
     def numbers(self, outcome: Outcome) -> dict[str, dict[str, Any]]:
-        """The numbers of a variant: the median of its runs, and the least and the most.
+        """The numbers of a variant: the median of its runs that have it, how many do, the least and the most.
 
         Where there are repeats, also whether it is noise by what it differs from the variant that it is compared with.
         """
@@ -114,7 +125,8 @@ class Findings:
 
     def _measured(self, outcome: Outcome) -> dict[str, list[Measure]]:
         found = [self.study.measure(run) for run in outcome.runs]
-        return {name: [one[name] for one in found if name in one] for name in (found[0] if found else {})}
+        names = dict.fromkeys(name for one in sorted(found, key=len, reverse=True) for name in one)  # the fullest first
+        return {name: [one[name] for one in found if name in one] for name in names}
 
     def _variant(self, outcome: Outcome) -> dict[str, Any]:
         return {
@@ -123,6 +135,7 @@ class Findings:
             "where": outcome.where,
             "machine": outcome.machine,
             "why": outcome.why,
+            "failures": outcome.failures,
             "runs": [run.id for run in outcome.runs],
             "numbers": self.numbers(outcome),
         }
@@ -133,7 +146,7 @@ def do(
 ) -> Findings:
     """Runs every variant that this host can, `repeats` times in turn; where it can not run all, adds those recorded.
 
-    Only those variants are asked for that have `only` in their names.
+    Only those variants are asked for that have `only` in their names, and with them what they are compared with.
     """
     if repeats < 1:
         raise UsageError(f"a study needs at least 1 run of each variant, not {repeats}")
@@ -141,50 +154,76 @@ def do(
     if not asked:
         names = ", ".join(variant.name for variant in study.variants)
         raise UsageError(f"no variant of {study.name} has {only!r} in its name: {names}")
-    outcomes = [Outcome(variant, why=_why_left_out(variant, only) or variant.why_not()) for variant in study.variants]
+    to_run = _with_bases(study, asked)
+    outcomes = [
+        Outcome(variant, why=variant.why_not() if variant in to_run else _left_out(only)) for variant in study.variants
+    ]
+    if any(outcome.why is None for outcome in outcomes):
+        (store or Store()).refuse_unwritable()
     for repeat in range(repeats):
         for outcome in outcomes:
             if outcome.why is None:
                 tell(f"{study.name}: {outcome.variant.name}, {repeat + 1} of {repeats}")
                 _run(study, outcome, store)
-    is_lacking = any(outcome.why for outcome in outcomes if outcome.variant in asked)
-    return Findings(study, outcomes + (_before(study, asked) if is_lacking else []))
+    is_lacking = any(not outcome.runs for outcome in outcomes if outcome.variant in to_run)
+    return Findings(study, outcomes + (_before(study, asked, tell) if is_lacking else []))
 
 
-def _why_left_out(variant: Variant, only: str) -> str | None:
-    return None if only in variant.name else f"left out: only those with {only!r} in their names were asked for"
+def _with_bases(study: Study, asked: Sequence[Variant]) -> list[Variant]:
+    """What was asked for, and what those of it that can run here are compared with."""
+    against = {variant.against for variant in asked if variant.why_not() is None}
+    return [variant for variant in study.variants if variant in asked or variant.name in against]
+
+
+def _left_out(only: str) -> str:
+    return f"left out: only those with {only!r} in their names were asked for"
 
 
 def _run(study: Study, outcome: Outcome, store: Store | None) -> None:
-    """A variant that fails is a finding, and not the end of the others."""
+    """A run that fails is a finding, and not the end of the others."""
     try:
         run = outcome.variant.start(f"{study.name}-{outcome.variant.name}", store)
     except WorkbenchError as error:
-        outcome.why, outcome.has_failed = f"failed: {error}", True
+        outcome.failures.append(str(error))
         return
     if run.manifest.status == COMPLETE:
         outcome.runs.append(run)
     else:
-        outcome.has_failed = True
-        outcome.why = f"failed: {(run.manifest.error or {}).get('what', run.manifest.status)}; the run is {run.folder}"
+        what = (run.manifest.error or {}).get("what", run.manifest.status)
+        outcome.failures.append(f"{what}; the run is {run.folder}")
 
 
-def _before(study: Study, asked: Sequence[Variant]) -> list[Outcome]:
+def _before(study: Study, asked: Sequence[Variant], tell: Callable[[str], None] = print) -> list[Outcome]:
     """What was recorded before of the variants that were asked for, and of those that they are compared with.
 
     Also of variants that can run here: only runs of one machine compare.
     """
+    Store(RECORDED).runs(lambda error: tell(f"{LEFT_OUT}: {error}"))
     names = {name for variant in asked for name in (variant.name, variant.against)}
-    found = (Outcome(variant, recorded(study, variant), BEFORE) for variant in study.variants if variant.name in names)
+    variants = [variant for variant in study.variants if variant.name in names]
+    found = [Outcome(variant, recorded(study, variant, tell), BEFORE) for variant in variants]
     return [outcome for outcome in found if outcome.runs]
 
 
-def recorded(study: Study, variant: Variant) -> list[Run]:
-    """Gives the runs of a variant that come with the workbench."""
-    if not RECORDED.is_dir():
-        return []
-    name = f"{study.name}-{variant.name}"
-    return [run for run in Store(RECORDED).runs() if run.manifest.name == name]
+def recorded(study: Study, variant: Variant, tell: Callable[[str], None] = print) -> list[Run]:
+    """Gives the runs of a variant that come with the workbench and are whole; tells of those that are not."""
+    name, whole = f"{study.name}-{variant.name}", []
+    for run in (run for run in Store(RECORDED).runs() if run.manifest.name == name):
+        if why := _why_not_whole(study, run):
+            tell(f"{LEFT_OUT}: {why}")
+        else:
+            whole.append(run)
+    return whole
+
+
+def _why_not_whole(study: Study, run: Run) -> str | None:
+    if run.manifest.status != COMPLETE:
+        return f"{run.id} is {run.manifest.status}"
+    try:
+        study.measure(run)
+    except RunError as error:
+        return str(error)
+    return None
 
 
 def of_engine(name: str, config: EngineConfig, workload: Workload, against: str | None = None) -> Variant:
@@ -209,7 +248,7 @@ def of_program(
     """Gives the variant in which a program is run."""
 
     def start(run: str, store: Store | None) -> Run:
-        return record_program(command, name=run, store=store, settings=Settings())
+        return record_program(command, name=run, store=store, settings=Settings(), raises_interrupts=True)
 
     return Variant(name, start, why_not, against)
 
@@ -219,6 +258,16 @@ def pairs(outcomes: list[Outcome]) -> list[tuple[Outcome, Outcome]]:
     had = {(outcome.variant.name, outcome.where): outcome for outcome in outcomes}
     compared = ((had.get((one.variant.against or "", one.where)), one) for one in outcomes)
     return [(base, one) for base, one in compared if base is not None]
+
+
+def _unknown_noise(outcomes: list[Outcome]) -> list[str]:
+    """Of whose runs it is not known by how much they differ among themselves."""
+    alone = [outcome.variant.name for outcome in outcomes if len(outcome.runs) == 1]
+    if not alone:
+        return []
+    if len(alone) == len(outcomes):
+        return [f"one run{' each' * (len(alone) > 1)}, so noise is not known"]
+    return [f"one run of {', '.join(alone)}, so its own noise is not known"]
 
 
 def named(name: str, studies: dict[str, Callable[[], Study]]) -> Study:
@@ -231,4 +280,5 @@ def named(name: str, studies: dict[str, Callable[[], Study]]) -> Study:
 def _spread(measures: list[Measure], others: list[Measure]) -> dict[str, Any]:
     values, theirs = [one.value for one in measures], [one.value for one in others]
     found = {"median": median(values), "least": min(values), "most": max(values), "unit": measures[0].unit}
+    found["runs"] = len(values)
     return found | ({"is_noise": is_noise(theirs, values)} if theirs and noise(theirs, values) is not None else {})

@@ -119,7 +119,10 @@ def _blocking(rows: list[dict[str, Any]]) -> str:
         return "none waits for room"
     worst = max(blocked, key=_longest)
     first = min(row["first_blocked"] for row in blocked)
-    return f"submission {first} waits for room, up to {duration(worst['max_s'])} with {worst['in_flight']} in flight"
+    same = [bool(row["first_blocked"]) for row in rows if row["in_flight"] == worst["in_flight"]]
+    often = "" if all(same) else f" (in {sum(same)} of {len(same)} runs)"
+    longest = f"{duration(worst['max_s'])} with {worst['in_flight']} in flight"
+    return f"submission {first} waits for room, up to {longest}{often}"
 
 
 def _cost(most: int, rows: list[dict[str, Any]]) -> str:

@@ -64,16 +64,16 @@ def measure(run: Run) -> dict[str, Measure]:
 def answer(outcomes: list[Outcome]) -> list[str]:
     """Gives a sentence for each arm: what its largest size took, how long that took, and how fast copies were."""
     bases = {id(one): base for base, one in pairs(outcomes)}
-    return [_sentence(outcome, bases.get(id(outcome))) for outcome in outcomes if rows_of(outcome.runs[0])]
+    return [_sentence(outcome, bases.get(id(outcome))) for outcome in outcomes if any(map(rows_of, outcome.runs))]
 
 
 def _sentence(outcome: Outcome, base: Outcome | None) -> str:
-    asked = max(int(row["asked"]) for row in rows_of(outcome.runs[0]))
+    asked = max(int(row["asked"]) for run in outcome.runs for row in rows_of(run))
     had, taken, freed = (_all(outcome, asked, name) for name in ("allocate_s", "taken", "free_s"))
     much = f"takes {between(taken, 'B')} for {exact_bytes(asked)} ({median(taken) / asked:.3f} times)"
     beside = ""
-    if base:
-        beside = f" ({apart(_all(base, asked, 'allocate_s'), had)} {base.variant.name})"
+    if base and (others := _all(base, asked, "allocate_s")):  # it may have had no room for that size
+        beside = f" ({apart(others, had)} {base.variant.name})"
     ways = {"to_device_per_s": "to the GPU", "to_host_per_s": "back"}
     speeds = ", ".join(f"{between(some, 'B/s')} {ways[name]}" for name in ways if (some := _all(outcome, asked, name)))
     copies = f"; copies at {speeds}" if speeds else ""
@@ -118,7 +118,7 @@ def _cost(arm: str, asked: int, store: Store | None) -> Cost:
     why = why_not(arm, Host.here().gpus) or _does_not_fit(expected) or _is_not_recorded(arm, expected)
     if why:
         return Cost(arm, asked, expected, PREDICTED, why, expected)
-    run = record_program(_command(arm, [asked]), name=f"pinned-cost-{arm}", store=store)
+    run = record_program(_command(arm, [asked]), name=f"pinned-cost-{arm}", store=store, raises_interrupts=True)
     if run.manifest.status != COMPLETE:
         why = f"it could not be measured: {(run.manifest.error or {}).get('what')}"
         return Cost(arm, asked, expected, PREDICTED, why, expected)

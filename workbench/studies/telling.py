@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from statistics import median
 
@@ -69,9 +70,13 @@ def between(values: Sequence[float], unit: str = "s") -> str:
 
 def apart(base: Sequence[float], other: Sequence[float]) -> str:
     """Gives by how much a time is another than a variant's, whose name is to follow."""
+    difference = median(other) - median(base)
+    if not math.isfinite(difference):
+        return "not comparable with"
+    if duration(abs(difference)) == duration(0):
+        return "the same as"
     if is_noise(base, other):
         return "within the noise of"
-    difference = median(other) - median(base)
     return f"{duration(abs(difference))} {'more' if difference > 0 else 'less'} than"
 
 
@@ -102,7 +107,7 @@ def _same(delta: Delta) -> str:
 def _noise(delta: Delta) -> str:
     """Of what is told alone: in all else runs of one variant may differ by more."""
     if delta.noise is None:
-        return " (one run each: noise is not known)"
+        return ""  # which the answer says once, of all that is in it
     if not delta.noise:
         return " (runs of one variant do not differ in this)"
     return f" (runs of one variant differ in this by up to {format_bytes(delta.noise)})"

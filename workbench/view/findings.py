@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from html import escape
 from typing import TYPE_CHECKING, Any
 
@@ -29,13 +30,14 @@ def text(findings: Findings) -> str:
 
 
 def html(findings: Findings) -> str:
-    """Question, answer, numbers, and what was not run here with the reason."""
+    """Question, answer, numbers, and what failed or was not run here, with the reason."""
     sentences = "".join(f"<li>{escape(sentence)}.</li>" for sentence in findings.answer) or "<li>There is no run.</li>"
     head = f"<p><strong>{escape(findings.study.question)}</strong></p><ul>{sentences}</ul>"
     left_out = "".join(f"<p>Not run here: {escape(reason)}</p>" for reason in not_run(findings))
+    failures = "".join(f"<p>{escape(reason)}</p>" for reason in failed(findings))
     rows = table(findings)
     legend = f"<p><small>{escape(NOISE)}</small></p>" if has_noise(rows) else ""
-    return f'<div style="max-width:100%;overflow-x:auto">{head}{_table(rows)}{legend}{left_out}</div>'
+    return f'<div style="max-width:100%;overflow-x:auto">{head}{_table(rows)}{legend}{failures}{left_out}</div>'
 
 
 def has_noise(rows: Table) -> bool:
@@ -45,11 +47,20 @@ def has_noise(rows: Table) -> bool:
 
 def not_run(findings: Findings) -> list[str]:
     """By reason, the variants that were not run here."""
+    return _by_reason(findings, lambda outcome: outcome.why)
+
+
+def failed(findings: Findings) -> list[str]:
+    """By how often and of what, the variants that failed here."""
+    return _by_reason(findings, lambda outcome: outcome.failed)
+
+
+def _by_reason(findings: Findings, reason: Callable[[Outcome], str | None]) -> list[str]:
     here = [outcome for outcome in findings.outcomes if outcome.where == HERE]
     found: dict[str, list[str]] = {}
     for outcome in here:
-        if outcome.why:
-            found.setdefault(outcome.why, []).append(outcome.variant.name)
+        if why := reason(outcome):
+            found.setdefault(why, []).append(outcome.variant.name)
     all_of_them = f"all {len(here)} variants"
     return [f"{', '.join(names) if len(names) < len(here) else all_of_them}: {why}" for why, names in found.items()]
 
@@ -57,7 +68,7 @@ def not_run(findings: Findings) -> list[str]:
 def table(findings: Findings) -> Table:
     """A row a variant, a column a measure; the other way where there are more measures than variants.
 
-    A cell's second line is the spread of the repeats, and whether it makes noise of the difference.
+    A cell's second line is the spread of the repeats, whether it makes noise of the difference, and how many have it.
     """
     outcomes = [outcome for outcome in findings.outcomes if outcome.runs]
     numbers = [findings.numbers(outcome) for outcome in outcomes]
@@ -66,10 +77,9 @@ def table(findings: Findings) -> Table:
     places = [_where(outcome) for outcome in outcomes]
     is_one = len(set(places)) == 1  # then the corner says it, and not every row
     rows = [[*([places[0]] if is_one else ["", "recorded on"]), *(_said(name) for name in measures)]]
-    rows += [
-        [outcome.variant.name, *([] if is_one else [where]), *(_cell(one.get(name)) for name in measures)]
-        for outcome, where, one in zip(outcomes, places, numbers, strict=True)
-    ]
+    for outcome, where, one in zip(outcomes, places, numbers, strict=True):
+        cells = [_cell(one.get(name), len(outcome.runs)) for name in measures]
+        rows.append([outcome.variant.name, *([] if is_one else [where]), *cells])
     return [list(column) for column in zip(*rows, strict=True)] if len(measures) > len(outcomes) else rows
 
 
@@ -82,13 +92,16 @@ def _where(outcome: Outcome) -> str:
     return f"{outcome.machine}\n{len(outcome.runs)} run{'s' * (len(outcome.runs) != 1)}"
 
 
-def _cell(number: dict[str, Any] | None) -> str:
-    """The median, and below it the least and the most where repeats differ."""
+def _cell(number: dict[str, Any] | None, runs: int) -> str:
+    """The median, and below it the least and the most where repeats differ, and in how many it is where not in all."""
     if number is None:
         return ""
     unit, noise = number["unit"], ", noise" if number.get("is_noise") else ""
     median, spread = amount(number["median"], unit), between([number["least"], number["most"]], unit)
-    return (median if spread == median else f"{median}\n{spread}{noise}").replace(" ", "\N{NO-BREAK SPACE}")
+    below = [f"{spread}{noise}"] if spread != median else []
+    if number["runs"] < runs:
+        below.insert(0, f"in {number['runs']} of {runs} runs")
+    return "\n".join([median, ", ".join(below)] if below else [median]).replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def _table(rows: Table) -> str:
