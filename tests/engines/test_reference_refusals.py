@@ -79,6 +79,7 @@ def test_a_damaged_model_is_named_in_one_line(tiny_model: Path, tmp_path: Path, 
 
 GROUPED = {"num_attention_heads": 6, "num_key_value_heads": 4, "head_dim": 16}
 BENT = {"rope_type": "llama3", "factor": 2.0, "low_freq_factor": 4.0, "high_freq_factor": 4.0}
+LINEAR = {"rope_type": "linear", "factor": 2.0}
 
 
 @pytest.mark.parametrize(
@@ -99,6 +100,10 @@ BENT = {"rope_type": "llama3", "factor": 2.0, "low_freq_factor": 4.0, "high_freq
         ({"rope_parameters": {"rope_theta": 0.0}}, "rope_theta 0.0 is no number above 0"),
         ({"rope_parameters": {"rope_type": "linear", "factor": -2.0}}, "rope factor -2.0 is no number above 0"),
         ({"rope_parameters": BENT}, "low_freq_factor 4.0 and high_freq_factor 4.0 are not in order"),
+        ({"rope_scaling": LINEAR | {"factor": "2"}}, "rope factor '2' is no number above 0"),
+        ({"rope_scaling": LINEAR | {"factor": True}}, "rope factor True is no number above 0"),
+        ({"rope_scaling": BENT | {"low_freq_factor": "1"}}, "low_freq_factor '1' is no number above 0"),
+        ({"rope_scaling": ["linear"]}, r"\['linear'\] is no mapping of rope_type and its numbers"),
     ],
     ids=str,
 )
@@ -109,6 +114,31 @@ def test_a_shape_that_no_model_can_have_is_refused(
     config = json.loads((tiny_model / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(config | changes))
     with pytest.raises(UsageError, match=rf"a value that can not be: .*{says}; correct it, or get the model again$"):
+        model_folder(EngineConfig(model=str(tmp_path)))
+
+
+YARN, DYNAMIC = {"rope_type": "yarn", "factor": 2.0}, {"type": "dynamic", "factor": 2.0}
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"rope_parameters": YARN}, "does not do rope_type 'yarn'; use 'vllm'$"),
+        ({"rope_scaling": DYNAMIC}, "does not do rope_type 'dynamic'; use 'vllm'$"),
+        ({"rope_parameters": YARN, "rope_scaling": LINEAR}, "does not do rope_type 'yarn'; use 'vllm'$"),
+        ({"rope_scaling": {"rope_type": ["linear"]}}, r"does not do rope_type \['linear'\]; use 'vllm'$"),
+        ({"rope_scaling": LINEAR, "partial_rotary_factor": 0.5}, "does not do partial_rotary_factor 0.5; use 'vllm'$"),
+        ({"rope_scaling": {"type": "linear"}}, r"config\.json has no 'factor'$"),
+        ({"rope_scaling": {"type": "llama3", "factor": 2.0}}, r"config\.json has no 'low_freq_factor'$"),
+    ],
+    ids=str,
+)
+def test_a_way_of_turning_that_this_engine_does_not_know_is_refused(
+    tiny_model: Path, tmp_path: Path, changes: dict[str, Any], says: str
+) -> None:
+    config = json.loads((tiny_model / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | changes))
+    with pytest.raises(UsageError, match=says):
         model_folder(EngineConfig(model=str(tmp_path)))
 
 
