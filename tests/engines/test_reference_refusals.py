@@ -28,7 +28,14 @@ def damaged(model: Path, folder: Path, what: str) -> Path:
         weights.write_bytes(weights.read_bytes()[:1000])
     elif what == "missing":
         weights.unlink()
+        (folder / "model.safetensors.index.json").write_text(
+            '{"weight_map": {"model.norm.weight": "model-1.safetensors"}}'
+        )
+    elif what == "an empty index":
+        weights.rename(folder / "model-1.safetensors")
         (folder / "model.safetensors.index.json").write_text("{}")
+    elif what == "no weights in the file":
+        save_file({}, weights)
     elif what == "another format":
         weights.rename(folder / "pytorch_model.bin")
     elif what in CHANGES:
@@ -57,7 +64,9 @@ CHANGES: dict[str, dict[str, Any]] = {
     ("what", "says"),
     [
         ("cut off", "the weights in .*model.safetensors can not be read: .*; get the model again"),
-        ("missing", "has an index of weights, but none of the files in it: get the model again"),
+        ("missing", "the weights in .*model-1.safetensors can not be read: .*; get the model again"),
+        ("an empty index", "index.json does not say which file a weight is in: get the model again"),
+        ("no weights in the file", "has no weight 'model.embed_tokens.weight': a file of it is missing"),
         ("a list", "config.json is no mapping of names to values"),
         ("a word for a number", "config.json has a value that can not be: num_hidden_layers 'many'"),
         ("no heads", "config.json has a value that can not be: num_attention_heads 0 is no whole number from 1 on"),
