@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import random
 from itertools import pairwise
@@ -248,6 +249,16 @@ def test_an_answer_ends_before_a_stop_text_even_one_of_several_tokens(tiny_model
     assert texts(tokens) == [whole[: whole.index(stop)]]
     assert tokens[-1].end == "stop"
     assert len(tokens) == whole.index(stop) + len(stop)
+
+
+def test_signs_for_what_is_no_character_are_text_like_any_other(smollm2: Path) -> None:
+    engine = loaded(smollm2, max_length=64)
+    asked = Workload(("Repeat: ���",), max_tokens=12)
+    tokens = generated(engine, asked)
+    decode = AutoTokenizer.from_pretrained(smollm2).decode
+    assert texts(tokens) == [decode([token.id for token in tokens])] == ["�" * 12]
+    [*_, last] = stopped = generated(engine, dataclasses.replace(asked, max_tokens=2, stop=("�",)))
+    assert (texts(stopped), last.end) == ([""], "stop")
 
 
 def test_the_end_token_ends_an_answer_unless_it_shall_not(tiny_model: Path) -> None:
