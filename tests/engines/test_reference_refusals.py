@@ -106,6 +106,10 @@ LINEAR = {"rope_type": "linear", "factor": 2.0}
         ({"max_position_embeddings": 10**9}, "max_position_embeddings 1000000000 is more than 16777216"),
         ({"rms_norm_eps": -1.0}, "rms_norm_eps -1.0 is no number above 0"),
         ({"rms_norm_eps": float("nan")}, "rms_norm_eps nan is no number above 0"),
+        ({"tie_word_embeddings": "false"}, "tie_word_embeddings 'false' is neither true nor false"),
+        ({"eos_token_id": "x"}, "eos_token_id 'x' is no token's number, nor a list of them"),
+        ({"eos_token_id": [[1]]}, r"eos_token_id \[\[1\]\] is no token's number, nor a list of them"),
+        ({"eos_token_id": True}, "eos_token_id True is no token's number, nor a list of them"),
         ({"rope_parameters": {"rope_theta": 0.0}}, "rope_theta 0.0 is no number above 0"),
         ({"rope_parameters": {"rope_type": "linear", "factor": -2.0}}, "rope factor -2.0 is no number above 0"),
         ({"rope_parameters": BENT}, "low_freq_factor 4.0 and high_freq_factor 4.0 are not in order"),
@@ -124,6 +128,23 @@ def test_a_shape_that_no_model_can_have_is_refused(
     (tmp_path / "config.json").write_text(json.dumps(config | changes))
     with pytest.raises(UsageError, match=rf"a value that can not be: .*{says}; correct it, or get the model again$"):
         model_folder(EngineConfig(model=str(tmp_path)))
+
+
+def test_an_end_that_is_no_token_is_refused_where_it_is_written(tiny_model: Path, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_bytes((tiny_model / "config.json").read_bytes())
+    (tmp_path / "generation_config.json").write_text('{"eos_token_id": [0, "x"]}')
+    says = r"generation_config\.json has a value that can not be: eos_token_id \[0, 'x'\] is no token's number"
+    with pytest.raises(UsageError, match=says):
+        Shape.read(tmp_path)
+    (tmp_path / "generation_config.json").write_text('{"eos_token_id": 1}')
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"eos_token_id": "x"}))
+    with pytest.raises(UsageError, match=r"/config\.json has a value that can not be: eos_token_id 'x' is no token's"):
+        Shape.read(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    for said, ends in (("[3, 4]", {3, 4}), ("5", {5}), ("null", {0})):
+        (tmp_path / "generation_config.json").write_text(f'{{"eos_token_id": {said}}}')
+        assert Shape.read(tmp_path).ends == ends
 
 
 YARN, DYNAMIC = {"rope_type": "yarn", "factor": 2.0}, {"type": "dynamic", "factor": 2.0}

@@ -68,8 +68,7 @@ class Shape:
         except KeyError as error:
             raise UsageError(f"{folder / 'config.json'} has no {error}") from None
         except (ValueError, TypeError, AttributeError, ArithmeticError) as error:
-            what = f"{folder / 'config.json'} has a value that can not be: {error}"
-            raise UsageError(f"{what}; correct it, or get the model again") from None
+            raise _impossible(folder / "config.json", str(error)) from None
 
     @classmethod
     def _of(cls, config: Mapping[str, Any], has_qk_norm: bool, ends: frozenset[int]) -> Shape:
@@ -97,7 +96,7 @@ class Shape:
             max_length=max_length,
             eps=_above_zero("rms_norm_eps", config["rms_norm_eps"]),
             rotary=_rotary(config),
-            is_tied=bool(config.get("tie_word_embeddings", False)),
+            is_tied=_truth("tie_word_embeddings", config.get("tie_word_embeddings")),
             has_qk_norm=has_qk_norm,
             dtype=_dtype(config),
             ends=ends,
@@ -127,6 +126,12 @@ def _above_zero(name: str, given: Any) -> float:
     return float(given)
 
 
+def _truth(name: str, given: Any) -> bool:
+    if not isinstance(given, bool | None):
+        raise ValueError(f"{name} {short(given)} is neither true nor false")
+    return bool(given)
+
+
 def _dtype(config: Mapping[str, Any]) -> str:
     """What the weights were saved in."""
     name = str(config.get("dtype") or config.get("torch_dtype") or "float32")
@@ -138,9 +143,22 @@ def _dtype(config: Mapping[str, Any]) -> str:
 def _ends(folder: Path, config: Mapping[str, Any]) -> frozenset[int]:
     """The tokens that end an answer: what is said of generation comes before what is said of the model."""
     file = "generation_config.json"
-    ends = described(folder, file).get("eos_token_id") if (folder / file).is_file() else None
-    ends = config.get("eos_token_id") if ends is None else ends
-    return frozenset(ends if isinstance(ends, list) else [] if ends is None else [ends])
+    said = _tokens(folder / file, described(folder, file)) if (folder / file).is_file() else None
+    of_model = _tokens(folder / "config.json", config)
+    return (of_model or frozenset()) if said is None else said
+
+
+def _tokens(file: Path, config: Mapping[str, Any]) -> frozenset[int] | None:
+    if (given := config.get("eos_token_id")) is None:
+        return None
+    ends = given if isinstance(given, list) else [given]
+    if not all(isinstance(end, int) and not isinstance(end, bool) for end in ends):
+        raise _impossible(file, f"eos_token_id {short(given)} is no token's number, nor a list of them")
+    return frozenset(ends)
+
+
+def _impossible(file: Path, what: str) -> UsageError:
+    return UsageError(f"{file} has a value that can not be: {what}; correct it, or get the model again")
 
 
 def _rotary(config: Mapping[str, Any]) -> Rotary:
