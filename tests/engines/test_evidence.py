@@ -10,6 +10,7 @@ import pytest
 import workbench
 from workbench.compare.evidence import evidence
 from workbench.config import EngineConfig
+from workbench.recorder.settings import Settings
 from workbench.run.evidence import CANNOT_TELL, NOT_OBSERVED, OBSERVED
 from workbench.run.manifest import FAILED
 from workbench.run.run import Run
@@ -68,6 +69,21 @@ def test_a_share_of_the_host_is_observed(tiny_model: Path, tmp_path: Path) -> No
     [found] = evidence(run)
     assert found.verdict == OBSERVED, found
     assert "bytes are what that share leaves, by the engine's word" in found.why
+
+
+def test_a_cache_that_is_too_small_to_be_recorded_by_itself_is_said_to_be(tiny_model: Path, tmp_path: Path) -> None:
+    config = EngineConfig(model=str(tiny_model), dtype="float32").with_setting("limits.kv_budget", "64 tokens")
+    small, lower = (
+        workbench.generate(config, "a", store=Store(tmp_path), settings=Settings(threshold=below), max_tokens=3).run
+        for below in (64 << 10, 16 << 10)
+    )
+    [found] = evidence(small)
+    assert found.verdict == CANNOT_TELL
+    how = "below 64.00 KiB no block is recorded by itself: record with a lower threshold"
+    assert found.why == f"no memory is tagged kv_cache: the cache is 16.00 KiB, by the engine's word, and {how}"
+    small.manifest.notes["engine"] = small.manifest.notes["engine"] | {"kv_cache_bytes": 64 << 10}
+    assert [one.why for one in evidence(small)] == ["no memory is tagged kv_cache"]
+    assert verdict(lower, "limits.kv_budget") == OBSERVED
 
 
 def test_what_vllm_keeps_for_itself_is_no_room(run: Run) -> None:

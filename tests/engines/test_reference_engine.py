@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import random
 from itertools import pairwise
 from pathlib import Path
@@ -101,6 +103,7 @@ SIZES: dict[str, Any] = {
     "num_hidden_layers": 3,
     "num_attention_heads": 4,
     "max_position_embeddings": 256,
+    "initializer_range": 0.2,  # by less, the way of turning would hardly show in the logits
 }
 FAMILIES: dict[str, Any] = {
     "llama, grouped, tied": LlamaConfig(**SIZES, num_key_value_heads=2, tie_word_embeddings=True),
@@ -109,6 +112,24 @@ FAMILIES: dict[str, Any] = {
         **SIZES, num_key_value_heads=4, rope_parameters={"rope_type": "linear", "rope_theta": 1e4, "factor": 2.0}
     ),
     "qwen3": Qwen3Config(**SIZES, num_key_value_heads=2, head_dim=16),
+}
+
+
+SAVED = {"rope_type": "default", "rope_theta": 5e4}
+NO_CONTEXT = {
+    name: value for name, value in LLAMA3.items() if name not in ("rope_theta", "original_max_position_embeddings")
+}
+STRETCHED: dict[str, dict[str, Any]] = {
+    "linear beside what was saved": {"rope_parameters": SAVED, "rope_scaling": {"rope_type": "linear", "factor": 4.0}},
+    "linear with the model's theta": {"rope_theta": 7e4, "rope_scaling": {"type": "linear", "factor": 4.0}},
+    "linear with a theta of its own": {
+        "rope_theta": 7e4,
+        "rope_scaling": {"type": "linear", "factor": 4.0, "rope_theta": 3e4},
+    },
+    "llama3 beside what was saved": {"rope_parameters": SAVED, "rope_scaling": LLAMA3},
+    "llama3 of the model's length": {"rope_parameters": SAVED, "rope_scaling": NO_CONTEXT},
+    "llama3 of a length beside it": {"original_max_position_embeddings": 16, "rope_scaling": LLAMA3},
+    "nothing beside what was saved": {"rope_parameters": LLAMA3, "rope_scaling": {}},
 }
 
 
@@ -141,6 +162,24 @@ def test_logits_of_every_family_are_the_library_s(family: str, tiny_model: Path,
     with torch.no_grad():
         expected = model(torch.tensor([tokens])).logits[0]
     assert (logits_of(loaded(tmp_path), tokens) - expected).abs().max() < 1e-3
+
+
+@pytest.mark.parametrize("what", STRETCHED)
+def test_a_stretched_context_is_the_library_s(what: str, tiny_model: Path, tmp_path: Path) -> None:
+    """People write `rope_scaling` into a config.json that already has what the library saves of turning."""
+    torch.manual_seed(1)
+    model: Any = AutoModelForCausalLM.from_config(LlamaConfig(**SIZES))
+    model.save_pretrained(tmp_path)
+    (tmp_path / "tokenizer.json").write_bytes((tiny_model / "tokenizer.json").read_bytes())
+    saved = json.loads((tmp_path / "config.json").read_text())
+    del saved["rope_parameters"]
+    (tmp_path / "config.json").write_text(json.dumps(saved | STRETCHED[what]))
+    tokens = torch.randint(0, 96, (60,)).tolist()
+    with torch.no_grad():
+        plain = model(torch.tensor([tokens])).logits[0]
+        expected = AutoModelForCausalLM.from_pretrained(tmp_path)(torch.tensor([tokens])).logits[0]
+    assert (plain - expected).abs().max() > 1e-2
+    assert (logits_of(loaded(tmp_path), tokens) - expected).abs().max() < 1e-4
 
 
 def test_logits_of_the_real_model_are_the_library_s(smollm2: Path) -> None:
@@ -210,6 +249,16 @@ def test_an_answer_ends_before_a_stop_text_even_one_of_several_tokens(tiny_model
     assert texts(tokens) == [whole[: whole.index(stop)]]
     assert tokens[-1].end == "stop"
     assert len(tokens) == whole.index(stop) + len(stop)
+
+
+def test_signs_for_what_is_no_character_are_text_like_any_other(smollm2: Path) -> None:
+    engine = loaded(smollm2, max_length=64)
+    asked = Workload(("Repeat: ���",), max_tokens=12)
+    tokens = generated(engine, asked)
+    decode = AutoTokenizer.from_pretrained(smollm2).decode
+    assert texts(tokens) == [decode([token.id for token in tokens])] == ["�" * 12]
+    [*_, last] = stopped = generated(engine, dataclasses.replace(asked, max_tokens=2, stop=("�",)))
+    assert (texts(stopped), last.end) == ([""], "stop")
 
 
 def test_the_end_token_ends_an_answer_unless_it_shall_not(tiny_model: Path) -> None:

@@ -28,7 +28,14 @@ def damaged(model: Path, folder: Path, what: str) -> Path:
         weights.write_bytes(weights.read_bytes()[:1000])
     elif what == "missing":
         weights.unlink()
+        (folder / "model.safetensors.index.json").write_text(
+            '{"weight_map": {"model.norm.weight": "model-1.safetensors"}}'
+        )
+    elif what == "an empty index":
+        weights.rename(folder / "model-1.safetensors")
         (folder / "model.safetensors.index.json").write_text("{}")
+    elif what == "no weights in the file":
+        save_file({}, weights)
     elif what == "another format":
         weights.rename(folder / "pytorch_model.bin")
     elif what in CHANGES:
@@ -57,7 +64,9 @@ CHANGES: dict[str, dict[str, Any]] = {
     ("what", "says"),
     [
         ("cut off", "the weights in .*model.safetensors can not be read: .*; get the model again"),
-        ("missing", "has an index of weights, but none of the files in it: get the model again"),
+        ("missing", "the weights in .*model-1.safetensors can not be read: .*; get the model again"),
+        ("an empty index", "index.json does not say which file a weight is in: get the model again"),
+        ("no weights in the file", "has no weight 'model.embed_tokens.weight': a file of it is missing"),
         ("a list", "config.json is no mapping of names to values"),
         ("a word for a number", "config.json has a value that can not be: num_hidden_layers 'many'"),
         ("no heads", "config.json has a value that can not be: num_attention_heads 0 is no whole number from 1 on"),
@@ -79,6 +88,7 @@ def test_a_damaged_model_is_named_in_one_line(tiny_model: Path, tmp_path: Path, 
 
 GROUPED = {"num_attention_heads": 6, "num_key_value_heads": 4, "head_dim": 16}
 BENT = {"rope_type": "llama3", "factor": 2.0, "low_freq_factor": 4.0, "high_freq_factor": 4.0}
+LINEAR = {"rope_type": "linear", "factor": 2.0}
 
 
 @pytest.mark.parametrize(
@@ -96,9 +106,17 @@ BENT = {"rope_type": "llama3", "factor": 2.0, "low_freq_factor": 4.0, "high_freq
         ({"max_position_embeddings": 10**9}, "max_position_embeddings 1000000000 is more than 16777216"),
         ({"rms_norm_eps": -1.0}, "rms_norm_eps -1.0 is no number above 0"),
         ({"rms_norm_eps": float("nan")}, "rms_norm_eps nan is no number above 0"),
+        ({"tie_word_embeddings": "false"}, "tie_word_embeddings 'false' is neither true nor false"),
+        ({"eos_token_id": "x"}, "eos_token_id 'x' is no token's number, nor a list of them"),
+        ({"eos_token_id": [[1]]}, r"eos_token_id \[\[1\]\] is no token's number, nor a list of them"),
+        ({"eos_token_id": True}, "eos_token_id True is no token's number, nor a list of them"),
         ({"rope_parameters": {"rope_theta": 0.0}}, "rope_theta 0.0 is no number above 0"),
         ({"rope_parameters": {"rope_type": "linear", "factor": -2.0}}, "rope factor -2.0 is no number above 0"),
         ({"rope_parameters": BENT}, "low_freq_factor 4.0 and high_freq_factor 4.0 are not in order"),
+        ({"rope_scaling": LINEAR | {"factor": "2"}}, "rope factor '2' is no number above 0"),
+        ({"rope_scaling": LINEAR | {"factor": True}}, "rope factor True is no number above 0"),
+        ({"rope_scaling": BENT | {"low_freq_factor": "1"}}, "low_freq_factor '1' is no number above 0"),
+        ({"rope_scaling": ["linear"]}, r"\['linear'\] is no mapping of rope_type and its numbers"),
     ],
     ids=str,
 )
@@ -109,6 +127,48 @@ def test_a_shape_that_no_model_can_have_is_refused(
     config = json.loads((tiny_model / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(config | changes))
     with pytest.raises(UsageError, match=rf"a value that can not be: .*{says}; correct it, or get the model again$"):
+        model_folder(EngineConfig(model=str(tmp_path)))
+
+
+def test_an_end_that_is_no_token_is_refused_where_it_is_written(tiny_model: Path, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_bytes((tiny_model / "config.json").read_bytes())
+    (tmp_path / "generation_config.json").write_text('{"eos_token_id": [0, "x"]}')
+    says = r"generation_config\.json has a value that can not be: eos_token_id \[0, 'x'\] is no token's number"
+    with pytest.raises(UsageError, match=says):
+        Shape.read(tmp_path)
+    (tmp_path / "generation_config.json").write_text('{"eos_token_id": 1}')
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"eos_token_id": "x"}))
+    with pytest.raises(UsageError, match=r"/config\.json has a value that can not be: eos_token_id 'x' is no token's"):
+        Shape.read(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    for said, ends in (("[3, 4]", {3, 4}), ("5", {5}), ("null", {0})):
+        (tmp_path / "generation_config.json").write_text(f'{{"eos_token_id": {said}}}')
+        assert Shape.read(tmp_path).ends == ends
+
+
+YARN, DYNAMIC = {"rope_type": "yarn", "factor": 2.0}, {"type": "dynamic", "factor": 2.0}
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"rope_parameters": YARN}, "does not do rope_type 'yarn'; use 'vllm'$"),
+        ({"rope_scaling": DYNAMIC}, "does not do rope_type 'dynamic'; use 'vllm'$"),
+        ({"rope_parameters": YARN, "rope_scaling": LINEAR}, "does not do rope_type 'yarn'; use 'vllm'$"),
+        ({"rope_scaling": {"rope_type": ["linear"]}}, r"does not do rope_type \['linear'\]; use 'vllm'$"),
+        ({"rope_scaling": LINEAR, "partial_rotary_factor": 0.5}, "does not do partial_rotary_factor 0.5; use 'vllm'$"),
+        ({"rope_scaling": {"type": "linear"}}, r"config\.json has no 'factor'$"),
+        ({"rope_scaling": {"type": "llama3", "factor": 2.0}}, r"config\.json has no 'low_freq_factor'$"),
+    ],
+    ids=str,
+)
+def test_a_way_of_turning_that_this_engine_does_not_know_is_refused(
+    tiny_model: Path, tmp_path: Path, changes: dict[str, Any], says: str
+) -> None:
+    config = json.loads((tiny_model / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | changes))
+    with pytest.raises(UsageError, match=says):
         model_folder(EngineConfig(model=str(tmp_path)))
 
 

@@ -295,6 +295,49 @@ def test_limits_made_by_a_program_are_looked_at_too(given: dict[str, Any], messa
 
 
 @pytest.mark.parametrize(
+    ("amount", "unit", "message"),
+    [
+        (0.9, "fraction", "kv_budget.unit can not be 'fraction': "),
+        (5, None, "kv_budget.unit can not be None: known: bytes, share, tokens"),
+        (100.5, "tokens", "kv_budget.amount is a whole number of tokens, not 100.5"),
+        (1.5, "bytes", "kv_budget.amount is a whole number of bytes, not 1.5"),
+        (np.float64(3), "bytes", "kv_budget.amount is a whole number of bytes, not 3.0"),
+        (-5, "bytes", "a KV budget can not be -5 B: give up to "),
+        (0, "tokens", "a KV budget can not be 0 tokens: give up to "),
+        (
+            2**63,
+            "bytes",
+            "a KV budget can not be 9223372036854775808 B: give up to 9223372036854775807 bytes",
+        ),
+        (100.1, "share", "a KV budget can not be 100.1%: "),
+        (-1e-9, "share", "a KV budget can not be -0.000000001%: "),
+        (float("nan"), "share", "kv_budget.amount is a whole number or a number, not nan"),
+        (float("inf"), "share", "kv_budget.amount is a whole number or a number, not inf"),
+        (True, "tokens", "kv_budget.amount is a whole number or a number, not True"),
+        (10**30, "bytes", "kv_budget.amount can not be so large: 1000000000000000000000000000000"),
+        ("x", "bytes", "kv_budget.amount is a whole number or a number, not 'x'"),
+    ],
+)
+def test_a_budget_made_by_a_program_is_looked_at_too(amount: Any, unit: Any, message: str) -> None:
+    with pytest.raises(UsageError) as refused:
+        KvBudget(amount, unit)
+    assert str(refused.value).startswith(message)
+
+
+def test_numbers_of_numpy_become_python_s() -> None:
+    nine: Any = np.int64(9)
+    half: Any = np.float32(0.5)
+    made = [KvBudget(nine, "bytes"), KvBudget(nine, "tokens"), KvBudget(half, "share")]
+    assert [type(budget.amount) for budget in made] == [int, int, float]
+    assert [KvBudget.parse(str(budget)) for budget in made] == made
+    for number in (half, np.float64(0.5)):
+        workload = Workload(("a",), max_tokens=nine, temperature=number, top_k=nine)
+        assert {type(value) for value in workload.to_dict().values()} == {list, int, float, bool}
+        assert Workload.from_dict(json.loads(json.dumps(workload.to_dict()))) == workload
+    assert type(Limits(max_length=nine).max_length) is int
+
+
+@pytest.mark.parametrize(
     ("given", "message"),
     [
         ({"prompts": "ab"}, "workload.prompts is a tuple, not 'ab'"),

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from workbench.cli.main import main
 from workbench.config import EngineConfig, models
-from workbench.config.models import PackagedModel, has_weights, resolve
+from workbench.config.models import PackagedModel, fetched, has_weights, resolve
+from workbench.config.wholeness import PROOF
 from workbench.engines import engines, model_folder
 from workbench.errors import EngineError, UsageError, WorkbenchError
 
@@ -46,6 +50,70 @@ def test_a_known_model_is_made_once(folder: Path, capfd: pytest.CaptureFixture[s
     said = capfd.readouterr()
     assert said.out == ""
     assert said.err.count("\n") == 1
+
+
+def lose_a_part(made: Path) -> None:
+    (made / "small.gguf").write_bytes(GGUF[:3])
+
+
+def lose_a_file(made: Path) -> None:
+    (made / "tokenizer.json").unlink()
+
+
+def lose_all(made: Path) -> None:
+    for file in made.iterdir():
+        file.unlink()
+
+
+def lose_the_proof_s_end(made: Path) -> None:
+    (made / PROOF).write_text((made / PROOF).read_text()[:20])
+
+
+@pytest.mark.parametrize("lose", [lose_a_part, lose_a_file, lose_all, lose_the_proof_s_end])
+def test_a_model_that_is_no_longer_whole_is_made_anew_once(
+    folder: Path, lose: Callable[[Path], None], capfd: pytest.CaptureFixture[str]
+) -> None:
+    was = sorted(path.name for path in resolve("small").iterdir())
+    assert capfd.readouterr().err.endswith("small, once\n")
+    lose(folder / "small")
+    assert fetched("small") is None
+    assert main(["models", "--json"]) == 0
+    assert {"model": "small", "what": "real weights", "folder": "(not fetched)"} in json.loads(capfd.readouterr().out)
+    assert resolve("small") == resolve("small") == fetched("small") == folder / "small"
+    assert sorted(path.name for path in (folder / "small").iterdir()) == was
+    assert (folder / "small" / "small.gguf").read_bytes() == GGUF
+    assert made(folder) == ["small"]
+    [said] = capfd.readouterr().err.splitlines()
+    assert said.endswith("small, anew, since it is not whole")
+
+
+def test_a_model_that_can_not_be_made_anew_leaves_what_is_there(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lose_a_part(resolve("small"))
+    monkeypatch.setattr(models, "CONVERT", (sys.executable, "-c", FAIL))
+    with pytest.raises(EngineError, match=r"no such layer$"):
+        resolve("small")
+    assert made(folder) == ["small"]
+    assert (folder / "small" / "small.gguf").read_bytes() == GGUF[:3]
+
+
+@pytest.mark.parametrize("lost", [None, "model.safetensors", "tokenizer.json", "config.json"])
+def test_a_model_without_a_proof_is_taken_if_it_can_be_read(folder: Path, tiny_model: Path, lost: str | None) -> None:
+    """Versions before this one left none."""
+    shutil.copytree(tiny_model, folder / "small")
+    if lost:
+        whole = (folder / "small" / lost).read_bytes()
+        (folder / "small" / lost).write_bytes(whole[: len(whole) // 2])
+    assert (resolve("small") / "small.gguf").exists() == (lost is not None)
+    assert made(folder) == ["small"]
+
+
+@pytest.mark.parametrize("said", [None, "", "{"])
+def test_a_shape_that_lost_its_config_is_made_anew(folder: Path, said: str | None) -> None:
+    config = resolve("qwen3-0.6b") / "config.json"
+    whole = config.read_text()
+    config.unlink() if said is None else config.write_text(said)
+    assert (resolve("qwen3-0.6b") / "config.json").read_text() == whole
+    assert made(folder) == ["shape-qwen3-0.6b"]
 
 
 def test_a_failed_conversion_leaves_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,7 +152,10 @@ def test_a_folder_that_can_not_be_made_says_so(tmp_path: Path, monkeypatch: pyte
         resolve("smollm2")
 
 
-def test_two_processes_make_it_once(folder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_broken", [False, True])
+def test_two_processes_make_it_once(folder: Path, tmp_path: Path, is_broken: bool) -> None:
+    if is_broken:
+        lose_a_part(resolve("small"))
     count = f"open({str(tmp_path / 'count')!r}, 'a').write('x'); import time; time.sleep(0.5); {COPY}"
     program = (
         "import sys; from workbench.config import models\n"
@@ -95,6 +166,7 @@ def test_two_processes_make_it_once(folder: Path, tmp_path: Path) -> None:
     both = [subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) for _ in range(2)]
     assert [process.communicate()[0].strip() for process in both] == [str(folder / "small")] * 2
     assert (tmp_path / "count").read_text() == "x"
+    assert (folder / "small" / "small.gguf").read_bytes() == GGUF
 
 
 def test_a_folder_of_the_user_is_taken_as_it_is(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from workbench.cli.output import print_json, print_table
-from workbench.config.models import MODELS, models_folder, resolve, shapes
+from workbench.config.models import MODELS, fetched, resolve, shapes
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -24,6 +24,5 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _known() -> list[list[str]]:
-    folders = {name: models_folder() / name for name in MODELS}
-    packaged = [[name, "real weights", str(at) if at.is_dir() else "(not fetched)"] for name, at in folders.items()]
+    packaged = [[name, "real weights", str(fetched(name) or "(not fetched)")] for name in MODELS]
     return packaged + [[name, "its shape, with random weights", ""] for name in sorted(shapes())]

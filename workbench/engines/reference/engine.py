@@ -160,6 +160,7 @@ class ReferenceEngine:
         end = self._why_ended(sequence, token, request, workload)
         if end:
             text += request.text.rest()
+            end = "stop" if request.text.has_stopped else end
             self._end(sequence, scheduler, end)
         position = sequence.answered - 1
         self._probe.tokens(sequence.request, position)

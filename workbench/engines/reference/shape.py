@@ -24,9 +24,9 @@ class Rotary:
     theta: float
     kind: str = "default"  # default | linear | llama3
     factor: float = 1.0
-    low: float = 1.0  # llama3: wavelengths above context/low are stretched by `factor`,
-    high: float = 4.0  # those below context/high are not, and between them in part
-    context: int = 8192  # llama3: tokens of the first training
+    low: float = 0.0  # llama3: wavelengths above context/low are stretched by `factor`,
+    high: float = 0.0  # those below context/high are not, and between them in part
+    context: int = 0  # llama3: tokens of the first training
 
 
 @dataclass(frozen=True)
@@ -68,8 +68,7 @@ class Shape:
         except KeyError as error:
             raise UsageError(f"{folder / 'config.json'} has no {error}") from None
         except (ValueError, TypeError, AttributeError, ArithmeticError) as error:
-            what = f"{folder / 'config.json'} has a value that can not be: {error}"
-            raise UsageError(f"{what}; correct it, or get the model again") from None
+            raise _impossible(folder / "config.json", str(error)) from None
 
     @classmethod
     def _of(cls, config: Mapping[str, Any], has_qk_norm: bool, ends: frozenset[int]) -> Shape:
@@ -97,7 +96,7 @@ class Shape:
             max_length=max_length,
             eps=_above_zero("rms_norm_eps", config["rms_norm_eps"]),
             rotary=_rotary(config),
-            is_tied=bool(config.get("tie_word_embeddings", False)),
+            is_tied=_truth("tie_word_embeddings", config.get("tie_word_embeddings")),
             has_qk_norm=has_qk_norm,
             dtype=_dtype(config),
             ends=ends,
@@ -122,9 +121,15 @@ def _whole(name: str, given: Any) -> int:
 
 
 def _above_zero(name: str, given: Any) -> float:
-    if not isinstance(given, int | float) or not 0 < given < math.inf:
+    if isinstance(given, bool) or not isinstance(given, int | float) or not 0 < given < math.inf:
         raise ValueError(f"{name} {short(given)} is no number above 0")
     return float(given)
+
+
+def _truth(name: str, given: Any) -> bool:
+    if not isinstance(given, bool | None):
+        raise ValueError(f"{name} {short(given)} is neither true nor false")
+    return bool(given)
 
 
 def _dtype(config: Mapping[str, Any]) -> str:
@@ -138,26 +143,49 @@ def _dtype(config: Mapping[str, Any]) -> str:
 def _ends(folder: Path, config: Mapping[str, Any]) -> frozenset[int]:
     """The tokens that end an answer: what is said of generation comes before what is said of the model."""
     file = "generation_config.json"
-    ends = described(folder, file).get("eos_token_id") if (folder / file).is_file() else None
-    ends = config.get("eos_token_id") if ends is None else ends
-    return frozenset(ends if isinstance(ends, list) else [] if ends is None else [ends])
+    said = _tokens(folder / file, described(folder, file)) if (folder / file).is_file() else None
+    of_model = _tokens(folder / "config.json", config)
+    return (of_model or frozenset()) if said is None else said
+
+
+def _tokens(file: Path, config: Mapping[str, Any]) -> frozenset[int] | None:
+    if (given := config.get("eos_token_id")) is None:
+        return None
+    ends = given if isinstance(given, list) else [given]
+    if not all(isinstance(end, int) and not isinstance(end, bool) for end in ends):
+        raise _impossible(file, f"eos_token_id {short(given)} is no token's number, nor a list of them")
+    return frozenset(ends)
+
+
+def _impossible(file: Path, what: str) -> UsageError:
+    return UsageError(f"{file} has a value that can not be: {what}; correct it, or get the model again")
 
 
 def _rotary(config: Mapping[str, Any]) -> Rotary:
-    given = config.get("rope_parameters") or config.get("rope_scaling") or {}
-    thetas = (given.get("rope_theta"), config.get("rope_theta"), 10000.0)
-    theta = next(each for each in thetas if each is not None)
-    kind = given.get("rope_type") or given.get("type") or "default"
-    if kind not in ("default", "linear", "llama3"):
-        raise UsageError(f"engine 'reference' does not do rope_type {kind!r}; use 'vllm'")
-    low, high = float(given.get("low_freq_factor", 1.0)), float(given.get("high_freq_factor", 4.0))
-    if kind == "llama3" and not 0 < low < high < math.inf:
+    """As transformers has it: what `rope_scaling` says stands in place of all of `rope_parameters`, the theta too."""
+    written = [given for name in ("rope_scaling", "rope_parameters") if (given := config.get(name))]
+    kinds = [_kind(given) for given in written]
+    given, kind = (written[0], kinds[0]) if written else ({}, "default")
+    if (part := given.get("partial_rotary_factor", config.get("partial_rotary_factor"))) not in (None, 1):
+        raise UsageError(f"engine 'reference' does not do partial_rotary_factor {short(part)}; use 'vllm'")
+    theta = _above_zero("rope_theta", given.get("rope_theta", config.get("rope_theta", 10000.0)))
+    if kind == "default":
+        return Rotary(theta)
+    factor = _above_zero("rope factor", given["factor"])
+    if kind == "linear":
+        return Rotary(theta, kind, factor)
+    low, high = (_above_zero(name, given[name]) for name in ("low_freq_factor", "high_freq_factor"))
+    if low >= high:
         raise ValueError(f"low_freq_factor {low} and high_freq_factor {high} are not in order")
-    return Rotary(
-        _above_zero("rope_theta", theta),
-        kind,
-        _above_zero("rope factor", given.get("factor", 1.0)),
-        low,
-        high,
-        _whole("original_max_position_embeddings", given.get("original_max_position_embeddings", 8192)),
-    )
+    name = "original_max_position_embeddings"  # in the config itself it comes before the one here
+    context = config.get(name, given.get(name, config["max_position_embeddings"]))
+    return Rotary(theta, kind, factor, low, high, _whole(name, context))
+
+
+def _kind(given: Any) -> str:
+    if not isinstance(given, Mapping):
+        raise ValueError(f"{short(given)} is no mapping of rope_type and its numbers")
+    kind = given.get("rope_type", given.get("type", "default"))
+    if kind not in ("default", "linear", "llama3"):
+        raise UsageError(f"engine 'reference' does not do rope_type {short(kind)}; use 'vllm'")
+    return str(kind)

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from os.path import commonprefix
 from pathlib import Path
 from typing import Protocol
 
 from tokenizers import Tokenizer
-from tokenizers.decoders import DecodeStream
 
 from workbench.config.models import TOKENIZER, has_tokenizer
 from workbench.errors import EngineError
 
-BEFORE = 8  # of a prompt's tokens: as many as the text of what follows may depend on
+LOST = "\ufffd"  # what bytes that are no character decode to; also a sign that a text can hold
 
 
 class Answer(Protocol):
     """The text of one answer, while it grows."""
 
     def add(self, token: int) -> str:
-        """Gives what a token adds to the text; empty while a character is incomplete."""
+        """Gives what a token adds to the text; empty while a character may be incomplete."""
+
+    def rest(self) -> str:
+        """Gives what was kept back, once no more tokens come."""
 
 
 class Text(Protocol):
@@ -59,15 +62,42 @@ class Tokenized:
 
 
 class TokenizedAnswer:
-    """Decodes token by token: characters of several tokens wait for their last one."""
+    """What decoding has beyond the prompt, token by token: characters of several tokens wait for their last one."""
 
     def __init__(self, tokenizer: Tokenizer, prompt: Sequence[int]) -> None:
         self._tokenizer = tokenizer
         # A token is another text at the beginning of one, where many tokenizers leave out its space.
-        self._stream = DecodeStream(list(prompt[-BEFORE:]), skip_special_tokens=True)
+        self._before = list(prompt)
+        self._new: list[int] = []
+        self._told = 0  # characters of the new tokens' text
 
     def add(self, token: int) -> str:
-        return self._stream.step(self._tokenizer, token) or ""
+        self._new.append(token)
+        text = self._text()
+        piece = self._tell(text.rstrip(LOST))  # more bytes can make a character of those that are none
+        if text and not text.endswith(LOST):
+            self._before, self._new, self._told = self._new, [], 0
+        return piece
+
+    def rest(self) -> str:
+        return self._tell(self._text())
+
+    def _tell(self, text: str) -> str:
+        piece = text[self._told :]
+        self._told += len(piece)
+        return piece
+
+    def _text(self) -> str:
+        """The new tokens' text."""
+        before, whole = self._decode(self._before), self._decode(self._before + self._new)
+        if whole.startswith(before):
+            return whole[len(before) :]
+        if before.endswith(LOST):  # the new tokens complete its last character
+            return whole[len(commonprefix((before, whole))) :]  # noqa: RUF071 - these are no paths
+        return self._decode(self._new)  # some tokenizers lose characters before bytes that are none
+
+    def _decode(self, tokens: list[int]) -> str:
+        return self._tokenizer.decode(tokens, skip_special_tokens=True)
 
 
 class Bytes:
@@ -82,6 +112,9 @@ class Bytes:
     def add(self, token: int) -> str:
         return ""
 
+    def rest(self) -> str:
+        return ""
+
 
 class Stopping:
     """An answer that ends before the first of some texts; what may be the beginning of one is kept back."""
@@ -94,20 +127,23 @@ class Stopping:
 
     def add(self, token: int) -> str:
         """Gives what is certain to belong to the answer."""
-        text = self._held + self._answer.add(token)
-        found = [place for stop in self._stops if (place := text.find(stop)) >= 0]
-        if found:
-            self.has_stopped = True
-            self._held = ""
-            return text[: min(found)]
-        certain = len(text) - max((_beginning(text, stop) for stop in self._stops), default=0)
+        text = self._cut(self._held + self._answer.add(token))
+        kept = 0 if self.has_stopped else max((_beginning(text, stop) for stop in self._stops), default=0)
+        certain = len(text) - kept
         self._held = text[certain:]
         return text[:certain]
 
     def rest(self) -> str:
         """Gives what was kept back, once no more tokens come."""
-        held, self._held = self._held, ""
+        if self.has_stopped:
+            return ""
+        held, self._held = self._cut(self._held + self._answer.rest()), ""
         return held
+
+    def _cut(self, text: str) -> str:
+        found = [place for stop in self._stops if (place := text.find(stop)) >= 0]
+        self.has_stopped = bool(found)
+        return text[: min(found, default=len(text))]
 
 
 def _beginning(text: str, stop: str) -> int:

@@ -7,17 +7,15 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 
-from workbench.config.models import has_weights
 from workbench.engines.reference.room import refuse_more_than_free
 from workbench.engines.reference.shape import Shape
+from workbench.engines.reference.stored import Stored, stored
 from workbench.errors import EngineError
 
-INDEX = "model.safetensors.index.json"
 SEED = 0  # of random weights
 SPREAD = 0.02  # their standard deviation
 ALIGNED = 256  # bytes; every weight begins at a multiple, as cuBLAS likes it
@@ -59,23 +57,10 @@ def load(folder: Path, shape: Shape, dtype: torch.dtype, device: torch.device) -
     """Gives the weights in a folder, or random ones where it holds none."""
     needed = shape.numbers() * dtype.itemsize
     refuse_more_than_free(f"{folder}: a model of this shape", needed, device, "take a smaller one")
-    files = sorted(folder.glob("*.safetensors"))
-    if not files:
-        if (folder / INDEX).exists():
-            raise EngineError(f"{folder} has an index of weights, but none of the files in it: get the model again")
-        if has_weights(folder):
-            raise EngineError(f"{folder} has weights, but none as safetensors, which is all that this engine reads")
-        return _collect(shape, _place(shape, dtype, device), _random(device))
     with ExitStack() as stack:
-        opened = [stack.enter_context(_opened(file)) for file in files]
-        return _collect(shape, _place(shape, dtype, device), _stored(opened, folder))
-
-
-def _opened(file: Path) -> Any:
-    try:
-        return safe_open(file, "pt")
-    except (SafetensorError, OSError) as error:
-        raise EngineError(f"the weights in {file} can not be read: {error}; get the model again") from None
+        found = stored(folder, stack)
+        fill = _random(device) if found is None else _stored(found, folder)
+        return _collect(shape, _place(shape, dtype, device), fill)
 
 
 class OnePiece:
@@ -104,9 +89,7 @@ def _place(shape: Shape, dtype: torch.dtype, device: torch.device) -> Place:
     return OnePiece(torch.empty(counted.taken, dtype=dtype, device=device))
 
 
-def _stored(files: list[Any], folder: Path) -> Fill:
-    where = {name: file for file in files for name in file.keys()}  # noqa: SIM118 - it is no mapping
-
+def _stored(where: Stored, folder: Path) -> Fill:
     def fill(name: str, room: torch.Tensor) -> None:
         if name not in where:
             raise EngineError(f"{folder} has no weight {name!r}: a file of it is missing, or it is another model")
