@@ -129,7 +129,8 @@ class Session:
     ) -> list[Answer] | Iterator[Token]:
         """Answers prompts, by the rules of a `Workload`; with `stream` gives the tokens as they come out.
 
-        A stream that is closed, dropped or interrupted cancels what is not answered yet.
+        A stream that is closed, dropped or interrupted cancels what is not answered yet. The engine waits for nobody
+        who reads one.
         """
         workload = workload_of(prompts, rules)
         refuse_stops(self.config, workload)
