@@ -13,6 +13,7 @@ import pytest
 from tests.sessions import config
 from workbench.config import Workload
 from workbench.engines import Token
+from workbench.errors import UsageError
 from workbench.launch.session import Session
 from workbench.run.store import Store
 
@@ -52,6 +53,18 @@ def test_a_session_that_is_left_with_a_stream_unread_ends_at_once_and_keeps_its_
     assert (session.run.manifest.error or {}).get("what") == ("ZeroDivisionError: mine" if error else None)
     assert len(session.run.table("requests")) == len(MANY.prompts)
     assert set(session.run.table("requests").column("end").to_pylist()) == {"length", "cancelled"}
+
+
+def test_a_stream_of_a_session_that_has_ended_is_refused_and_costs_the_run_nothing(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    with Session(config(tiny_model), store=Store(tmp_path)) as session:
+        stream = session.generate(MANY, stream=True)
+        next(stream)
+    with pytest.raises(UsageError, match="this session has ended: begin another one"):
+        list(stream)
+    [run] = Store(tmp_path).runs()
+    assert (run.manifest.status, run.manifest.error) == ("complete", None)
 
 
 def test_a_stream_that_is_closed_unread_is_cancelled_and_the_session_goes_on(tiny_model: Path, tmp_path: Path) -> None:
