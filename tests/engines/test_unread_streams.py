@@ -46,7 +46,7 @@ def test_a_session_that_is_left_with_a_stream_unread_ends_at_once_and_keeps_its_
         left = time.monotonic()
         if error:
             raise error
-    assert time.monotonic() - left < 4, "it was killed after five seconds"
+    assert time.monotonic() - left < 20, "it would be killed after a minute"
     stream.close()  # type: ignore[attr-defined]
     assert session.run is not None
     assert session.run.manifest.status == ("failed" if error else "complete")
@@ -73,7 +73,7 @@ def test_a_stream_that_is_closed_unread_is_cancelled_and_the_session_goes_on(tin
         closing = time.monotonic()
         stream.close()  # type: ignore[attr-defined]
         assert len(session.generate("a", max_tokens=3, stop_at_end=False)[0].tokens) == 3
-        assert time.monotonic() - closing < 4
+        assert time.monotonic() - closing < 20
     assert session.run is not None
     assert session.run.table("requests").column("end").to_pylist()[-2:] == ["cancelled", "length"]
 
