@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import chain
@@ -44,10 +45,12 @@ class Notes:
         self.said: dict[str, dict[str, Any]] = {}
         self.copies: list[Copy] = []
         self.open: list[str] = []  # tags
+        self.began_ns = 0  # when the last phase had begun, as far as the probe is concerned
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
         self.phases.append(name)
+        self.began_ns = time.monotonic_ns()
         yield
         self.phases.append(f"end of {name}")
 

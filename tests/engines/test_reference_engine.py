@@ -294,6 +294,18 @@ def test_what_it_tells_its_probe(tiny_model: Path) -> None:
     assert all(step.requests <= 2 and step.blocks <= step.all_blocks for step in notes.steps)
 
 
+def test_what_a_probe_takes_to_begin_a_phase_is_no_time_in_the_queue(tiny_model: Path) -> None:
+    notes = Notes()
+    engine = loaded(tiny_model, notes, max_sequences=2)
+    for first in (0, 5):
+        generated(engine, Workload(WORDS, max_tokens=9, stop_at_end=False), first=first)
+        of_these = [one for one in notes.requests if one["request"] >= first]
+        [arrived] = {one["arrived_ns"] for one in of_these}
+        assert arrived >= notes.began_ns
+        waited = sorted(one["started_ns"] for one in of_these)
+        assert waited[2] > sorted(one["ended_ns"] for one in of_these)[0], "there was no room for it before"
+
+
 def test_a_generation_that_nobody_wants_any_more_leaves_the_engine_free(tiny_model: Path) -> None:
     notes = Notes()
     engine = loaded(tiny_model, notes, max_sequences=2)

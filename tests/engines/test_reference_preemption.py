@@ -58,5 +58,5 @@ def test_no_number_draws_what_the_rules_exclude(monkeypatch: pytest.MonkeyPatch)
     sampler = Sampler(Workload(("a",), temperature=1.0, top_k=3))
     monkeypatch.setattr(random.Random, "random", lambda _: 1 - 2**-53)
     logits = torch.linspace(1, 0, 50)[None]
-    sequence = Sequence(request=0, index=0, tokens=[1], prompt=1, most=9, arrived_ns=0)
+    sequence = Sequence(request=0, index=0, tokens=[1], prompt=1, most=9)
     assert sampler(logits, [sequence]).tolist() == [2]

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from workbench.launch.channel import Channel, Message
+from workbench.launch.channel import Channel, Message, Sender
 
 LONG = {"is": "pieces", "text": "x" * 100_000}
 LINE = json.dumps(LONG).encode() + b"\n"
@@ -54,3 +54,39 @@ def test_an_interrupt_in_the_middle_of_a_message_loses_nothing_of_it(first: int)
     assert channel.receive() is None
     channel.close()
     assert channel.receive() is None
+
+
+def waits(sender: Sender) -> threading.Thread:
+    """For all that it was told to be said."""
+    waiting = threading.Thread(target=sender.finish, daemon=True)
+    waiting.start()
+    return waiting
+
+
+def test_who_tells_a_sender_waits_for_nobody_and_all_is_heard_in_its_order() -> None:
+    channel, socket = Channel.pair()
+    sender, other = Sender(Channel(socket)), channel
+    said = [LONG | {"number": number} for number in range(50)]
+    for message in said:  # ten times what a socket holds
+        sender.tell(message)
+    waiting = waits(sender)
+    waiting.join(0.1)
+    assert waiting.is_alive(), "nobody has heard it"
+    assert [other.receive() for _ in said] == said
+    waiting.join(10)
+    assert not waiting.is_alive()
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_sender_keeps_nobody_where_nobody_wants_to_hear_it(is_there: bool) -> None:
+    channel, socket = Channel.pair()
+    sender = Sender(Channel(socket))
+    for _ in range(50):
+        sender.tell(LONG)
+    waiting = waits(sender)
+    if is_there:
+        sender.give_up()
+    else:
+        channel.close()
+    waiting.join(10)
+    assert not waiting.is_alive()

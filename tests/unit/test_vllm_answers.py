@@ -33,7 +33,7 @@ def told() -> Notes:
 @pytest.fixture
 def answers(told: Notes) -> Answers:
     nothing: Any = None
-    made = Answers(nothing, nothing, told, [Request(7, PROMPT, 0)])
+    made = Answers(nothing, nothing, told, [Request(7, PROMPT)])
     made._stream = False
     return made
 

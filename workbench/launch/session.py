@@ -129,7 +129,8 @@ class Session:
     ) -> list[Answer] | Iterator[Token]:
         """Answers prompts, by the rules of a `Workload`; with `stream` gives the tokens as they come out.
 
-        A stream that is closed, dropped or interrupted cancels what is not answered yet.
+        A stream that is closed, dropped or interrupted cancels what is not answered yet. The engine waits for nobody
+        who reads one.
         """
         workload = workload_of(prompts, rules)
         refuse_stops(self.config, workload)
@@ -159,8 +160,7 @@ class Session:
     def _tokens(self, workload: Workload, stream: bool) -> Iterator[Token]:
         self._refuse_before()
         self._refuse_forks()
-        if self.run is not None:
-            raise UsageError("this session has ended: begin another one")
+        self._refuse_after()
         if self._is_generating:
             raise UsageError("this session is generating: read its stream to the end, or close it, before the next one")
         self._settle()
@@ -193,6 +193,10 @@ class Session:
         if not self._is_begun:
             raise UsageError("this session has not begun: use it in a `with` block")
 
+    def _refuse_after(self) -> None:
+        if self.run is not None:
+            raise UsageError("this session has ended: begin another one")
+
     def _is_forked(self) -> bool:
         """Whether this process has but a copy of the session: its engine answers to the process that began it."""
         return os.getpid() != self._begun_in
@@ -209,6 +213,7 @@ class Session:
     def _expect(self, *kinds: str) -> Message:
         """The engine's next message, which must be one of these."""
         self._refuse_forks()  # it would be missed where it is waited for
+        self._refuse_after()  # a stream of it may still be there
         message = self._channel.receive()
         if message is None or message["is"] == "failed":
             raise self._failed(message or {})

@@ -12,14 +12,14 @@ import socket
 import sys
 import threading
 import time
-from contextlib import closing, suppress
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from workbench.config import EngineConfig, Workload
 from workbench.engines import Engine, engine
 from workbench.errors import UsageError, WorkbenchError
-from workbench.launch.channel import Channel, Message
+from workbench.launch.channel import Channel, Message, Sender
 from workbench.recorder import outside
 from workbench.recorder.probe import Probe
 from workbench.recorder.recorder import Recorder, current
@@ -33,6 +33,7 @@ class Worker:
 
     def __init__(self, channel: Channel, probe: Probe) -> None:
         self._channel = channel
+        self._sender = Sender(channel)  # the engine waits for nobody who reads its tokens
         self._probe = probe
         self._orders: queue.Queue[Message] = queue.Queue()
         self._is_cancelled = threading.Event()
@@ -41,16 +42,22 @@ class Worker:
 
     def serve(self, config: EngineConfig) -> None:
         """Loads the engine, then carries out orders until there are no more."""
-        with closing(engine(config.engine)()) as running:
-            try:
-                running.load(config, self._probe)
-                outside.claim_mapped_memory()
-                self._channel.send({"is": "ready"})
-                while (order := self._orders.get())["do"] != "close":
-                    self._carry_out(order, running)
-            except BaseException as error:
-                self._fail(error)  # before the engine gives back what it holds
-                raise
+        try:
+            with closing(engine(config.engine)()) as running:
+                self._run(running, config)
+        finally:
+            self._sender.finish()
+
+    def _run(self, running: Engine, config: EngineConfig) -> None:
+        try:
+            running.load(config, self._probe)
+            outside.claim_mapped_memory()
+            self._sender.tell({"is": "ready"})
+            while (order := self._orders.get())["do"] != "close":
+                self._carry_out(order, running)
+        except BaseException as error:
+            self._fail(error)  # before the engine gives back what it holds
+            raise
 
     def _listen(self) -> None:
         """Takes orders while the engine works. Where the session is gone the engine is nobody's."""
@@ -60,6 +67,8 @@ class Worker:
                     self._is_cancelled.clear()
                 else:
                     self._is_cancelled.set()
+                if message["do"] == "close":
+                    self._sender.give_up()
                 self._orders.put(message)
         finally:
             os.killpg(os.getpgrp(), signal.SIGTERM)  # with whatever processes the engine started
@@ -68,7 +77,7 @@ class Worker:
         if order["do"] == "generate":
             self._answer(running, order["workload"], order["stream"])
         else:
-            self._channel.send({"is": "cancelled", "number": order["number"]})
+            self._sender.tell({"is": "cancelled", "number": order["number"]})
 
     def _answer(self, running: Engine, asked: dict[str, Any], stream: bool) -> None:
         workload, first = Workload.from_dict(asked), self._asked
@@ -78,10 +87,10 @@ class Worker:
                     self._probe.workload(asked)  # it was not refused, so its requests have numbers
                 self._tell(steps, first, len(workload.prompts))
         except UsageError as error:
-            self._channel.send({"is": "refused", "what": str(error)})
+            self._sender.tell({"is": "refused", "what": str(error)})
             return
         self._asked += len(workload.prompts)
-        self._channel.send({"is": "done"})
+        self._sender.tell({"is": "done"})
 
     def _tell(self, steps: Any, first: int, requests: int) -> None:
         """Tells pieces as they come out; keeps the texts in the run."""
@@ -93,11 +102,11 @@ class Worker:
                 texts[piece.request - first] += piece.text
                 held.append((piece.request - first, *piece[1:]))
             if held and (now := time.monotonic()) - told > TOGETHER_S:
-                self._channel.send({"is": "pieces", "pieces": held})
+                self._sender.tell({"is": "pieces", "pieces": held})
                 held, told = [], now
             if self._is_cancelled.is_set():
                 break
-        self._channel.send({"is": "pieces", "pieces": held})
+        self._sender.tell({"is": "pieces", "pieces": held})
         if isinstance(self._probe, Recorder):
             self._probe.outputs(texts)
 
@@ -106,8 +115,7 @@ class Worker:
         line = " ".join(what.split())
         if isinstance(self._probe, Recorder):
             self._probe.failure(line)
-        with suppress(OSError):
-            self._channel.send({"is": "failed", "what": line, "code": getattr(error, "exit_code", 1)})
+        self._sender.tell({"is": "failed", "what": line, "code": getattr(error, "exit_code", 1)})
 
 
 def main() -> int:

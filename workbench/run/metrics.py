@@ -19,9 +19,11 @@ Ints = npt.NDArray[np.int64]
 def per_request(run: Run) -> pd.DataFrame:
     """Gives a row a request, by number.
 
-    queue_s: from its arrival to its first step. first_token_s: from its arrival to its first token. between_s,
-    between_p99_s: from one token to the next, the median and the 99th percentile; where tokens were told of together,
-    the mean, and no percentile. tokens_per_s: of its answer, from its first step on. What did not happen is missing.
+    queue_s: from its arrival to its first step. first_token_s: from its arrival to its first token. It arrives with
+    the others of its workload, once their phase has begun: what the recorder takes for that edge is in neither.
+    between_s, between_p99_s: from one token to the next, the median and the 99th percentile; where tokens were told of
+    together, the mean, and no percentile. tokens_per_s: of its answer, from its first step on. What did not happen is
+    missing.
     """
     rows = run.table("requests").to_pandas().sort_values("request", kind="stable").reset_index(drop=True)
     tokens = run.table("tokens").to_pandas().sort_values(["request", "position"], kind="stable")
@@ -56,7 +58,7 @@ def _covered(starts: Ints, ends: Ints) -> int:
 
 
 def summary(run: Run) -> dict[str, Any]:
-    """Gives the whole run's numbers: tokens, tokens_per_s while something was generated, medians, peaks by tier."""
+    """Gives the whole run's numbers: tokens, tokens_per_s while a step ran, medians, peaks by tier."""
     requests, steps = per_request(run), run.table("steps").to_pandas()
     tokens = int(requests["answer_tokens"].sum())
     busy = _covered(steps["start_ns"].to_numpy(), steps["end_ns"].to_numpy()) / SECOND

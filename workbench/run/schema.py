@@ -91,7 +91,7 @@ TOKENS = pa.schema(
 REQUESTS = pa.schema(
     [
         ("request", pa.int32()),
-        ("arrived_ns", pa.int64()),
+        ("arrived_ns", pa.int64()),  # when its workload's phase had begun, its prompt being tokens already
         ("started_ns", pa.int64()),  # when it was first in a step; null: never
         ("ended_ns", pa.int64()),
         ("prompt_tokens", pa.int32()),

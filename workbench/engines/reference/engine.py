@@ -60,13 +60,14 @@ class ReferenceEngine:
     def generate(self, workload: Workload, first: int = 0, stream: bool = True) -> Iterator[list[Piece]]:
         """Gives what comes out, step by step; refuses at once what can not be answered."""
         scheduler = Scheduler(self._pool, self._max_sequences, self._max_tokens)
-        requests = self._arrive(workload, scheduler, first)
+        requests = self._queue(workload, scheduler, first)
         return self._steps(workload, scheduler, requests)
 
     def _steps(self, workload: Workload, scheduler: Scheduler, requests: dict[int, Request]) -> Iterator[list[Piece]]:
         tables = Tables(self._max_sequences, -(-self._max_length // BLOCK_SIZE))
         sampler = Sampler(workload)
         with self._probe.phase("generate"):
+            _arrive(scheduler)
             try:
                 while scheduler.has_work:
                     yield self._step(scheduler, tables, sampler, requests, workload)
@@ -93,14 +94,13 @@ class ReferenceEngine:
         self._group = group
         self._probe.facts(process_group.PHASE, {"ranks": [process_group.described()]})
 
-    def _arrive(self, workload: Workload, scheduler: Scheduler, first: int) -> dict[int, Request]:
+    def _queue(self, workload: Workload, scheduler: Scheduler, first: int) -> dict[int, Request]:
         """Queues every prompt; refuses all of them where one can not be answered."""
-        now = time.monotonic_ns()
         requests = {}
         for index, tokens in enumerate(self._text.encode(workload.prompts)):
             self._refuse(index, tokens, workload)
             most = min(len(tokens) + workload.max_tokens, self._max_length)
-            scheduler.add(Sequence(first + index, index, tokens, len(tokens), most, now))
+            scheduler.add(Sequence(first + index, index, tokens, len(tokens), most))
             requests[first + index] = Request(Stopping(self._text.answer(tokens), workload.stop))
         return requests
 
@@ -187,3 +187,10 @@ class ReferenceEngine:
         pool = scheduler.pool
         sizes = (len(batch.tokens), len(batch.lengths), len(scheduler.waiting))
         self._probe.step(Step(start, time.monotonic_ns(), *sizes, pool.held, pool.count))
+
+
+def _arrive(scheduler: Scheduler) -> None:
+    """Requests arrive together, in the phase: its edge may take the recorder a while."""
+    now = time.monotonic_ns()
+    for sequence in scheduler.waiting:
+        sequence.arrived_ns = now

@@ -16,7 +16,7 @@ class Sequence:
     tokens: list[int]  # the prompt's, then the answer's
     prompt: int  # tokens of it
     most: int  # tokens at which it ends, whatever the last one is
-    arrived_ns: int
+    arrived_ns: int | None = None
     started_ns: int | None = None
     computed: int = 0  # tokens whose keys and values are in its blocks
     blocks: list[int] = field(default_factory=list)

@@ -22,7 +22,7 @@ class Request:
 
     number: int  # in the run
     prompt: list[int]
-    arrived_ns: int
+    arrived_ns: int | None = None
     started_ns: int | None = None
     answered: int = 0  # tokens
 
@@ -48,6 +48,7 @@ class Answers:
         self._stream = stream
         with self._probe.phase("generate"):
             self._core.launches.forget()
+            self._arrive()
             try:
                 with in_one_line("to take the prompts"):
                     self._ask(rules)
@@ -56,6 +57,12 @@ class Answers:
             finally:
                 self._report_steps()
                 self._cancel()
+
+    def _arrive(self) -> None:
+        """Requests arrive together, in the phase: its edge may take the recorder a while."""
+        now = time.monotonic_ns()
+        for request in self._requests.values():
+            request.arrived_ns = now
 
     def _ask(self, rules: Iterator[Any]) -> None:
         from vllm.inputs import tokens_input

@@ -6,7 +6,6 @@ import atexit
 import gc
 import inspect
 import sys
-import time
 import weakref
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack
@@ -76,9 +75,8 @@ class VllmEngine:
         if self._running() is not None:
             raise UsageError("vLLM is answering a workload: take all of its tokens, or close it")
         rules = sampling(workload, self._has_text, stream)
-        now = time.monotonic_ns()
         requests = [
-            Request(first + index, self._encode(index, prompt, workload.max_tokens), now)
+            Request(first + index, self._encode(index, prompt, workload.max_tokens))
             for index, prompt in enumerate(workload.prompts)
         ]
         answers = Answers(self._engine, self._core, self._probe, requests)
