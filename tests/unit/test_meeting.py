@@ -12,13 +12,14 @@ import pytest
 from torch._C._distributed_c10d import FileStore
 
 from workbench.errors import MechanismError, UsageError
+from workbench.mechanisms.file_store import made
 from workbench.mechanisms.meeting import Place, _standing, address_of, meeting, private_store
 
 
 def test_a_rank_that_is_refused_writes_no_more_into_the_store(tmp_path: Path) -> None:
     """Its store's end would make the file anew, where the others have just removed it."""
     path = tmp_path / "store"
-    others = FileStore(str(path), 2)
+    others = FileStore(str(made(path)), 2)
     others.set("world size", "2")
     with pytest.raises(UsageError, match="another says 2") as caught, meeting(Place(1, 3, f"file://{path}")):
         pass
@@ -31,11 +32,12 @@ def test_a_rank_that_is_refused_writes_no_more_into_the_store(tmp_path: Path) ->
 @pytest.mark.parametrize("cut", [None, 1, 3, 8, 12, 15])
 def test_a_store_that_can_not_be_read_to_its_end_is_refused_at_once(cut: int | None, tmp_path: Path) -> None:
     path = tmp_path / "store"
+    file = made(path)
     if cut is None:
-        path.write_bytes(b"x")
+        file.write_bytes(b"x")
     else:
-        FileStore(str(path), 2).set("a key", "and a value")
-        os.truncate(path, path.stat().st_size - cut)
+        FileStore(str(file), 2).set("a key", "and a value")
+        os.truncate(file, file.stat().st_size - cut)
     place, start = Place(1, 2, f"file://{path}", 20), time.monotonic()
     with pytest.raises(UsageError, match="no store, or one that was cut off"), meeting(place):
         pass
