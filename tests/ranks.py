@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import socket
 from collections.abc import Callable
 from typing import Any
 
@@ -21,6 +22,11 @@ def summed(place: Place) -> float:
         ones = torch.ones(4)
         dist.all_reduce(ones)
         return float(ones.sum())
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
 
 
 def ranks_of(store: str, *world_sizes: int, timeout_s: float = 20) -> list[Callable[[], float]]:

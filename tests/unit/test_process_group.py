@@ -20,7 +20,7 @@ import torch
 import torch.distributed as dist
 from torch._C._distributed_c10d import FileStore
 
-from tests.ranks import ranks_of, summed, together
+from tests.ranks import free_port, ranks_of, summed, together
 from workbench.errors import MechanismError, UsageError, WorkbenchError
 from workbench.mechanisms.meeting import MOST_RANKS, Place
 from workbench.mechanisms.process_group import KINDS, ProcessGroup, described, why_not
@@ -39,11 +39,6 @@ def left(folder: Path) -> tuple[int, ...]:
 def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     return tmp_path
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
 
 
 def test_a_rank_alone_needs_no_store_of_its_caller(temporary: Path) -> None:

@@ -21,6 +21,8 @@ from workbench.errors import MechanismError, UsageError, short
 from workbench.mechanisms.file_store import found, made, removed, said_in
 
 LOOKS_EVERY_S = 0.005
+CALLS_EVERY_S = 0.05  # a host: each time its name is looked up
+CALL_S = 1.0  # what it has to answer; also the least that torch is given, which counts whole seconds
 REFUSED = "refused"  # the store's key under which a rank that was refused tells the others why
 WORLD_SIZE = "world size"  # the one under which the first to come says how many ranks the group has
 COME = "come"  # the one under which ranks are counted: a look at each of a huge group would never end
@@ -102,7 +104,7 @@ def meeting(place: Place) -> Iterator[Any]:
 def _at(address: tuple[str, int] | Path, place: Place) -> Iterator[Any]:
     deadline = time.monotonic() + place.timeout_s
     if not isinstance(address, Path):
-        yield _met(_tcp_store(*address, place), place, deadline)
+        yield _met(_tcp_store(*address, place, deadline), place, deadline)
         return
     owner, is_ours = os.getpid(), True
     file = made(address) if place.rank == 0 else _found(address, place, deadline)
@@ -146,10 +148,10 @@ def _file_store(file: Path, place: Place) -> Any:
     return store
 
 
-def _tcp_store(host: str, port: int, place: Place) -> Any:
+def _tcp_store(host: str, port: int, place: Place, deadline: float) -> Any:
     from torch._C._distributed_c10d import TCPStore
 
-    known: dict[str, Any] = {"timeout": timedelta(seconds=place.timeout_s), "wait_for_workers": False}
+    known: dict[str, Any] = {"wait_for_workers": False}
     if place.rank == 0:
         # torch itself would listen on every address of the machine.
         try:
@@ -158,10 +160,32 @@ def _tcp_store(host: str, port: int, place: Place) -> Any:
             why = f"{error.strerror}; name another host or port"
             raise UsageError(f"no store can be at {place.store}: {why}") from None
         known["master_listen_fd"] = listener.detach()
+    else:
+        _wait_for_host(host, port, place, deadline)
+    known["timeout"] = timedelta(seconds=max(deadline - time.monotonic(), CALL_S))
     try:
-        return TCPStore(host, port, place.world_size, place.rank == 0, **known)
+        store = TCPStore(host, port, place.world_size, place.rank == 0, **known)
     except RuntimeError as error:
         raise MechanismError(f"rank {place.rank} found no store at {place.store}: {_line(error)}") from None
+    store.set_timeout(timedelta(seconds=place.timeout_s))
+    return store
+
+
+def _wait_for_host(host: str, port: int, place: Place, deadline: float) -> None:
+    """Returns when somebody listens there: torch would wait for twice its timeout, and then print its stack."""
+    while True:
+        left = deadline - time.monotonic()
+        try:
+            with socket.create_connection((host, port), min(max(left, LOOKS_EVERY_S), CALL_S)) as call:
+                if call.getsockname() != call.getpeername():  # else it was given the very port, and reached itself
+                    return
+            why = "nobody listens there"
+        except OSError as error:
+            why = error.strerror or str(error)
+        if left < 0:
+            who = f"rank {place.rank} found no store at {place.store}"
+            raise MechanismError(f"{who} within {place.timeout_s:g} s: {why}")
+        time.sleep(CALLS_EVERY_S)
 
 
 def _family(host: str, port: int) -> socket.AddressFamily:
