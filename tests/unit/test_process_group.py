@@ -97,6 +97,29 @@ def test_ranks_meet_in_a_store(kind: str, temporary: Path) -> None:
     assert not list(temporary.iterdir())
 
 
+def test_a_group_has_begun_when_all_of_its_ranks_have(temporary: Path) -> None:
+    """One that left before would cut off those that still connect to it."""
+    first, last = (Place(rank, 2, f"file://{temporary}/store", 20) for rank in range(2))
+    made, done = dist.init_process_group, list[float]()
+
+    def slowly(*given: Any, **known: Any) -> None:
+        made(*given, **known)
+        time.sleep(0.5)
+        done.append(time.monotonic())
+
+    def begins(place: Place) -> float:
+        with ProcessGroup("gloo", place):
+            return time.monotonic()
+
+    def begins_slowly() -> float:
+        dist.init_process_group = slowly
+        begins(last)
+        return done[0]
+
+    begun, slow = together(lambda: begins(first), begins_slowly)
+    assert begun > slow
+
+
 def test_ranks_that_do_not_agree_end_at_once(temporary: Path) -> None:
     start = time.monotonic()
     said = together(*ranks_of(f"file://{temporary}/store", 2, 3))
