@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import os
+import socket
 import time
 from pathlib import Path
 from typing import Any
@@ -11,14 +13,16 @@ from typing import Any
 import pytest
 from torch._C._distributed_c10d import FileStore
 
+from tests.ranks import free_port, summed, together
 from workbench.errors import MechanismError, UsageError
-from workbench.mechanisms.meeting import Place, _standing, address_of, meeting, private_store
+from workbench.mechanisms.file_store import made
+from workbench.mechanisms.meeting import Place, _standing, _wait_for_host, address_of, meeting, private_store
 
 
 def test_a_rank_that_is_refused_writes_no_more_into_the_store(tmp_path: Path) -> None:
     """Its store's end would make the file anew, where the others have just removed it."""
     path = tmp_path / "store"
-    others = FileStore(str(path), 2)
+    others = FileStore(str(made(path)), 2)
     others.set("world size", "2")
     with pytest.raises(UsageError, match="another says 2") as caught, meeting(Place(1, 3, f"file://{path}")):
         pass
@@ -31,11 +35,12 @@ def test_a_rank_that_is_refused_writes_no_more_into_the_store(tmp_path: Path) ->
 @pytest.mark.parametrize("cut", [None, 1, 3, 8, 12, 15])
 def test_a_store_that_can_not_be_read_to_its_end_is_refused_at_once(cut: int | None, tmp_path: Path) -> None:
     path = tmp_path / "store"
+    file = made(path)
     if cut is None:
-        path.write_bytes(b"x")
+        file.write_bytes(b"x")
     else:
-        FileStore(str(path), 2).set("a key", "and a value")
-        os.truncate(path, path.stat().st_size - cut)
+        FileStore(str(file), 2).set("a key", "and a value")
+        os.truncate(file, file.stat().st_size - cut)
     place, start = Place(1, 2, f"file://{path}", 20), time.monotonic()
     with pytest.raises(UsageError, match="no store, or one that was cut off"), meeting(place):
         pass
@@ -102,3 +107,41 @@ def test_a_file_that_is_gone_or_cut_off_is_not_waited_for(tmp_path: Path) -> Non
     with pytest.raises(MechanismError, match="gave up"):
         _standing(store, path)
     assert time.monotonic() - start < 1
+
+
+def test_a_rank_waits_for_a_host_no_longer_than_its_timeout_and_in_one_line(capfd: pytest.CaptureFixture[str]) -> None:
+    store, start = f"tcp://127.0.0.1:{free_port()}", time.monotonic()
+    with pytest.raises(MechanismError) as caught, meeting(Place(1, 2, store, 2)):
+        pass
+    assert 2 <= time.monotonic() - start < 3.5
+    assert str(caught.value) == f"rank 1 found no store at {store} within 2 s: Connection refused"
+    assert not capfd.readouterr().err
+
+
+def test_a_rank_that_comes_before_rank_0_meets_it_at_a_host() -> None:
+    store = f"tcp://localhost:{free_port()}"
+
+    def late() -> float:
+        time.sleep(0.7)
+        return summed(Place(0, 2, store, 20))
+
+    assert together(late, lambda: summed(Place(1, 2, store, 20))) == [8.0] * 2
+
+
+def test_a_rank_that_reaches_itself_has_found_no_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As one may that calls a host where nobody listens: the system gives each call a port, and once that very one."""
+    port = free_port()
+    from_there = functools.partial(socket.create_connection, source_address=("127.0.0.1", port))
+    monkeypatch.setattr(socket, "create_connection", from_there)
+    with pytest.raises(MechanismError, match=r"found no store at .* within 0\.01 s: nobody listens there$"):
+        _wait_for_host("127.0.0.1", port, Place(1, 2, f"tcp://127.0.0.1:{port}", 0.01), time.monotonic() - 1)
+
+
+def test_a_host_that_nobody_knows_is_named_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(*_: object, **__: object) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    says = r"rank 1 found no store at tcp://nowhere:1 within 0\.1 s: Name or service not known$"
+    with pytest.raises(MechanismError, match=says), meeting(Place(1, 2, "tcp://nowhere:1", 0.1)):
+        pass

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import multiprocessing
 import os
 import re
 import resource
@@ -12,7 +11,6 @@ import socket
 import stat
 import sys
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -22,11 +20,11 @@ import torch
 import torch.distributed as dist
 from torch._C._distributed_c10d import FileStore
 
+from tests.ranks import free_port, ranks_of, summed, together
 from workbench.errors import MechanismError, UsageError, WorkbenchError
 from workbench.mechanisms.meeting import MOST_RANKS, Place
 from workbench.mechanisms.process_group import KINDS, ProcessGroup, described, why_not
 
-FORK = multiprocessing.get_context("fork")
 SOON_S = 2.0  # a timeout that a test waits for
 
 
@@ -43,55 +41,12 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def summed(place: Place) -> float:
-    with ProcessGroup("gloo", place):
-        ones = torch.ones(4)
-        dist.all_reduce(ones)
-        return float(ones.sum())
-
-
-def together(*ranks: Callable[[], Any]) -> list[Any]:
-    """What each rank gives or raises, each in a process of its own; None: it was killed."""
-    pipes = []
-    for rank in ranks:
-        ours, theirs = FORK.Pipe(duplex=False)
-        process = FORK.Process(target=_tell, args=(rank, theirs))
-        process.start()
-        theirs.close()
-        pipes.append((process, ours))
-    said = []
-    for process, ours in pipes:
-        try:
-            said.append(ours.recv())
-        except EOFError:
-            said.append(None)
-        process.join(20)
-        assert process.exitcode is not None
-    return said
-
-
-def _tell(rank: Callable[[], Any], pipe: Any) -> None:
-    try:
-        pipe.send(rank())
-    except WorkbenchError as error:
-        pipe.send(error)
-
-
-def ranks_of(store: str, *world_sizes: int, timeout_s: float = 20) -> list[Callable[[], float]]:
-    places = [Place(rank, size, store, timeout_s) for rank, size in enumerate(world_sizes)]
-    return [lambda place=place: summed(place) for place in places]  # type: ignore[misc]
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
-
-
 def test_a_rank_alone_needs_no_store_of_its_caller(temporary: Path) -> None:
     with ProcessGroup("gloo"):
         [folder] = temporary.glob("workbench-group-*")
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
-        [store] = folder.iterdir()
+        store = folder / "store"
+        assert set(folder.iterdir()) == {store, store.resolve()}
         assert stat.S_IMODE(store.stat().st_mode) == 0o600
         assert described() == {"rank": 0, "world_size": 1, "backend": "gloo"}
     assert not dist.is_initialized()
@@ -106,7 +61,7 @@ def test_a_private_store_is_in_its_folder_whatever_the_folder_s_name(
     monkeypatch.setattr("tempfile.tempdir", str(temporary / name))
     with ProcessGroup("gloo"):
         [folder] = (temporary / name).iterdir()
-        assert [path.name for path in folder.iterdir()] == ["store"]
+        assert set(folder.iterdir()) == {folder / "store", (folder / "store").resolve()}
         assert list(temporary.iterdir()) == [temporary / name]
     assert not list((temporary / name).iterdir())
 
@@ -142,6 +97,29 @@ def test_ranks_meet_in_a_store(kind: str, temporary: Path) -> None:
     assert not list(temporary.iterdir())
 
 
+def test_a_group_has_begun_when_all_of_its_ranks_have(temporary: Path) -> None:
+    """One that left before would cut off those that still connect to it."""
+    first, last = (Place(rank, 2, f"file://{temporary}/store", 20) for rank in range(2))
+    made, done = dist.init_process_group, list[float]()
+
+    def slowly(*given: Any, **known: Any) -> None:
+        made(*given, **known)
+        time.sleep(0.5)
+        done.append(time.monotonic())
+
+    def begins(place: Place) -> float:
+        with ProcessGroup("gloo", place):
+            return time.monotonic()
+
+    def begins_slowly() -> float:
+        dist.init_process_group = slowly
+        begins(last)
+        return done[0]
+
+    begun, slow = together(lambda: begins(first), begins_slowly)
+    assert begun > slow
+
+
 def test_ranks_that_do_not_agree_end_at_once(temporary: Path) -> None:
     start = time.monotonic()
     said = together(*ranks_of(f"file://{temporary}/store", 2, 3))
@@ -170,9 +148,10 @@ def test_a_store_that_is_taken_is_refused_and_left_alone(temporary: Path) -> Non
 @pytest.mark.parametrize(
     ("name", "says"),
     [
-        ("folder", "the store .*/folder is no regular file: name another$"),
-        ("pipe", "is no regular file"),
-        ("link", "is no regular file"),
+        ("folder", "/folder is no store: name another$"),
+        ("file", "/file is no store"),
+        ("pipe", "is no store"),
+        ("link", "is no store"),
         ("file/below", "the store .*/file/below can not be read: Not a directory; name another$"),
         ("x" * 300, "can not be read: File name too long"),
     ],

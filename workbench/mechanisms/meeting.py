@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import ctypes
-import fcntl
 import os
 import shutil
 import socket
-import stat
 import tempfile
 import time
 from collections.abc import Iterator
@@ -20,9 +18,13 @@ from typing import Any
 from urllib.parse import unquote_to_bytes, urlsplit
 
 from workbench.errors import MechanismError, UsageError, short
+from workbench.mechanisms.file_store import found, made, removed, said_in
 
 LOOKS_EVERY_S = 0.005
+CALLS_EVERY_S = 0.05  # a host: each time its name is looked up
+CALL_S = 1.0  # what it has to answer; also the least that torch is given, which counts whole seconds
 REFUSED = "refused"  # the store's key under which a rank that was refused tells the others why
+WORLD_SIZE = "world size"  # the one under which the first to come says how many ranks the group has
 COME = "come"  # the one under which ranks are counted: a look at each of a huge group would never end
 MOST_RANKS = (1 << 31) - 1  # torch's
 MOST_S = 10.0**8
@@ -89,7 +91,7 @@ def private_store() -> Iterator[str]:
 
 @contextmanager
 def meeting(place: Place) -> Iterator[Any]:
-    """The store of a group, torch's, when every rank has come to it; the file of a file store goes with its block."""
+    """The store of a group, torch's, when every rank has come to it; a store in a file goes with its block."""
     if place.store is None:
         with private_store() as store, _at(address_of(store), place) as met:
             yield met
@@ -102,85 +104,54 @@ def meeting(place: Place) -> Iterator[Any]:
 def _at(address: tuple[str, int] | Path, place: Place) -> Iterator[Any]:
     deadline = time.monotonic() + place.timeout_s
     if not isinstance(address, Path):
-        yield _met(_tcp_store(*address, place), place, deadline)
+        yield _met(_tcp_store(*address, place, deadline), place, deadline)
         return
     owner, is_ours = os.getpid(), True
-    store = _file_store(address, place, deadline)
+    file = made(address) if place.rank == 0 else _found(address, place, deadline)
     try:
-        yield _met(store, place, deadline, address)
+        store = _file_store(file, place)
+        yield _met(store, place, deadline, file)
     except UsageError:
         if place.rank:  # the store may be that of others
             is_ours = False
             _keep(store)
         raise
     finally:
-        # Every rank removes it: torch makes it anew where a rank says its goodbye in it after another has removed it.
+        # Every rank removes it, for any other may be dead; before its own store ends, which then makes nothing anew.
         if is_ours and os.getpid() == owner:
-            address.unlink(missing_ok=True)
+            removed(address, file)
 
 
-def _file_store(path: Path, place: Place, deadline: float) -> Any:
-    from torch._C._distributed_c10d import FileStore
-
-    if place.rank == 0:
-        try:
-            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-        except FileExistsError:
-            raise UsageError(f"the store {path} is taken: remove it if no group is in it, or name another") from None
-        except OSError as error:
-            raise UsageError(f"the store {path} can not be made: {error.strerror}") from None
-    while (found := _status(path)) is None:
+def _found(path: Path, place: Place, deadline: float) -> Path:
+    """The file of this rank's group. One in which all ranks have met is another group's: it waits for that to leave."""
+    while True:
+        file = found(path)
+        said = said_in(file) if file else {}
+        if said is None:
+            raise UsageError(
+                f"{path} is no store, or one that was cut off: remove it if no group is in it, or name another"
+            )
+        if file and not (COME in said and said[COME] == said.get(WORLD_SIZE)):
+            return file
         if time.monotonic() > deadline:
+            if file:
+                raise UsageError(f"the store {path} was another group's for {place.timeout_s:g} s: name another")
             raise MechanismError(f"rank 0 did not make the store {path} within {place.timeout_s:g} s")
         time.sleep(LOOKS_EVERY_S)
-    if found.st_uid != os.getuid():
-        raise UsageError(f"the store {path} is another user's: name another")
-    if not stat.S_ISREG(found.st_mode):
-        raise UsageError(f"the store {path} is no regular file: name another")
-    if _said_in(path) is None:
-        raise UsageError(
-            f"{path} is no store, or one that was cut off: remove it if no group is in it, or name another"
-        )
-    store = FileStore(os.fsencode(path), place.world_size)  # type: ignore[arg-type]  # a path is bytes, UTF-8 or not
+
+
+def _file_store(file: Path, place: Place) -> Any:
+    from torch._C._distributed_c10d import FileStore
+
+    store = FileStore(os.fsencode(file), place.world_size)  # type: ignore[arg-type]  # a path is bytes, UTF-8 or not
     store.set_timeout(timedelta(seconds=place.timeout_s))
     return store
 
 
-@contextmanager
-def _in_one_line(path: Path) -> Iterator[None]:
-    """Turns what the system says of a store into one clear line."""
-    try:
-        yield
-    except OSError as error:
-        raise UsageError(f"the store {path} can not be read: {error.strerror}; name another") from None
-
-
-def _status(path: Path) -> os.stat_result | None:
-    """What the system says of a file, or of a link itself; None where there is none."""
-    with _in_one_line(path), suppress(FileNotFoundError):
-        return path.lstat()
-    return None
-
-
-def _said_in(path: Path) -> dict[str, str] | None:
-    """What is said in a file store; nothing where it is gone. None: it was cut off, for torch to wait for the rest."""
-    data = b""
-    with _in_one_line(path), suppress(FileNotFoundError), path.open("rb") as file:
-        fcntl.flock(file, fcntl.LOCK_SH)  # torch writes with the lock held
-        data = file.read()
-    at, pieces = 0, list[str]()
-    while at + 4 <= len(data):  # a key or a value, behind its length
-        begin, at = at + 4, at + 4 + int.from_bytes(data[at : at + 4], "little")
-        pieces.append(data[begin:at].decode(errors="replace").removeprefix("/"))  # which torch puts before a key
-    if at != len(data) or len(pieces) % 2:
-        return None
-    return dict(zip(pieces[::2], pieces[1::2], strict=True))
-
-
-def _tcp_store(host: str, port: int, place: Place) -> Any:
+def _tcp_store(host: str, port: int, place: Place, deadline: float) -> Any:
     from torch._C._distributed_c10d import TCPStore
 
-    known: dict[str, Any] = {"timeout": timedelta(seconds=place.timeout_s), "wait_for_workers": False}
+    known: dict[str, Any] = {"wait_for_workers": False}
     if place.rank == 0:
         # torch itself would listen on every address of the machine.
         try:
@@ -189,10 +160,32 @@ def _tcp_store(host: str, port: int, place: Place) -> Any:
             why = f"{error.strerror}; name another host or port"
             raise UsageError(f"no store can be at {place.store}: {why}") from None
         known["master_listen_fd"] = listener.detach()
+    else:
+        _wait_for_host(host, port, place, deadline)
+    known["timeout"] = timedelta(seconds=max(deadline - time.monotonic(), CALL_S))
     try:
-        return TCPStore(host, port, place.world_size, place.rank == 0, **known)
+        store = TCPStore(host, port, place.world_size, place.rank == 0, **known)
     except RuntimeError as error:
         raise MechanismError(f"rank {place.rank} found no store at {place.store}: {_line(error)}") from None
+    store.set_timeout(timedelta(seconds=place.timeout_s))
+    return store
+
+
+def _wait_for_host(host: str, port: int, place: Place, deadline: float) -> None:
+    """Returns when somebody listens there: torch would wait for twice its timeout, and then print its stack."""
+    while True:
+        left = deadline - time.monotonic()
+        try:
+            with socket.create_connection((host, port), min(max(left, LOOKS_EVERY_S), CALL_S)) as call:
+                if call.getsockname() != call.getpeername():  # else it was given the very port, and reached itself
+                    return
+            why = "nobody listens there"
+        except OSError as error:
+            why = error.strerror or str(error)
+        if left < 0:
+            who = f"rank {place.rank} found no store at {place.store}"
+            raise MechanismError(f"{who} within {place.timeout_s:g} s: {why}")
+        time.sleep(CALLS_EVERY_S)
 
 
 def _family(host: str, port: int) -> socket.AddressFamily:
@@ -203,7 +196,7 @@ def _family(host: str, port: int) -> socket.AddressFamily:
 
 def _met(store: Any, place: Place, deadline: float, file: Path | None = None) -> Any:
     """Comes to a store, and waits for the others. A file is gone when a rank gave up: torch would wait for it."""
-    said = store.compare_set("world size", "", str(place.world_size)).decode()
+    said = store.compare_set(WORLD_SIZE, "", str(place.world_size)).decode()
     if said != str(place.world_size):
         _refuse(store, f"rank {place.rank} says that the group has {place.world_size} ranks, another says {said}")
     if store.add(f"rank {place.rank}", 1) > 1:
@@ -225,7 +218,7 @@ def _standing(store: Any, file: Path | None) -> tuple[int, str | None]:
     """How many ranks have come, and why one was refused. Torch would wait for a file that is gone or cut off."""
     if file is None:
         return int(store.get(COME)), store.get(REFUSED).decode() if store.check([REFUSED]) else None
-    said = _said_in(file)
+    said = said_in(file)
     if said is None:
         _keep(store)
         raise MechanismError(f"another rank died while it wrote into the store {file}")
@@ -236,7 +229,7 @@ def _standing(store: Any, file: Path | None) -> tuple[int, str | None]:
 
 def _missing(store: Any, file: Path | None, world_size: int, count: int) -> str:
     """Names the first of the ranks that have not come."""
-    said = None if file is None else _said_in(file) or {}
+    said = None if file is None else said_in(file) or {}
     names = (f"rank {rank}" for rank in range(world_size))
     missing = (name for name in names if (name not in said if said is not None else not store.check([name])))
     first = islice(missing, min(count, NAMED))

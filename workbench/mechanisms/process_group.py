@@ -126,6 +126,8 @@ class ProcessGroup:
             timeout=timedelta(seconds=place.timeout_s),
             device_id=device,
         )
+        if kind.backend == "gloo":  # by it NCCL's ranks would connect, lazy ones too
+            dist.barrier()  # a rank that was done and left would cut off those that still connect to it
 
     def _refuse(self, gpus: int) -> None:
         if reason := why_not(self.name, gpus):
