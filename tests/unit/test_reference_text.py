@@ -91,6 +91,14 @@ def pieces(prompt: str, answer: Sequence[int], *stops: str) -> Iterator[str]:
     yield told.rest()
 
 
+def at_once(prompt: str, answer: Sequence[int]) -> str:
+    """What is told where nobody waits for tokens."""
+    text = Tokenized(TOKENIZER)
+    told = Stopping(text.answer(text.encode([prompt])[0]), (), stream=False)
+    assert not any(told.add(token) for token in answer)
+    return told.rest()
+
+
 def beyond(prompt: str, answer: Sequence[int]) -> str:
     """What decoding of all has beyond the prompt."""
     tokens = TOKENIZER.encode(prompt).ids
@@ -102,7 +110,7 @@ def beyond(prompt: str, answer: Sequence[int]) -> str:
 @settings(max_examples=400, deadline=None)
 @given(PROMPTS, ANSWERS)
 def test_pieces_together_are_what_decoding_has_beyond_the_prompt(prompt: str, answer: list[int]) -> None:
-    assert "".join(pieces(prompt, answer)) == beyond(prompt, answer)
+    assert "".join(pieces(prompt, answer)) == beyond(prompt, answer) == at_once(prompt, answer)
 
 
 @settings(max_examples=400, deadline=None)

@@ -60,7 +60,7 @@ class ReferenceEngine:
     def generate(self, workload: Workload, first: int = 0, stream: bool = True) -> Iterator[list[Piece]]:
         """Gives what comes out, step by step; refuses at once what can not be answered."""
         scheduler = Scheduler(self._pool, self._max_sequences, self._max_tokens)
-        requests = self._queue(workload, scheduler, first)
+        requests = self._queue(workload, scheduler, first, stream)
         return self._steps(workload, scheduler, requests)
 
     def _steps(self, workload: Workload, scheduler: Scheduler, requests: dict[int, Request]) -> Iterator[list[Piece]]:
@@ -94,14 +94,14 @@ class ReferenceEngine:
         self._group = group
         self._probe.facts(process_group.PHASE, {"ranks": [process_group.described()]})
 
-    def _queue(self, workload: Workload, scheduler: Scheduler, first: int) -> dict[int, Request]:
+    def _queue(self, workload: Workload, scheduler: Scheduler, first: int, stream: bool) -> dict[int, Request]:
         """Queues every prompt; refuses all of them where one can not be answered."""
         requests = {}
         for index, tokens in enumerate(self._text.encode(workload.prompts)):
             self._refuse(index, tokens, workload)
             most = min(len(tokens) + workload.max_tokens, self._max_length)
             scheduler.add(Sequence(first + index, index, tokens, len(tokens), most))
-            requests[first + index] = Request(Stopping(self._text.answer(tokens), workload.stop))
+            requests[first + index] = Request(Stopping(self._text.answer(tokens), workload.stop, stream))
         return requests
 
     def _refuse(self, index: int, tokens: list[int], workload: Workload) -> None:

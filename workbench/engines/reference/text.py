@@ -21,6 +21,9 @@ class Answer(Protocol):
     def add(self, token: int) -> str:
         """Gives what a token adds to the text; empty while a character may be incomplete."""
 
+    def hold(self, token: int) -> None:
+        """Takes a token whose text nobody wants yet."""
+
     def rest(self) -> str:
         """Gives what was kept back, once no more tokens come."""
 
@@ -79,6 +82,9 @@ class TokenizedAnswer:
             self._before, self._new, self._told = self._new, [], 0
         return piece
 
+    def hold(self, token: int) -> None:
+        self._new.append(token)
+
     def rest(self) -> str:
         return self._tell(self._text())
 
@@ -112,21 +118,30 @@ class Bytes:
     def add(self, token: int) -> str:
         return ""
 
+    def hold(self, token: int) -> None: ...
+
     def rest(self) -> str:
         return ""
 
 
 class Stopping:
-    """An answer that ends before the first of some texts; what may be the beginning of one is kept back."""
+    """An answer that ends before the first of some texts; what may be the beginning of one is kept back.
 
-    def __init__(self, answer: Answer, stops: Sequence[str]) -> None:
+    Without `stream` all is, where there is nothing to look for: to decode an answer at once takes far less time.
+    """
+
+    def __init__(self, answer: Answer, stops: Sequence[str], stream: bool = True) -> None:
         self._answer = answer
         self._stops = stops
+        self._waits = not (stream or stops)
         self._held = ""
         self.has_stopped = False
 
     def add(self, token: int) -> str:
         """Gives what is certain to belong to the answer."""
+        if self._waits:
+            self._answer.hold(token)
+            return ""
         text = self._cut(self._held + self._answer.add(token))
         kept = 0 if self.has_stopped else max((_beginning(text, stop) for stop in self._stops), default=0)
         certain = len(text) - kept
