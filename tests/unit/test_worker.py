@@ -24,6 +24,7 @@ class Failing:
 
     def __init__(self) -> None:
         self.is_closed = threading.Event()
+        self.is_nobody_s = threading.Event()  # its session is gone, for which its process would be ended
 
     def load(self, config: EngineConfig, probe: Probe) -> None: ...
 
@@ -41,7 +42,7 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> Failing:
     made = Failing()
     monkeypatch.setattr(worker, "engine", lambda _: lambda: made)
     monkeypatch.setattr(worker, "TOGETHER_S", -1.0)  # every step is told of at once
-    monkeypatch.setattr(os, "killpg", lambda *_: None)  # what ends a process whose session is gone: this one
+    monkeypatch.setattr(os, "killpg", lambda *_: made.is_nobody_s.set())  # else this one
     return made
 
 
@@ -62,6 +63,7 @@ def served(engine: Failing) -> Iterator[tuple[Channel, threading.Thread]]:
     yield channel, serving
     channel.close()
     serving.join(20)
+    assert engine.is_nobody_s.wait(20)  # before this process can be ended again
 
 
 def test_an_engine_that_fails_gives_back_what_it_holds_and_why_is_heard_behind_its_tokens(
