@@ -33,6 +33,19 @@ def wait_until(so: Callable[[], bool]) -> None:
         time.sleep(0.001)
 
 
+def two_of(path: Path) -> list[Place]:
+    return [Place(rank, 2, f"file://{path}", 20) for rank in range(2)]
+
+
+def met_in(path: Path) -> Path:
+    """The file of a group at a path all of whose ranks have met."""
+    file = made(path)
+    theirs = FileStore(str(file), 2)
+    theirs.set("world size", "2")
+    theirs.add("come", 2)
+    return file
+
+
 def test_groups_meet_one_after_the_other_in_one_store(tmp_path: Path) -> None:
     def rounds(rank: int) -> list[float]:
         return [summed(Place(rank, 3, f"file://{tmp_path}/store", 20)) for _ in range(20)]
@@ -43,7 +56,7 @@ def test_groups_meet_one_after_the_other_in_one_store(tmp_path: Path) -> None:
 
 def test_a_rank_that_leaves_late_leaves_the_next_group_s_store_alone(tmp_path: Path) -> None:
     path = tmp_path / "store"
-    first, last = (Place(rank, 2, f"file://{path}", 20) for rank in range(2))
+    first, last = two_of(path)
 
     def leaves_late() -> float:
         with ProcessGroup("gloo", last):
@@ -58,7 +71,7 @@ def test_a_rank_that_leaves_late_leaves_the_next_group_s_store_alone(tmp_path: P
 
 def test_what_somebody_else_has_where_the_store_was_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "store"
-    first, last = (Place(rank, 2, f"file://{path}", 20) for rank in range(2))
+    first, last = two_of(path)
 
     def leaves_late() -> float:
         with ProcessGroup("gloo", last):
@@ -74,12 +87,9 @@ def test_what_somebody_else_has_where_the_store_was_is_left_alone(tmp_path: Path
 
 def test_a_rank_that_comes_early_waits_until_the_group_before_has_left(tmp_path: Path) -> None:
     path = tmp_path / "store"
-    file = made(path)
-    theirs = FileStore(str(file), 2)
-    theirs.set("world size", "2")
-    theirs.add("come", 2)
+    file = met_in(path)
     before = file.read_bytes()
-    first, early = (Place(rank, 2, f"file://{path}", 20) for rank in range(2))
+    first, early = two_of(path)
 
     def comes_when_they_leave() -> float:
         time.sleep(0.5)
@@ -93,10 +103,7 @@ def test_a_rank_that_comes_early_waits_until_the_group_before_has_left(tmp_path:
 
 def test_a_store_that_another_group_does_not_leave_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "store"
-    file = made(path)
-    theirs = FileStore(str(file), 2)
-    theirs.set("world size", "2")
-    theirs.add("come", 2)
+    file = met_in(path)
     before = file.read_bytes()
     with pytest.raises(UsageError, match=r"store was another group's for 0\.2 s: name another$"):
         summed(Place(1, 2, f"file://{path}", 0.2))

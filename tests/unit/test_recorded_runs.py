@@ -70,7 +70,8 @@ def test_an_eager_group_of_one_costs_vllm_what_the_seed_said_itemised() -> None:
 @pytest.mark.parametrize("run", STORE.runs(), ids=named)
 def test_at_every_phase_edge_at_most_one_percent_is_unexplained(run: Run) -> None:
     assert (run.manifest.status, run.manifest.lost) == ("complete", 0)
-    assert sum(path.stat().st_size for path in run.folder.iterdir()) <= 4 * MIB
+    most = 4 * MIB if "-100000-" in run.manifest.name else 2 * MIB  # with the times of 200,000 copies
+    assert sum(path.stat().st_size for path in run.folder.iterdir()) <= most
     phases = run.phases()
     for moment in [*phases["start_ns"], *phases["end_ns"]]:
         device, host = (run.ledger(tier, int(moment)) for tier in ("gpu", "pageable"))

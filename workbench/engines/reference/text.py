@@ -12,6 +12,7 @@ from tokenizers import Tokenizer
 from workbench.config.models import TOKENIZER, has_tokenizer
 from workbench.errors import EngineError
 
+BEFORE = 64  # of a prompt's tokens: as many as the text of what follows may depend on
 LOST = "\ufffd"  # what bytes that are no character decode to; also a sign that a text can hold
 
 
@@ -70,7 +71,7 @@ class TokenizedAnswer:
     def __init__(self, tokenizer: Tokenizer, prompt: Sequence[int]) -> None:
         self._tokenizer = tokenizer
         # A token is another text at the beginning of one, where many tokenizers leave out its space.
-        self._before = list(prompt)
+        self._before = list(prompt[-BEFORE:])
         self._new: list[int] = []
         self._told = 0  # characters of the new tokens' text
 
